@@ -1,0 +1,245 @@
+"""A small process that ends what we started when we can no longer do it ourselves.
+
+The parent writes one JSON line for each thing it is about to start and takes the line back when
+the thing has ended. When the parent goes (the pipe ends, or its process is gone), the guard ends
+whatever is left. It runs in a session of its own, so that Ctrl-C does not reach it.
+
+This file is both the client (:class:`Guard`) and the program. It is run by its path and imports
+the standard library and psutil only (Docker's client when a container is to be removed), so that
+it starts fast and cannot fail by anything else.
+
+Things are never ended by their name alone. A process is ours if it carries a random mark in its
+environment, set before it was started (no moment between starting and telling exists), or if
+process id and creation time are the ones we were told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import IO, Any, final
+
+import psutil
+
+__all__ = ["MARK", "Guard", "end_processes", "marked_processes"]
+
+MARK = "RMQBENCH_STARTED_BY"
+"""The environment variable that marks the processes of one node."""
+
+
+@final
+class Guard:
+    """The parent's side: what is held is ended, at the latest when this process ends.
+
+    A thing is a dict: ``{"mark": …}`` for all processes with that mark, ``{"pid": …, "created":
+    …}``, ``{"directory": …}``, ``{"container": name, "engine": DOCKER_HOST or None}``.
+    """
+
+    def __init__(self) -> None:
+        me = psutil.Process()
+        self._owner = me.pid
+        options: dict[str, Any] = {}
+        if sys.platform == "win32":
+            options["creationflags"] = (
+                subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+            )
+        else:
+            options["start_new_session"] = True
+        self._process = subprocess.Popen(
+            # -P: the folder of this file must not come before the standard library.
+            [sys.executable, "-P", os.path.abspath(__file__), str(me.pid), repr(me.create_time())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=os.path.abspath(os.sep),
+            **options,
+        )
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this is the process that made the guard, and not one forked from it."""
+        return os.getpid() == self._owner
+
+    @property
+    def pid(self) -> int:
+        """The guard's process id."""
+        return self._process.pid
+
+    def hold(self, **thing: object) -> None:
+        """Have a thing ended if we cannot. Call it *before* the thing is started.
+
+        Raises OSError if the guard is gone.
+        """
+        self._tell({"hold": thing})
+
+    def release(self, **thing: object) -> None:
+        """Say that a thing has ended."""
+        with contextlib.suppress(OSError):
+            self._tell({"release": thing})
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Let the guard end what is still held, and end."""
+        if not self.is_mine:
+            return
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5.0)
+
+    @property
+    def _pipe(self) -> IO[bytes]:
+        pipe = self._process.stdin
+        if pipe is None:
+            raise BrokenPipeError("the guard has no pipe")
+        return pipe
+
+    def _tell(self, message: dict[str, object]) -> None:
+        self._pipe.write(json.dumps(message).encode() + b"\n")
+        self._pipe.flush()
+
+
+def end_processes(marks: Iterable[str], known: Iterable[psutil.Process] = ()) -> None:
+    """End, for good, all processes with one of the marks, the known ones and their descendants.
+
+    It looks again until twice in a row none is left, because a process may be starting another
+    one just now. Gives up after 10 s.
+    """
+    wanted = set(marks)
+    known = list(known)
+    end = time.monotonic() + 10.0
+    clean = 0
+    while clean < 2 and time.monotonic() < end:
+        victims = marked_processes(wanted) | {process for process in known if _is_alive(process)}
+        for process in list(victims):
+            with contextlib.suppress(psutil.Error):
+                victims.update(process.children(recursive=True))
+        for process in victims:
+            with contextlib.suppress(psutil.Error):
+                process.kill()  # psutil compares the creation time first
+        psutil.wait_procs(victims, timeout=3.0)
+        clean = 0 if victims else clean + 1
+        if clean == 1:
+            time.sleep(0.05)
+
+
+def marked_processes(marks: set[str]) -> set[psutil.Process]:
+    """Find the processes that carry one of the marks in their environment."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) in marks:
+                found.add(process)
+        # The system's and other people's processes do not show their environment.
+        except (psutil.Error, OSError, UnicodeError):
+            continue
+    return found
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _process(pid: int, created: float) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+        return process if abs(process.create_time() - created) < 0.01 else None
+    except psutil.Error:
+        return None
+
+
+def _remove_directory(path: str) -> None:
+    for _ in range(20):
+        shutil.rmtree(path, ignore_errors=True)
+        if not os.path.exists(path):
+            return
+        time.sleep(0.1)
+
+
+def _remove_container(name: str, engine: str | None) -> None:
+    import docker  # noqa: PLC0415  only a guard of containers needs it
+    import docker.errors  # noqa: PLC0415
+
+    if engine:
+        os.environ["DOCKER_HOST"] = engine
+    client = docker.from_env(timeout=30)
+    end = time.monotonic() + 60.0
+    absent = 0
+    # The parent may have died while the engine was creating it: absent must be seen for a while.
+    while absent < 10 and time.monotonic() < end:
+        try:
+            client.api.remove_container(name, v=True, force=True)
+            absent = 0
+        except docker.errors.NotFound:
+            absent += 1
+        except docker.errors.APIError:  # "removal already in progress", or busy
+            absent = 0
+        if absent < 10:
+            time.sleep(0.3)
+
+
+def _end_all(held: list[dict[str, Any]]) -> None:
+    known = [
+        process
+        for thing in held
+        if "pid" in thing and (process := _process(thing["pid"], thing["created"]))
+    ]
+    marks = [thing["mark"] for thing in held if "mark" in thing]
+    if marks or known:
+        end_processes(marks, known)
+    for thing in held:
+        if "directory" in thing:
+            _remove_directory(thing["directory"])
+    for thing in held:
+        if "container" in thing:
+            _remove_container(thing["container"], thing["engine"])
+
+
+def _lines(pipe: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
+    for line in pipe:
+        lines.put(line)
+    lines.put(None)
+
+
+def _main(parent_pid: int, parent_created: float) -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    parent = _process(parent_pid, parent_created)
+    lines: queue.Queue[bytes | None] = queue.Queue()
+    threading.Thread(target=_lines, args=(sys.stdin.buffer, lines), daemon=True).start()
+    held: list[dict[str, Any]] = []
+    while True:
+        try:
+            line = lines.get(timeout=0.5)
+        except queue.Empty:
+            # A process forked from the parent may keep the pipe open: look at the parent too.
+            if parent is None or not _is_alive(parent):
+                break
+            continue
+        if line is None:
+            break
+        message = json.loads(line)
+        if "hold" in message:
+            held.append(message["hold"])
+        elif message["release"] in held:
+            held.remove(message["release"])
+    _end_all(held)
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]), float(sys.argv[2]))

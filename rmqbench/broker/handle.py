@@ -1,0 +1,167 @@
+"""What a run holds of a broker: where it is, what it is, and the power over it if it is ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, final
+
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import BrokerError, DeadlineExceeded, UsageError
+from rmqbench.management import Management
+
+__all__ = ["Broker", "Node", "control_error", "control_timeout"]
+
+# What rabbitmqctl says besides the error: colours, general advice, its arguments once more (one may
+# be a password), its usage (pages of it), and itself.
+_BESIDES = re.compile(
+    r"Please see diagnostics information.*?(?=attempted to contact)"
+    r"|^(?:Arguments given:|(?:\x1b\[1m)?Usage(?:\x1b\[0m)?$|Current node details).*"
+    r"|\x1b\[[0-9;]*m",
+    re.DOTALL | re.MULTILINE,
+)
+_LONGEST = 1000
+
+
+class Node(Protocol):
+    """A node of our own, however it runs. Each method may be called in any state."""
+
+    endpoint: Endpoint
+    version: str
+    started_at: float
+    """When its process was last started (``time.monotonic()``), taken just before."""
+
+    def is_running(self) -> bool:
+        """Tell whether the node's process is there, paused or not."""
+
+    def start(self) -> None:
+        """Start on the data that is there, and wait until ready."""
+
+    def stop(self) -> None:
+        """Shut down in order; the data stays."""
+
+    def kill(self) -> None:
+        """End by SIGKILL; the data stays."""
+
+    def pause(self) -> None:
+        """Freeze all processes."""
+
+    def resume(self) -> None:
+        """Let them go on."""
+
+    def log(self, lines: int = 1000) -> str:
+        """Give the last lines of the log."""
+
+    def control(self, *arguments: str, timeout_s: float = 60.0) -> str:
+        """Run rabbitmqctl and give its standard output."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker that is ready.
+
+    ``how`` says in one line what was taken and why. Only a broker that we started ourselves can be
+    killed, stopped, paused: on others these methods raise UsageError and do nothing.
+    """
+
+    kind: Literal["container", "local", "external"]
+    endpoint: Endpoint
+    version: str
+    how: str
+    node: Node | None = field(default=None, repr=False)
+
+    @property
+    def owned(self) -> bool:
+        """Whether the node is ours, and ends with us."""
+        return self.node is not None
+
+    @property
+    def management(self) -> Management:
+        """A new client of its Management API, for one thread; asks nothing until it is used.
+
+        Raises ManagementUnavailable here or in use, if there is no such API.
+        """
+        return Management(self.endpoint)
+
+    @property
+    def started_at(self) -> float | None:
+        """When we last started the node's process, by ``time.monotonic()``; None if not ours.
+
+        Taken just before the start: whatever comes from that process comes later. A pause changes
+        nothing, and neither does ``start`` while the node runs.
+        """
+        return None if self.node is None else self.node.started_at
+
+    def is_running(self) -> bool:
+        """Tell whether the node's process is there, paused or not."""
+        return self._ours("watch").is_running()
+
+    def start(self) -> None:
+        """Start the node again on its data, and wait until it is ready; nothing if it runs."""
+        self._ours("start").start()
+
+    def stop(self) -> None:
+        """Shut the node down in order; its data and ports stay."""
+        self._ours("stop").stop()
+
+    def restart(self) -> None:
+        """Shut the node down in order, start it, and wait until it is ready."""
+        node = self._ours("restart")
+        node.stop()
+        node.start()
+
+    def kill(self) -> None:
+        """End the node by SIGKILL; its data and ports stay."""
+        self._ours("kill").kill()
+
+    def pause(self) -> None:
+        """Freeze the node: connections stay open, nothing answers."""
+        self._ours("pause").pause()
+
+    def resume(self) -> None:
+        """Let a paused node go on."""
+        self._ours("resume").resume()
+
+    def log(self, lines: int = 1000) -> str:
+        """Give the last lines of the node's log."""
+        return self._ours("read the log of").log(lines)
+
+    def control(self, *arguments: str, timeout_s: float = 60.0) -> str:
+        """Run ``rabbitmqctl`` with these arguments on the node and give its standard output.
+
+        It takes half a second or more, because it starts an Erlang system of its own. Headings and
+        messages are left out of the output by the argument ``--silent``. Raises BrokerError with
+        its own words when it fails or the node is not running (a paused one included),
+        DeadlineExceeded when it takes longer: it is ended then, but what it has begun in the node
+        may go on.
+        """
+        return self._ours("administer").control(*arguments, timeout_s=timeout_s)
+
+    def _ours(self, deed: str) -> Node:
+        if self.node is None:
+            raise UsageError(
+                f"Cannot {deed} {self.endpoint}: faults are never injected into brokers that are"
+                " not ours.",
+                "Use a broker that rmqbench starts itself: auto, container or local.",
+            )
+        return self.node
+
+
+def control_error(arguments: Sequence[str], status: int, said: str, password: str) -> BrokerError:
+    """Give the error of a rabbitmqctl that failed, in its own words without what is besides."""
+    words = " ".join(_BESIDES.sub("", said.replace(password, "…")).split())[-_LONGEST:]
+    return BrokerError(
+        f"{_command(arguments)} failed (status {status}): {words or 'it did not say why'}"
+    )
+
+
+def control_timeout(arguments: Sequence[str], timeout_s: float) -> DeadlineExceeded:
+    """Give the error of a rabbitmqctl that did not end in time."""
+    return DeadlineExceeded(f"Waited {timeout_s:g} s for {_command(arguments)}, in vain.")
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Name a command without its arguments, one of which may be a password."""
+    return " ".join(["rabbitmqctl", *arguments[:1]])

@@ -1,0 +1,96 @@
+"""The command line: ``rmqbench``. Its subcommands say what a person wants; the library does it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import signal
+import sys
+import traceback
+import warnings
+from typing import Annotated, NoReturn
+
+import typer
+
+import rmqbench
+from rmqbench.cli import broker, cleanup, consume, gui, monitor, produce, run
+from rmqbench.cli.options import say
+from rmqbench.errors import RmqbenchError
+from rmqbench.text import visible
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rmqbench",
+    help="Does your RabbitMQ lose messages, and how fast is it?\n\n"
+    "Exit codes: 0 pass, 1 fail, 2 wrong usage, 3 inconclusive, 4 no broker.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(run.app, name="run")
+app.add_typer(broker.app, name="broker")
+app.command("produce")(produce.produce)
+app.command("consume")(consume.consume)
+app.command("monitor", help=monitor.HELP)(monitor.monitor)
+app.command("gui")(gui.gui)
+app.command("cleanup")(cleanup.cleanup)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(rmqbench.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where in the code an error arose.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    if not show_traceback:
+        # pika logs what it raises; the error says it once, and better.
+        logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # there is no SIGHUP on Windows
+            signal.signal(getattr(signal, name), _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal cannot show is no error
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except Exception as error:
+        sys.exit(_explain(error))
+    sys.exit(0)
+
+
+def _explain(error: Exception) -> int:
+    """Tell of an error, and give the exit code: never 1, which is a verdict."""
+    expected = isinstance(error, RmqbenchError | OSError)  # OSError: a full disk, for example
+    if "--traceback" in sys.argv or not expected:
+        traceback.print_exception(error)
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        say(f"Error: {error.strerror or error}{where}.")
+    elif expected:
+        say(f"Error: {visible(str(error))}")
+    return error.exit_code if isinstance(error, RmqbenchError) else RmqbenchError.exit_code
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    say(f"Warning: {visible(str(message))}")
+
+
+def _terminate(number: int, _frame: object) -> NoReturn:
+    """End as for Ctrl-C, so that everything that was started is ended too."""
+    raise SystemExit(128 + number)

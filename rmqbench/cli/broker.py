@@ -1,0 +1,57 @@
+"""``rmqbench broker``: a RabbitMQ of our own, for as long as one wants it."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import typer
+
+from rmqbench.broker import install_local, open_broker
+from rmqbench.cli.options import DEFAULT_IMAGE, BrokerOption, ImageOption, say
+from rmqbench.errors import BrokerUnavailable, UsageError
+
+app = typer.Typer(help="Start a RabbitMQ of our own, or fetch one.", no_args_is_help=True)
+
+_LOOK_S = 2.0
+
+
+@app.command()
+def start(broker: BrokerOption = None, image: ImageOption = DEFAULT_IMAGE) -> None:
+    """Run a broker in the foreground, on loopback ports of its own; Ctrl-C ends it.
+
+    Example: rmqbench broker start --broker local
+    """
+    spec = broker or os.environ.get("RMQBENCH_BROKER") or "auto"
+    if "://" in spec:
+        raise UsageError(
+            "A broker at a URL is not ours to start.", "Choose --broker auto, container or local."
+        )
+    with open_broker(spec, image=image, say=say) as opened:
+        endpoint = opened.endpoint
+        typer.echo(f"RabbitMQ {opened.version}: {opened.how}")
+        typer.echo(f"AMQP URL        {endpoint.url()}")
+        typer.echo(f"management URL  {endpoint.management_url}")
+        typer.echo(f"username        {endpoint.username}")
+        typer.echo(f"password        {endpoint.password}")
+        say(
+            f"Test it: rmqbench run reliability --url {endpoint.url()} "
+            f"--management-url {endpoint.management_url}\nCtrl-C ends it."
+        )
+        never = threading.Event()
+        try:
+            while opened.is_running():
+                never.wait(_LOOK_S)
+        except KeyboardInterrupt:
+            say("Ending it.")
+            return
+        raise BrokerUnavailable("The broker ended by itself.", f"Its log:\n{opened.log(20)}")
+
+
+@app.command()
+def install() -> None:
+    """Fetch the local broker ahead of time: the distribution's packages, into the user's cache.
+
+    Nothing is changed on the system, and no root is needed.
+    """
+    typer.echo(install_local(say))

@@ -1,0 +1,291 @@
+"""``rmqbench cleanup``: delete queues and exchanges, after saying which."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from rmqbench.cleanup import Deed, Found, Plan, delete, find, require_named, scope
+from rmqbench.cli.connecting import (
+    HostOption,
+    ManagementUrlOption,
+    PasswordOption,
+    PortOption,
+    UrlOption,
+    UsernameOption,
+    VhostOption,
+    chosen_endpoint,
+)
+from rmqbench.cli.options import say
+from rmqbench.errors import RmqbenchError, UsageError
+from rmqbench.text import visible
+
+_SOMETHING_STAYS = RmqbenchError.exit_code
+
+
+def cleanup(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WHAT",
+            show_default=False,
+            help="all, exchanges, or names of queues, also separated by commas.",
+        ),
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            show_default=False,
+            help="A queue by its whole name, also one named 'all' or 'exchanges'.",
+        ),
+    ] = None,
+    url: UrlOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    username: UsernameOption = None,
+    password: PasswordOption = None,
+    vhost: VhostOption = None,
+    management_url: ManagementUrlOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    yes_really: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST",
+            show_default=False,
+            help="As --yes, and needed for 'all' where the broker is not on this machine: its host "
+            "once more.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list; exit with 0.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was deleted and kept as an object of JSON.")
+    ] = False,
+) -> None:
+    """Delete queues and exchanges, after saying which, with all that they hold.
+
+    'all' is every queue and every exchange of the virtual host, without the
+    default exchange and amq.*; 'exchanges' is those that no binding, no queue,
+    no policy and no other exchange uses. Both need the Management API; names
+    of queues do not.
+
+    What has appeared since the list was made stays. So does a queue that was
+    empty and unused and is not any more.
+
+    Exit codes: 0 all that was listed is gone; 2 wrong usage, or a queue is not
+    there (then nothing is deleted); 3 something was kept (it is named, with
+    the reason), or the answer was no; 4 no broker.
+
+    Example: rmqbench cleanup work.queue audit.queue --dry-run
+    """
+    words, exact = tuple(what or ()), tuple(queue or ())
+    wanted = scope(words, exact)
+    endpoint = chosen_endpoint(url, host, port, username, password, vhost, management_url)
+    if not dry_run or yes_really is not None:
+        require_named(endpoint, wanted, yes_really)
+    asks = not (dry_run or yes or yes_really is not None)
+    terminal = _terminal(as_json) if asks else None
+    plan = find(endpoint, words, exact)
+    _show(_listed(plan), terminal or (sys.stderr if as_json else sys.stdout))
+    if dry_run:
+        deeds = [Deed(each, "deleted") for each in plan.goes]
+        deeds += [Deed(each, "kept", each.trouble) for each in plan.stays]
+        _end(plan, deeds, as_json, dry_run=True)
+    elif terminal is not None and plan.goes and not _agreed(plan, terminal):
+        say("Nothing was deleted.")
+        deeds = [Deed(each, "kept", each.trouble or "the answer was no") for each in plan.found]
+        if as_json:
+            _end(plan, deeds, as_json)
+        raise typer.Exit(_SOMETHING_STAYS)
+    else:
+        _delete(plan, as_json)
+
+
+def _delete(plan: Plan, as_json: bool) -> None:
+    """Delete, and tell what became of it; also where it is interrupted."""
+    deeds: list[Deed] = []
+    try:
+        for deed in delete(plan):
+            deeds.append(deed)  # one by one, so that an interruption finds what is done
+    except BaseException:
+        say(f"Ended before its time: {_summary(deeds)}")
+        raise
+    listed = set(plan.stays)
+    for deed in deeds:
+        if deed.outcome == "gone":
+            say(_one_line(f"Gone already: {deed.what}"))
+        elif deed.outcome == "kept" and deed.what not in listed:
+            say(_one_line(f"Kept: {deed.what}: {deed.reason}"))
+    _end(plan, deeds, as_json)
+    if any(deed.outcome == "kept" for deed in deeds):
+        raise typer.Exit(_SOMETHING_STAYS)
+
+
+# --- asking ------------------------------------------------------------------------------------
+
+
+def _terminal(as_json: bool) -> TextIO:
+    """Find where a person can be asked, or raise UsageError."""
+    if _is_terminal(sys.stdin):
+        for stream in (sys.stderr,) if as_json else (sys.stdout, sys.stderr):
+            if _is_terminal(stream):
+                return stream
+    raise UsageError(
+        "There is no terminal to ask at; nothing was deleted.",
+        "Say --yes to delete without being asked, or --dry-run to look only.",
+    )
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def _agreed(plan: Plan, terminal: TextIO) -> bool:
+    """Ask; an end of the input is a no, and Ctrl-C ends everything."""
+    these = "this" if len(plan.goes) == 1 else "these"
+    numbers = " and ".join(_numbers(plan.goes)).removeprefix("1 " if these == "this" else "")
+    question = f"Delete {these} {numbers} of {_place(plan)}? [y/N] "
+    while True:
+        terminal.write(_one_line(question))
+        terminal.flush()
+        answer = sys.stdin.readline()
+        if answer.strip().lower() in ("y", "yes"):
+            return True
+        if not answer.endswith("\n"):
+            terminal.write("\n")
+            return False
+        if answer.strip().lower() in ("", "n", "no"):
+            return False
+
+
+# --- telling -----------------------------------------------------------------------------------
+
+
+def _listed(plan: Plan) -> str:
+    """Write the list; what is not idle comes last, next to the question."""
+    lines = []
+    if plan.goes:
+        lines.append(f"To be deleted from {_place(plan)}:")
+        lines += [_line(each) for each in sorted(plan.goes, key=lambda each: not each.is_idle)]
+    else:
+        lines.append(f"There is nothing to delete in {_place(plan)}.")
+    if plan.stays:
+        lines.append("Kept:")
+        lines += [f"  {each}: {each.trouble}" for each in plan.stays]
+    busy = sum(not each.is_idle for each in plan.goes)
+    if busy:
+        lines.append(
+            f"! {busy:,} {'queue is' if busy == 1 else 'queues are'} not empty or not unused: "
+            "messages and consumers go with the queue."
+        )
+    lines += plan.notes
+    return "".join(f"{_one_line(line)}\n" for line in lines)
+
+
+def _one_line(text: str) -> str:
+    return visible(text).replace("\n", "\\n")
+
+
+def _line(each: Found) -> str:
+    if each.kind == "exchange":
+        return f"  {each} ({each.type})"
+    counts = [
+        f"{'?' if count is None else f'{count:,}'} {what}"
+        for count, what in (
+            (each.ready, "ready"),
+            (each.unacknowledged, "unacknowledged"),
+            (each.consumers, "consumer" if each.consumers == 1 else "consumers"),
+        )
+    ]
+    marks = ["A STREAM"] if each.type == "stream" else []
+    marks += ["HOLDS MESSAGES"] if each.ready or each.unacknowledged else []
+    marks += ["IS CONSUMED"] if each.consumers else []
+    mark = f"  <-- {', '.join(marks)}" if marks else ""
+    return f"{'!' if marks else ' '} {each}: {', '.join(counts)}{mark}"
+
+
+def _place(plan: Plan) -> str:
+    endpoint = plan.endpoint
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"virtual host {endpoint.virtual_host!r} at {host}:{endpoint.port}"
+
+
+def _numbers(things: Iterable[Found]) -> list[str]:
+    kinds = [each.kind for each in things]
+    counts = {kind: kinds.count(kind) for kind in ("queue", "exchange")}
+    return [f"{n:,} {kind}{'' if n == 1 else 's'}" for kind, n in counts.items() if n]
+
+
+def _summary(deeds: Sequence[Deed], dry_run: bool = False) -> str:
+    numbers = _numbers(deed.what for deed in deeds if deed.outcome == "deleted")
+    text = f"{'would delete' if dry_run else 'deleted'} {', '.join(numbers) or 'nothing'}"
+    gone = sum(deed.outcome == "gone" for deed in deeds)
+    kept = sum(deed.outcome == "kept" for deed in deeds)
+    text += f", {gone:,} gone already" if gone else ""
+    return text + (f", kept {kept:,}" if kept else "")
+
+
+def _end(plan: Plan, deeds: Sequence[Deed], as_json: bool, *, dry_run: bool = False) -> None:
+    """Write the last line, or the object; that nobody reads it changes nothing."""
+    text = _summary(deeds, dry_run)
+    if as_json:
+        text = json.dumps(_as_dict(plan, deeds, dry_run), indent=2)
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        say(f"The result could not be written out ({error.strerror}): {_summary(deeds, dry_run)}")
+        _let_go_of_stdout()
+
+
+def _as_dict(plan: Plan, deeds: Sequence[Deed], dry_run: bool) -> dict[str, Any]:
+    def of(outcome: str) -> list[dict[str, Any]]:
+        return [_deed_as_dict(deed) for deed in deeds if deed.outcome == outcome]
+
+    return {
+        "host": plan.endpoint.host,
+        "port": plan.endpoint.port,
+        "virtual_host": plan.endpoint.virtual_host,
+        "dry_run": dry_run,
+        "deleted": of("deleted"),
+        "gone": of("gone"),
+        "kept": of("kept"),
+        "notes": list(plan.notes),
+    }
+
+
+def _deed_as_dict(deed: Deed) -> dict[str, Any]:
+    each = deed.what
+    facts: dict[str, Any] = {"kind": each.kind, "name": each.name, "type": each.type}
+    if each.kind == "queue":
+        facts |= {
+            "ready": each.ready,
+            "unacknowledged": each.unacknowledged,
+            "consumers": each.consumers,
+        }
+    return facts | ({"reason": deed.reason} if deed.reason else {})
+
+
+def _show(text: str, stream: TextIO) -> None:
+    """Write the list; where that fails nothing is deleted."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        _let_go_of_stdout()
+        raise RmqbenchError(
+            f"The list could not be written ({error.strerror}), so nothing was deleted.",
+            "Let it go to a terminal or to a file.",
+        ) from error
+
+
+def _let_go_of_stdout() -> None:
+    """See that nothing is tried again when Python ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,158 @@
+"""``rmqbench consume``: take messages of any origin from a queue, and tell who sent them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from rmqbench import topology as topologies
+from rmqbench.cli.connecting import (
+    HostOption,
+    PasswordOption,
+    PortOption,
+    UrlOption,
+    UsernameOption,
+    VhostOption,
+    chosen_endpoint,
+)
+from rmqbench.cli.options import say
+from rmqbench.cli.progress import shown_progress
+from rmqbench.cli.signals import interrupting
+from rmqbench.errors import RmqbenchError
+from rmqbench.message import text_of
+from rmqbench.runner import Progress
+from rmqbench.subscriber import Subscription
+from rmqbench.taker import NOBODY, Taker, Tally
+from rmqbench.text import visible
+
+__all__ = ["consume"]
+
+_LOOK_S = 0.1
+_SHOWN = 200  # characters of a text that are shown
+
+
+def consume(
+    host: HostOption = None,
+    port: PortOption = None,
+    username: UsernameOption = None,
+    password: PasswordOption = None,
+    vhost: VhostOption = None,
+    url: UrlOption = None,
+    queue: Annotated[str, typer.Option(help="The queue.")] = "work.queue",
+    name: Annotated[
+        str, typer.Option(help="Shown here, and as the consumer's name at the broker.")
+    ] = "Worker",
+    prefetch: Annotated[
+        int,
+        typer.Option(
+            min=1, max=65_535, help="Deliveries without an acknowledgement, of each worker."
+        ),
+    ] = 1000,
+    expect: Annotated[
+        int | None, typer.Option(min=1, show_default="none", help="Stop after N messages.")
+    ] = None,
+    lazy: Annotated[
+        bool,
+        typer.Option("--lazy", help="As for produce; an existing queue is used as it is."),
+    ] = False,
+    progress_every: Annotated[
+        int,
+        typer.Option(min=1, help="A progress line every N messages, where there is no terminal."),
+    ] = 10_000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Consumers of the queue.")] = 1,
+    show: Annotated[bool, typer.Option("--show", help="Print each message.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write the last line as a JSON object.")
+    ] = False,
+) -> None:
+    """Take messages from a queue and acknowledge them, until Ctrl-C or --expect.
+
+    Example: rmqbench consume --name Worker-1 --expect 10000
+    """
+    endpoint = chosen_endpoint(url, host, port, username, password, vhost)
+    topologies.counts(endpoint, queue)  # an error here is clearer than one of a worker
+    tally = Tally(expect)
+    printing = threading.Lock()
+
+    def print_message(_: Any, properties: Any, body: bytes) -> None:
+        sender = (properties.headers or {}).get("producer_id")
+        sender = sender if isinstance(sender, str) else NOBODY
+        shown = text_of(properties, body)
+        if len(shown) > _SHOWN:
+            shown = f"{shown[:_SHOWN]}… ({len(body)} bytes)"
+        line = visible(f"from={sender} {shown}").replace("\n", "\\n")
+        with printing:
+            typer.echo(line)
+
+    takers = [
+        Taker(
+            Subscription(
+                endpoint=endpoint,
+                queue=queue,
+                name=each,
+                tag=each,
+                prefetch=prefetch if expect is None else min(prefetch, expect),
+                vector=not show,
+            ),
+            tally,
+            print_message if show else None,
+        )
+        for each in ([name] if workers == 1 else [f"{name}-{n + 1}" for n in range(workers)])
+    ]
+    _take(takers, tally, name, expect, progress_every, as_json)
+
+
+def _take(
+    takers: list[Taker], tally: Tally, name: str, expect: int | None, every: int, as_json: bool
+) -> None:
+    errors: list[RmqbenchError] = []
+
+    def work(taker: Taker) -> None:
+        try:
+            error = taker.run()
+        except OSError as failure:  # nobody reads what is shown any more, or the disk is full
+            stop()
+            error = RmqbenchError(f"A message could not be shown ({failure.strerror}).")
+        if error is not None:
+            errors.append(error)
+
+    def stop() -> None:
+        for taker in takers:
+            taker.stop()
+
+    threads = [threading.Thread(target=work, args=(taker,), daemon=True) for taker in takers]
+    greeted: set[str] = set()
+    started = time.monotonic()
+    with (
+        interrupting(stop) as interrupted,
+        shown_progress(Console(stderr=True), every=every) as watch,
+    ):
+        watch(Progress(name, 0, expect))  # the rate counts from here
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            next(thread for thread in threads if thread.is_alive()).join(_LOOK_S)
+            for sender in [*tally.senders]:
+                if sender not in greeted:
+                    greeted.add(sender)
+                    say(visible(f"{name}: from={sender}"))
+            watch(Progress(name, tally.acknowledged, expect))
+    seconds = time.monotonic() - started
+    for error in errors:
+        say(f"Error: {visible(str(error))}")
+    if as_json:
+        figures = {"consumed": tally.acknowledged, "seconds": round(seconds, 3)}
+        typer.echo(json.dumps(figures | {"from": dict(tally.senders)}))
+    else:
+        for sender, count in tally.senders.most_common():
+            typer.echo(visible(f"from={sender}: {count}"))
+        typer.echo(f"consumed={tally.acknowledged}, time={seconds:.2f}s")
+    if errors:
+        raise typer.Exit(errors[0].exit_code)
+    if interrupted.signal is not None and expect is not None:
+        raise typer.Exit(128 + interrupted.signal)

@@ -1,0 +1,82 @@
+"""``rmqbench gui``: a window that shows the messages of a queue live."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rmqbench.cli.connecting import (
+    HostOption,
+    PasswordOption,
+    PortOption,
+    UrlOption,
+    UsernameOption,
+    VhostOption,
+    chosen_endpoint,
+)
+from rmqbench.errors import RmqbenchError
+from rmqbench.gui.feed import Feed
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def gui(
+    url: UrlOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    username: UsernameOption = None,
+    password: PasswordOption = None,
+    vhost: VhostOption = None,
+    queue: Annotated[str, typer.Option(help="The queue to show.")] = "work.queue",
+    name: Annotated[
+        str, typer.Option(help="Shown in the title, and as the consumer's name at the broker.")
+    ] = "Viewer",
+    prefetch: Annotated[
+        int,
+        typer.Option(min=1, max=65_535, help="How many messages may wait unacknowledged."),
+    ] = 1000,
+    keep: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many messages the window keeps.")
+    ] = 1000,
+) -> None:
+    """Show the messages of a queue live, in a window.
+
+    It consumes like a worker: a message is acknowledged once it is shown,
+    and so gone from the queue; what has not been shown stays there.
+
+    Keys: P pauses, C clears, F follows the newest message, Ctrl-Q ends it.
+
+    Example: rmqbench gui --queue audit.queue --name Auditor
+    """
+    window = _window()
+    feed = Feed(
+        chosen_endpoint(url, host, port, username, password, vhost),
+        queue,
+        name=name,
+        prefetch=prefetch,
+    )
+    root = window.open_root()
+    with feed:
+        view = window.Window(root, feed, keep=keep)
+        view.run()
+        gc.freeze()  # were Tk's objects collected in the feed's thread, Tcl would abort
+    typer.echo(f"shown={feed.shown}, acknowledged={feed.acknowledged}")
+    if feed.failure is not None:
+        raise feed.failure
+
+
+def _window() -> ModuleType:
+    """Import what needs Tk, which not every Python has."""
+    try:
+        from rmqbench.gui import window  # noqa: PLC0415  # the other commands need no Tk
+    except ImportError as error:
+        raise RmqbenchError(
+            f"This Python has no Tk, which the window needs ({error}).",
+            "Install it: on Debian or Ubuntu apt install python3-tk, on Fedora dnf install "
+            "python3-tkinter, with Homebrew brew install python-tk. Without a window: rmqbench "
+            "consume.",
+        ) from error
+    return window

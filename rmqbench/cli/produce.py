@@ -1,0 +1,185 @@
+"""``rmqbench produce``: publish messages, and tell what became of them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from rmqbench import topology as topologies
+from rmqbench.broker import open_broker, wait_until
+from rmqbench.cli.connecting import (
+    HostOption,
+    PasswordOption,
+    PortOption,
+    UrlOption,
+    UsernameOption,
+    VhostOption,
+    chosen_endpoint,
+)
+from rmqbench.cli.options import say
+from rmqbench.cli.progress import shown_progress
+from rmqbench.cli.signals import interrupting
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import DeadlineExceeded
+from rmqbench.ledger import CONFIRMED, NACKED, RETURNED, SENT, PublishLedger
+from rmqbench.message import Recipe
+from rmqbench.producer import Producer, ProducerPlan
+from rmqbench.runner import Progress
+from rmqbench.scenario import login_name
+from rmqbench.topology import Queue, QueueKind, Topology
+
+__all__ = ["produce"]
+
+_READY_S = 3.0  # how long a queue may take to show all that it has confirmed
+
+
+def produce(
+    host: HostOption = None,
+    port: PortOption = None,
+    username: UsernameOption = None,
+    password: PasswordOption = None,
+    vhost: VhostOption = None,
+    url: UrlOption = None,
+    queue: Annotated[str, typer.Option(help="The work queue.")] = "work.queue",
+    audit_queue: Annotated[str, typer.Option(help="The audit queue.")] = "audit.queue",
+    count: Annotated[int, typer.Option(min=1, help="Messages to publish.")] = 10_000,
+    durable: Annotated[
+        bool,
+        typer.Option(
+            help="Durability of the queues (RabbitMQ 4 deprecates shared queues that are not)."
+        ),
+    ] = True,
+    lazy: Annotated[bool, typer.Option("--lazy", help="Disk-backed queues.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Empty both queues first.")] = False,
+    progress_every: Annotated[
+        int,
+        typer.Option(min=1, help="A progress line every N messages, where there is no terminal."),
+    ] = 10_000,
+    producer_id: Annotated[
+        str | None,
+        typer.Option(show_default="login name", help="Goes into the header producer_id."),
+    ] = None,
+    text: Annotated[str, typer.Option(help="The text of each message.")] = "Hello World",
+    size: Annotated[
+        int | None,
+        typer.Option(
+            show_default="as long as head and text", help="Size of each body in bytes, 44 of head."
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, show_default="none", help="Messages a second, at most."),
+    ] = None,
+    confirm_window: Annotated[
+        int, typer.Option(min=1, help="Publishes without a confirm, at the most.")
+    ] = 2000,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write the last line as a JSON object.")
+    ] = False,
+) -> None:
+    """Publish messages to an exchange with a work and an audit queue, each confirmed.
+
+    Example: rmqbench produce --count 1000000 --lazy --purge --text "good morning"
+    """
+    endpoint = chosen_endpoint(url, host, port, username, password, vhost)
+    kind: QueueKind = "lazy" if lazy else "classic"
+    topology = Topology(
+        queues=(Queue(queue, kind, durable), Queue(audit_queue, kind, durable)),
+    )
+    recipe = Recipe(
+        run=uuid.uuid4(),
+        text=text,
+        size_bytes=size,
+        producer_id=producer_id or login_name(),
+        host=socket.gethostname(),
+    )
+    with open_broker(endpoint.url()) as broker:
+        declared = topologies.declare(endpoint, topology, broker.version)
+    for note in declared.notes:
+        say(f"Note: {note}")
+    if purge:
+        for name in topology.queue_names:
+            say(f"{topologies.purge(endpoint, name):,} messages purged from {name}")
+    with tempfile.TemporaryDirectory(prefix="rmqbench-produce-") as directory:
+        plan = ProducerPlan(
+            endpoint=endpoint,
+            recipe=recipe,
+            number=0,
+            count=count,
+            directory=Path(directory),
+            exchange=topology.exchange,
+            routing_key=topology.routing_key,
+            window=confirm_window,
+            rate=rate,
+        )
+        _publish(plan, topology, progress_every, as_json)
+
+
+def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) -> None:
+    PublishLedger.create(plan.directory, plan.count)
+    ledger = PublishLedger.read(plan.directory)
+    with shown_progress(Console(stderr=True), every=every) as watch:
+        producer = Producer(
+            plan, watch=lambda settled: watch(Progress("publish", settled, plan.count))
+        )
+        with interrupting(producer.stop) as interrupted:
+            report = producer.run()
+
+    def count(bits: int, of: int) -> int:
+        return int(np.count_nonzero(ledger.state & of == bits))
+
+    known = CONFIRMED | NACKED | RETURNED
+    sent = count(SENT, SENT)
+    confirmed = count(CONFIRMED, known)
+    figures: dict[str, int | float] = {
+        "published": sent,
+        "confirmed": confirmed,
+        "nacked": count(NACKED, NACKED),
+        "returned": count(RETURNED, RETURNED),
+        "unconfirmed": count(SENT, SENT | known),
+        "in_queue_ready": _ready(plan.endpoint, topology.queue_names[0], confirmed),
+    }
+    seconds = (report.ended_ns - report.started_ns) / 1e9
+    for interruption in report.interruptions:
+        say(f"Interrupted: {interruption.why}")
+    if report.error:
+        say(f"Error: {report.error}")
+    if as_json:
+        typer.echo(json.dumps(figures | {"seconds": round(seconds, 3)}))
+    else:
+        shown = {
+            name: value
+            for name, value in figures.items()
+            if value or name in ("published", "confirmed", "in_queue_ready")
+        }
+        line = ", ".join(f"{name}={value}" for name, value in shown.items())
+        typer.echo(f"{line}, time={seconds:.2f}s")
+    if interrupted.signal is not None:
+        raise typer.Exit(128 + interrupted.signal)
+    if figures["nacked"] or figures["returned"]:
+        raise typer.Exit(1)
+    if confirmed < plan.count:
+        raise typer.Exit(3)
+
+
+def _ready(endpoint: Endpoint, queue: str, confirmed: int) -> int:
+    """Count what is ready, exactly; a queue may show a message a moment after its confirm."""
+    ready = 0
+
+    def all_there() -> bool:
+        nonlocal ready
+        ready, consumers = topologies.counts(endpoint, queue)
+        return ready >= confirmed or consumers > 0
+
+    with suppress(DeadlineExceeded):  # it is what the queue says
+        wait_until(all_there, _READY_S, "the queue to show all messages", every_s=0.1)
+    return ready

@@ -1,0 +1,99 @@
+"""Progress of a run: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from rmqbench import runner
+from rmqbench.cli.options import say
+from rmqbench.text import visible
+
+__all__ = ["shown_progress"]
+
+Watch = Callable[[runner.Progress], None]
+
+
+@contextmanager
+def shown_progress(
+    console: Console, *, every: int, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Watch]:
+    """Give the function that a run is to call all along.
+
+    Where ``console`` is no terminal, a line is printed every ``every`` messages of a phase.
+    """
+    if console.is_terminal:
+        with _bar(console, clock) as watch:
+            yield watch
+    else:
+        yield _Lines(every, clock)
+
+
+@contextmanager
+def _bar(console: Console, clock: Callable[[], float]) -> Iterator[Watch]:
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        get_time=clock,
+    )
+    tasks = {}
+
+    def watch(now: runner.Progress) -> None:
+        if now.phase not in tasks:
+            name = escape(visible(now.phase))
+            tasks[now.phase] = progress.add_task(name, total=now.total)
+        progress.update(tasks[now.phase], completed=now.done)
+
+    with progress:
+        yield watch
+
+
+class _Rate(ProgressColumn):
+    """Messages a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
+
+
+class _Lines:
+    """Prints a line every so many messages, and at the end of a phase."""
+
+    def __init__(self, every: int, clock: Callable[[], float]) -> None:
+        self._every = every
+        self._clock = clock
+        self._phase = ""
+        self._next = 0
+        self._started = 0.0
+
+    def __call__(self, now: runner.Progress) -> None:
+        if now.phase != self._phase:
+            self._phase, self._next, self._started = now.phase, self._every, self._clock()
+        total = float("inf") if now.total is None else now.total
+        if now.done < min(self._next, total) or self._next > total + self._every:
+            return
+        seconds = self._clock() - self._started
+        rate = f", {now.done / seconds:,.0f}/s" if seconds > 0 else ""
+        of = "" if now.total is None else f" of {now.total:,}"
+        say(f"{visible(now.phase)}: {now.done:,}{of}{rate}")
+        self._next = now.done - now.done % self._every + self._every
+        if now.total is not None and now.done >= now.total:
+            self._next = now.total + self._every + 1

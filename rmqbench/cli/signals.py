@@ -1,0 +1,38 @@
+"""Ctrl-C and SIGTERM as a request to end in order, for tools that have something to finish."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+__all__ = ["Interrupted", "interrupting"]
+
+
+@dataclass
+class Interrupted:
+    """The signal that came, None: none."""
+
+    signal: int | None = None
+
+
+@contextmanager
+def interrupting(stop: Callable[[], None]) -> Iterator[Interrupted]:
+    """Call ``stop`` when SIGINT or SIGTERM comes; a second SIGINT ends the program at once."""
+    interrupted = Interrupted()
+
+    def on_signal(number: int, _: object) -> None:
+        if interrupted.signal is not None:
+            raise KeyboardInterrupt
+        interrupted.signal = number
+        stop()
+
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

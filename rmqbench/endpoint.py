@@ -1,0 +1,107 @@
+"""Where a broker is and how to be let in: a value, shared by every part that connects."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, unquote, urlsplit
+
+from rmqbench.errors import UsageError
+
+__all__ = ["Endpoint", "hide_password", "is_loopback"]
+
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^:@/?#\s]*):\S*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One broker's AMQP address, credentials and Management API.
+
+    ``str()`` and ``repr()`` never show the password; :meth:`url` does, for those who connect.
+    """
+
+    host: str = "localhost"
+    port: int = 5672
+    username: str = "guest"
+    password: str = field(default="guest", repr=False)
+    virtual_host: str = "/"
+    tls: bool = False
+    management_url: str | None = field(default=None, repr=False)  # it may hold a login
+
+    @classmethod
+    def from_url(cls, url: str, management_url: str | None = None) -> Endpoint:
+        """Parse ``amqp(s)://user:password@host:port/vhost`` (RabbitMQ's URI specification).
+
+        An absent virtual host is ``/``; the Management API is assumed on the same host at its
+        default port (15672, or 15671 with TLS) unless ``management_url`` names it.
+
+        Raises UsageError for anything else.
+        """
+        shown = hide_password(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:  # whose own text may quote a part of the password
+            raise UsageError(
+                f"{shown!r} is not an AMQP URL.",
+                "Write amqp://user:password@host:5672/vhost (special characters %-encoded).",
+            ) from None
+        if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+            raise UsageError(
+                f"{shown!r} is not an AMQP URL.",
+                "Write amqp://user:password@host:5672/vhost, or amqps://… for TLS.",
+            )
+        if parts.query or parts.fragment or "/" in parts.path[1:]:
+            raise UsageError(
+                f"{shown!r} has a part after the virtual host, which rmqbench does not know.",
+                "Write amqp://user:password@host:5672/vhost; a slash in a virtual host is %2F.",
+            )
+        tls = parts.scheme == "amqps"
+        path = parts.path[1:]
+        host = parts.hostname
+        scheme, management_port = ("https", 15671) if tls else ("http", 15672)
+        return cls(
+            host=host,
+            port=port or (5671 if tls else 5672),
+            username="guest" if parts.username is None else unquote(parts.username),
+            password="guest" if parts.password is None else unquote(parts.password),
+            virtual_host=unquote(path) if path else "/",
+            tls=tls,
+            management_url=management_url or f"{scheme}://{_bracketed(host)}:{management_port}",
+        )
+
+    def url(self) -> str:
+        """Give the AMQP URL **with** the password."""
+        login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
+        return self._url(login)
+
+    def __str__(self) -> str:
+        """Give the AMQP URL without the password."""
+        return self._url(quote(self.username, safe=""))
+
+    def in_virtual_host(self, name: str) -> Endpoint:
+        """Give the same endpoint in another virtual host."""
+        return replace(self, virtual_host=name)
+
+    def _url(self, login: str) -> str:
+        scheme = "amqps" if self.tls else "amqp"
+        vhost = "" if self.virtual_host == "/" else "/" + quote(self.virtual_host, safe="")
+        return f"{scheme}://{login}@{_bracketed(self.host)}:{self.port}{vhost}"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine's own loopback for certain."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def hide_password(text: str) -> str:
+    """Blank the password of every URL in a text: it may be printed afterwards."""
+    return _PASSWORD_IN_URL.sub(r"\1:***@", text)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

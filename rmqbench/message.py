@@ -1,0 +1,264 @@
+"""A message is computed, not stored: everything of it follows from four numbers.
+
+The run (a UUID), the producer (a small number), the sequence (counted from 0) and the send time
+(Unix nanoseconds) give its ``message_id``, its properties and every byte of its body. A consumer
+therefore needs nothing from a producer to know what it should have received.
+
+The body begins with a head of 44 bytes, all numbers big-endian as everywhere in AMQP:
+
+====== ====== =========================================================
+offset length content
+====== ====== =========================================================
+0      4      magic ``RMQB``
+4      2      version of this layout, 1
+6      2      producer, 0 to 4095
+8      16     run, the bytes of the UUID
+24     8      sequence, 0 to 2**48 - 1
+32     8      send time, Unix nanoseconds
+40     4      CRC-32 (as zlib computes it) of the 40 bytes before
+====== ====== =========================================================
+
+The text follows, as UTF-8; where a size was asked for, filling follows the text up to it.
+
+The ``message_id`` is a UUID of version 8 (RFC 9562, section 5.8) in its usual text form::
+
+    rrrrrrrr-rrrr-8ppp-Rrrr-ssssssssssss
+
+``r`` are the first 12 and (behind the two variant bits) 14 further bits of the run, ``p`` is the
+producer and ``s`` the sequence, all in hexadecimal.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import pika
+
+from rmqbench.errors import UsageError
+
+__all__ = [
+    "BROKER_HEADERS",
+    "HEAD",
+    "HEAD_SIZE",
+    "MAX_PRODUCERS",
+    "MAX_SEQUENCE",
+    "Identity",
+    "Recipe",
+    "Sent",
+    "recipe_of",
+    "text_of",
+]
+
+HEAD = struct.Struct(">4sHH16sQqI")
+HEAD_SIZE = HEAD.size
+MAGIC = b"RMQB"
+VERSION = 1
+MAX_PRODUCERS = 1 << 12
+MAX_SEQUENCE = (1 << 48) - 1
+CONTENT_TYPE = "application/octet-stream"
+
+# Headers that RabbitMQ adds by itself when it delivers again or dead-letters
+# (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling, /docs/dlx#effects).
+BROKER_HEADERS = frozenset(
+    {
+        "x-acquired-count",
+        "x-death",
+        "x-delivery-count",
+        "x-first-death-exchange",
+        "x-first-death-queue",
+        "x-first-death-reason",
+        "x-last-death-exchange",
+        "x-last-death-queue",
+        "x-last-death-reason",
+    }
+)
+
+
+class Identity(NamedTuple):
+    """Which message of which producer of this run."""
+
+    producer: int
+    sequence: int
+
+
+class Sent(NamedTuple):
+    """An identity and when it was sent, as a body's head tells it."""
+
+    producer: int
+    sequence: int
+    sent_ns: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all messages of one run have in common, and how to compute each of them.
+
+    ``size_bytes`` is the size of the whole body, head included; None means as long as the text.
+    """
+
+    run: uuid.UUID
+    text: str = "Hello World"
+    size_bytes: int | None = None
+    producer_id: str = "rmqbench"
+    host: str = "localhost"
+    persistent: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a size that the head and the text do not fit into."""
+        least = HEAD_SIZE + len(self.text.encode())
+        if self.size_bytes is not None and self.size_bytes < least:
+            raise UsageError(
+                f"A body of {self.size_bytes} bytes is too small: the head of {HEAD_SIZE} bytes "
+                f"and the text need {least}.",
+                "Ask for a larger size or a shorter text.",
+            )
+
+    @cached_property
+    def tail(self) -> bytes:
+        """What follows the head in every body: the text, then filling."""
+        text = self.text.encode()
+        if self.size_bytes is None:
+            return text
+        missing = self.size_bytes - HEAD_SIZE - len(text)
+        pattern = bytes(range(256))
+        return text + (pattern * (missing // 256 + 1))[:missing]
+
+    @property
+    def body_size(self) -> int:
+        """The size of every body in bytes."""
+        return HEAD_SIZE + len(self.tail)
+
+    def message_id(self, producer: int, sequence: int) -> str:
+        """Compute the ``message_id`` of one message."""
+        run = self.run.int
+        high = run >> 80
+        variant = 0x8000 | (run >> 66 & 0x3FFF)
+        text = f"{high:012x}{0x8000 | producer:04x}{variant:04x}{sequence:012x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def head(self, producer: int, sequence: int, sent_ns: int) -> bytes:
+        """Compute the head of one body, 44 bytes."""
+        checked = HEAD.pack(MAGIC, VERSION, producer, self.run.bytes, sequence, sent_ns, 0)[:-4]
+        return checked + zlib.crc32(checked).to_bytes(4, "big")
+
+    def body(self, producer: int, sequence: int, sent_ns: int) -> bytes:
+        """Compute the whole body of one message."""
+        return self.head(producer, sequence, sent_ns) + self.tail
+
+    def properties(self, producer: int, sequence: int, sent_ns: int) -> pika.BasicProperties:
+        """Compute the properties of one message."""
+        return pika.BasicProperties(
+            content_type=CONTENT_TYPE,
+            headers={"producer_id": self.producer_id, "host": self.host},
+            delivery_mode=2 if self.persistent else 1,
+            message_id=self.message_id(producer, sequence),
+            timestamp=sent_ns // 1_000_000_000,
+        )
+
+    def read_message_id(self, message_id: str | None) -> Identity | None:
+        """Find out which message of this run a ``message_id`` names; None if it names none."""
+        digits = (message_id or "").replace("-", "")
+        try:
+            producer, sequence = int(digits[13:16], 16), int(digits[20:], 16)
+        except ValueError:
+            return None
+        if message_id != self.message_id(producer, sequence):
+            return None
+        return Identity(producer, sequence)
+
+    def read_head(self, body: bytes) -> Sent | None:
+        """Find out which message of this run a body is; None if it has no sound head of it."""
+        if len(body) < HEAD_SIZE:
+            return None
+        magic, version, producer, run, sequence, sent_ns, crc = HEAD.unpack_from(body)
+        sound = (
+            magic == MAGIC
+            and version == VERSION
+            and run == self.run.bytes
+            and producer < MAX_PRODUCERS
+            and 0 <= sequence <= MAX_SEQUENCE
+            and crc == zlib.crc32(body[: HEAD_SIZE - 4])
+        )
+        return Sent(producer, sequence, sent_ns) if sound else None
+
+    def identify(self, properties: pika.BasicProperties, body: bytes) -> Identity | None:
+        """Find out which message of this run was received; None if it is foreign.
+
+        The head is asked first, for it carries a checksum; a message whose head is damaged is
+        still known by its ``message_id``.
+        """
+        sent = self.read_head(body)
+        if sent is not None:
+            return Identity(sent.producer, sent.sequence)
+        return self.read_message_id(properties.message_id)
+
+    def difference(
+        self, properties: pika.BasicProperties, body: bytes, identity: Identity
+    ) -> str | None:
+        """Name the first thing in which a received message differs from what was sent.
+
+        None if every byte of the body and every property is as computed. Headers that RabbitMQ
+        adds by itself (:data:`BROKER_HEADERS`) are no difference.
+        """
+        sent = self.read_head(body)
+        if sent is None:
+            return "the head of the body"
+        if body[HEAD_SIZE:] != self.tail:
+            if len(body) != self.body_size:
+                return f"the length of the body: {len(body)} instead of {self.body_size} bytes"
+            at = next(i for i, b in enumerate(self.tail, HEAD_SIZE) if body[i] != b)
+            return f"byte {at} of the body"
+        expected = self.properties(identity.producer, identity.sequence, sent.sent_ns)
+        for name, value in vars(expected).items():
+            received: Any = getattr(properties, name)
+            if name == "headers":
+                received = {k: v for k, v in (received or {}).items() if k not in BROKER_HEADERS}
+            if received != value:
+                return f"the property {name}"
+        return None
+
+
+def recipe_of(properties: pika.BasicProperties, body: bytes) -> Recipe | None:
+    """Find the recipe by which any run of rmqbench would have computed exactly this message.
+
+    None if there is none: the message is of another origin, or was changed. Headers that RabbitMQ
+    adds by itself are no change.
+    """
+    if body[:4] != MAGIC or len(body) < HEAD_SIZE:
+        return None
+    headers = properties.headers or {}
+    producer_id, host = headers.get("producer_id"), headers.get("host")
+    if not (isinstance(producer_id, str) and isinstance(host, str)):
+        return None
+    # Filling begins with a zero byte, which a text hardly holds; all is compared below.
+    text, zero, _ = body[HEAD_SIZE:].partition(b"\0")
+    try:
+        recipe = Recipe(
+            run=uuid.UUID(bytes=body[8:24]),
+            text=text.decode(),
+            size_bytes=len(body) if zero else None,
+            producer_id=producer_id,
+            host=host,
+            persistent=properties.delivery_mode == 2,
+        )
+    except UnicodeDecodeError:
+        return None
+    identity = recipe.identify(properties, body)
+    if identity is None or recipe.difference(properties, body, identity) is not None:
+        return None
+    return recipe
+
+
+def text_of(properties: pika.BasicProperties, body: bytes) -> str:
+    """Give what a person would call the text of any message.
+
+    Of one of ours what is behind its head, without filling; of others the whole body. Bytes that
+    are no UTF-8 are written as ``\\xNN``.
+    """
+    recipe = recipe_of(properties, body)
+    return body.decode(errors="backslashreplace") if recipe is None else recipe.text

@@ -1,0 +1,34 @@
+"""A limit on messages a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+__all__ = ["Pace"]
+
+_ANY = 1 << 62
+
+
+class Pace:
+    """How many messages may pass by now, at so many a second (None: any number)."""
+
+    def __init__(self, rate: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._since = clock()
+        self._spent = 0
+
+    def start(self) -> None:
+        """Count from now on: what was not sent in time before is not made up for."""
+        self._since, self._spent = self._clock(), 0
+
+    def allowance(self) -> int:
+        """Give the number of messages that may pass now."""
+        if self._rate is None:
+            return _ANY
+        return int((self._clock() - self._since) * self._rate) - self._spent
+
+    def spend(self, count: int) -> None:
+        """Note that as many passed."""
+        self._spent += count

@@ -1,0 +1,97 @@
+"""Going on after an interruption: connect again, with growing pauses, as long as it makes sense."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rmqbench.errors import (
+    AccessRefused,
+    MessageUnreadable,
+    QueueLocked,
+    QueueNotFound,
+    RmqbenchError,
+    UsageError,
+)
+
+__all__ = ["Interruption", "Recovery"]
+
+_FIRST_PAUSE_S = 0.1
+_MOST_PAUSE_S = 2.0
+_FINAL = (UsageError, QueueNotFound, MessageUnreadable)  # trying again changes nothing about these
+_REFUSALS = (AccessRefused, QueueLocked)  # as final, where nothing has gone well before
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """When a worker was kept from its work (Unix nanoseconds), and by what, in a sentence."""
+
+    at_ns: int
+    why: str
+
+
+class Recovery:
+    """Runs a piece of work that needs a connection, again and again until it has ended well.
+
+    ``limit_s`` is how long it goes on without any progress. What fails before there was a
+    connection at all fails for good: nothing that was never there is waited for. ``sleep`` is
+    called between attempts, and gives True if there is to be none any more, as the ``wait`` of a
+    :class:`threading.Event` does.
+    """
+
+    def __init__(
+        self,
+        limit_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], bool | None] = time.sleep,
+    ) -> None:
+        self.interruptions: list[Interruption] = []
+        self._limit_s = limit_s
+        self._clock = clock
+        self._sleep = sleep
+        self._connected = False
+        self._was_connected = False
+        self._pause_s = _FIRST_PAUSE_S
+        self._progressed = False
+        self._progress_at = clock()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last progress."""
+        return self._clock() - self._progress_at
+
+    def connected(self) -> None:
+        """Note that there is a connection: its end will be an interruption."""
+        if not self._was_connected:
+            self._progress_at = self._clock()
+        self._connected = self._was_connected = True
+
+    def progressed(self) -> None:
+        """Note that the work came on: its limit and the pauses begin anew."""
+        self._progressed = True
+        self._progress_at = self._clock()
+        self._pause_s = _FIRST_PAUSE_S
+
+    def run(self, work: Callable[[], None]) -> RmqbenchError | None:
+        """Do the work until it returns; give the error with which it was given up."""
+        while True:
+            try:
+                work()
+                return None
+            except RmqbenchError as error:
+                refused = self._connected and not self._progressed and isinstance(error, _REFUSALS)
+                if self._connected:
+                    self.interruptions.append(Interruption(time.time_ns(), error.what))
+                self._connected = False
+                if (
+                    not self._was_connected
+                    or refused
+                    or isinstance(error, _FINAL)
+                    or self.idle_s + self._pause_s > self._limit_s
+                ):
+                    return error
+                if self._sleep(self._pause_s):
+                    return error
+            self._pause_s = min(2 * self._pause_s, _MOST_PAUSE_S)

@@ -1,0 +1,228 @@
+"""Compare rmqbench with other clients on the same broker, in the same minutes, in turn.
+
+    python tests/benchmarks/compare.py --broker local --reference ./limit
+
+``--reference`` is a program that does the least a client can do, in C for example, without any
+checking. It is called as
+
+    PROGRAM publish PORT USER PASSWORD COUNT WINDOW EXCHANGE ROUTING_KEY BODY_BYTES
+    PROGRAM consume PORT USER PASSWORD COUNT PREFETCH QUEUE
+
+on the virtual host /, and prints one line with ``rate=… cpu_us=…`` (messages a second, CPU
+microseconds a message). Plain pika, one ``basic_publish`` at a time with confirms, is always there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import pika
+
+from rmqbench.broker import open_broker
+from rmqbench.connection import admin
+from rmqbench.consumer import ConsumerPlan
+from rmqbench.evidence import ConsumerEvidence, Drain, Evidence, ProducerEvidence, QueueEvidence
+from rmqbench.ledger import DeliveryLedger, PublishLedger
+from rmqbench.message import Recipe
+from rmqbench.producer import ProducerPlan
+from rmqbench.topology import Queue, Topology, declare, delete, ready_count
+from rmqbench.verdict import judge
+from rmqbench.workers import run_workers
+
+BODY_BYTES, WINDOW, PREFETCH = 100, 2000, 5000
+TOPOLOGY = Topology(
+    exchange="compare.exchange", queues=(Queue("compare.work"), Queue("compare.audit"))
+)
+WORK = "compare.work"
+
+
+class Ours:
+    """rmqbench's producer and consumer, each in a process of its own, everything checked."""
+
+    name = "rmqbench"
+
+    def __init__(self, endpoint, count):
+        self.endpoint = endpoint
+        self.count = count
+
+    def publish(self):
+        self.directory = Path(tempfile.mkdtemp())
+        self.recipe = Recipe(uuid.uuid4(), size_bytes=BODY_BYTES)
+        PublishLedger.create(self.directory / "producer", self.count)
+        plan = ProducerPlan(
+            endpoint=self.endpoint,
+            recipe=self.recipe,
+            number=0,
+            count=self.count,
+            directory=self.directory / "producer",
+            exchange=TOPOLOGY.exchange,
+            routing_key=TOPOLOGY.routing_key,
+            window=WINDOW,
+        )
+        return self._run(plan, self.directory / "producer")
+
+    def consume(self):
+        DeliveryLedger.create(self.directory / "consumer", self.count)
+        plan = ConsumerPlan(
+            endpoint=self.endpoint,
+            recipe=self.recipe,
+            counts=(self.count,),
+            number=0,
+            queue=WORK,
+            directory=self.directory / "consumer",
+            exchange=TOPOLOGY.exchange,
+            routing_key=TOPOLOGY.routing_key,
+            prefetch=PREFETCH,
+            expected=self.count,
+        )
+        figures = self._run(plan, self.directory / "consumer")
+        self._require_pass()
+        return figures
+
+    def _run(self, plan, directory):
+        (outcome,) = run_workers([plan], [directory / "log"], progress=time.time_ns, stall_s=600)
+        assert outcome.trouble is None, outcome.trouble
+        report = outcome.report
+        assert report.error is None, report.error
+        seconds = (report.ended_ns - report.started_ns) / 1e9
+        return self.count / seconds, report.cpu_s / self.count * 1e6
+
+    def _require_pass(self):
+        sent = PublishLedger.read(self.directory / "producer")
+        got = DeliveryLedger.read(self.directory / "consumer")
+        columns = (got.delivered, got.redelivered, got.acked, got.first_ns)
+        evidence = Evidence(
+            self.recipe,
+            [ProducerEvidence(sent.state, sent.sent_ns)],
+            [
+                QueueEvidence(
+                    WORK, [ConsumerEvidence(*columns, tuple(got.incidents()))], Drain(True)
+                )
+            ],
+        )
+        judge(evidence).require_pass()
+
+
+class Reference:
+    """A program of somebody else's."""
+
+    name = "reference"
+
+    def __init__(self, endpoint, count, program):
+        self.count = count
+        self._call = [program]
+        self._login = [str(endpoint.port), endpoint.username, endpoint.password, str(count)]
+
+    def publish(self):
+        where = (TOPOLOGY.exchange, TOPOLOGY.routing_key)
+        return self._run("publish", str(WINDOW), *where, str(BODY_BYTES))
+
+    def consume(self):
+        return self._run("consume", str(PREFETCH), WORK)
+
+    def _run(self, what, *more):
+        command = [*self._call, what, *self._login, *more]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+        found = re.search(r"rate=([\d.]+) cpu_us=([\d.]+)", printed.stdout)
+        return float(found[1]), float(found[2])
+
+
+class PlainPika:
+    """What most people write: a call a message, each waiting for its confirm."""
+
+    name = "plain pika"
+
+    def __init__(self, endpoint, count):
+        self.endpoint = endpoint
+        self.count = count
+
+    def publish(self):
+        with admin(self.endpoint, timeout_s=600) as channel:
+            channel.confirm_delivery()
+            started, cpu = time.perf_counter(), time.process_time()
+            for _ in range(self.count):
+                properties = pika.BasicProperties(
+                    delivery_mode=2,
+                    message_id=str(uuid.uuid4()),
+                    timestamp=int(time.time()),
+                    headers={"producer_id": "me", "host": "here"},
+                )
+                channel.basic_publish(
+                    TOPOLOGY.exchange, TOPOLOGY.routing_key, b"x" * BODY_BYTES, properties
+                )
+            return self._figures(started, cpu)
+
+    def consume(self):
+        with admin(self.endpoint, timeout_s=600) as channel:
+            channel.basic_qos(prefetch_count=PREFETCH)
+            started, cpu = time.perf_counter(), time.process_time()
+            for number, (method, _, _) in enumerate(channel.consume(WORK), 1):
+                channel.basic_ack(method.delivery_tag)
+                if number == self.count:
+                    break
+            return self._figures(started, cpu)
+
+    def _figures(self, started, cpu):
+        seconds = time.perf_counter() - started
+        return self.count / seconds, (time.process_time() - cpu) / self.count * 1e6
+
+
+def measure(broker, clients, rounds):
+    """Give for each client and half the (rate, CPU µs) of each round, the order alternating."""
+    figures = {}
+    for number in range(rounds):
+        for client in clients if number % 2 == 0 else reversed(clients):
+            declared = declare(broker.endpoint, TOPOLOGY, broker.version)
+            try:
+                for half in ("publish", "consume"):
+                    rate, cpu_us = getattr(client, half)()
+                    figures.setdefault((client.name, half), []).append((rate, cpu_us))
+                    print(f"{client.name:12} {half} {rate:9.0f}/s {cpu_us:7.2f} µs", flush=True)
+                assert ready_count(broker.endpoint, WORK) == 0
+            finally:
+                delete(broker.endpoint, declared)
+    return figures
+
+
+def ratios(figures, ours, other, half):
+    """Give the ratio of the medians, and the smallest and largest of the rounds' own ratios."""
+    mine, theirs = ([rate for rate, _ in figures[name, half]] for name in (ours, other))
+    each = [a / b for a, b in zip(mine, theirs, strict=True)]
+    return statistics.median(mine) / statistics.median(theirs), min(each), max(each)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--broker", default="auto")
+    parser.add_argument("--image")
+    parser.add_argument("--reference")
+    parser.add_argument("--messages", type=int, default=300_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with open_broker(arguments.broker, image=arguments.image, say=print) as broker:
+        print(f"RabbitMQ {broker.version}: {broker.how}")
+        endpoint = broker.endpoint
+        clients = [Ours(endpoint, arguments.messages)]
+        if arguments.reference:
+            clients.append(Reference(endpoint, arguments.messages, arguments.reference))
+        clients.append(PlainPika(endpoint, max(1, arguments.messages // 50)))
+        figures = measure(broker, clients, arguments.rounds)
+    for client in clients[1:]:
+        for half in ("publish", "consume"):
+            median, least, most = ratios(figures, Ours.name, client.name, half)
+            print(f"{half}: rmqbench / {client.name} = {median:.2f} ({least:.2f} to {most:.2f})")
+    for half in ("publish", "consume"):
+        cpu = statistics.median(cpu_us for _, cpu_us in figures[Ours.name, half])
+        print(f"{half}: rmqbench's CPU {cpu:.2f} µs a message")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

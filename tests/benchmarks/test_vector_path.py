@@ -1,0 +1,121 @@
+"""The vector path alone, without a broker: frames a second, and bytes of ledger a message.
+
+A stand-in for the broker renders the very bytes that it would deliver; what is timed is all that
+the client does with them.
+"""
+
+import time
+import uuid
+
+import numpy as np
+import pytest
+
+from rmqbench.frames import Shape, Splitter
+from rmqbench.ledger import DeliveryLedger, DeliveryRecorder, PublishLedger
+from rmqbench.message import Recipe
+from rmqbench.workers import peak_rss_bytes
+
+pika = pytest.importorskip("pika")
+
+BURST = 1000
+RECIPE = Recipe(uuid.UUID(int=7), size_bytes=100)
+
+
+def publish_shape():
+    return Shape.of_publish(
+        RECIPE,
+        channel=1,
+        exchange="direct.exchange",
+        routing_key="work",
+        mandatory=True,
+        frame_max=131072,
+    )
+
+
+def delivery_shape():
+    method = pika.spec.Basic.Deliver("consumer-0", 1, False, "direct.exchange", "work")
+    body = RECIPE.body(0, 0, 0)
+    frames = (
+        pika.frame.Method(1, method),
+        pika.frame.Header(1, len(body), RECIPE.properties(0, 0, 0)),
+        pika.frame.Body(1, body),
+    )
+    return Shape.of_delivery(b"".join(frame.marshal() for frame in frames), RECIPE)
+
+
+def bursts(count):
+    """Give the numbers of ``count`` messages, a burst at a time."""
+    for start in range(0, count, BURST):
+        yield np.arange(start, min(start + BURST, count))
+
+
+class StandIn:
+    """Delivers messages as a broker would; only what the client does is timed."""
+
+    def __init__(self, directory, count):
+        DeliveryLedger.create(directory, count)
+        self.recorder = DeliveryRecorder(directory, (count,))
+        self.recorder.open_channel()
+        self.splitter = Splitter()
+        self.splitter.expect_deliveries(1, delivery_shape())
+        self.source = delivery_shape()
+        self.count = count
+        self.client_s = 0.0
+
+    def deliver_all(self):
+        for sequences in bursts(self.count):
+            flags = np.zeros(len(sequences), np.bool_)
+            data = self.source.render_deliveries(0, sequences, 1, sequences + 1, flags).tobytes()
+            started = time.perf_counter()
+            for event in self.splitter.feed(data):
+                places = self.recorder.record(
+                    event.producers, event.sequences, event.redelivered, 5
+                )
+                self.recorder.acknowledge(places)
+            self.client_s += time.perf_counter() - started
+        assert self.recorder.distinct == self.count
+        self.recorder.close()
+
+
+def test_rendering_publishes(benchmark):
+    shape = publish_shape()
+    benchmark.extra_info["messages"] = 100_000
+
+    def render():
+        for sequences in bursts(100_000):
+            shape.render(0, sequences, 1).tobytes()
+
+    benchmark(render)
+
+
+def test_checking_and_recording_deliveries(benchmark, tmp_path):
+    number = iter(range(10**6))
+    benchmark.extra_info["messages"] = 100_000
+
+    def fresh():
+        return (StandIn(tmp_path / str(next(number)), 100_000),), {}
+
+    benchmark.pedantic(StandIn.deliver_all, setup=fresh, rounds=5)
+
+
+def test_ten_million_messages_cost_ten_times_one_million(tmp_path):
+    seconds = {}
+    for count in (1_000_000, 10_000_000):
+        before = peak_rss_bytes()
+        stand_in = StandIn(tmp_path / str(count), count)
+        stand_in.deliver_all()
+        seconds[count] = stand_in.client_s
+        grown = peak_rss_bytes() - before
+        assert (stand_in.recorder.ledger.delivered == 1).all()
+        assert grown < 20 * count + (32 << 20), "memory a message"
+    ratio = seconds[10_000_000] / seconds[1_000_000]
+    assert 5 < ratio < 20, f"ten times the messages took {ratio:.1f} times as long"
+
+
+def test_the_ledger_of_a_message_takes_at_most_40_bytes(tmp_path):
+    count = 1_000_000
+    PublishLedger.create(tmp_path / "producer", count)
+    for queue in ("work", "audit"):
+        DeliveryLedger.create(tmp_path / queue, count)
+    files = list(tmp_path.rglob("*.npy"))
+    assert sum(path.stat().st_size for path in files) <= 40 * count

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rmqbench.connection import admin
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import (
+    AccessRefused,
+    BrokerError,
+    ConnectionLost,
+    ManagementUnavailable,
+    QueueNotFound,
+)
+from rmqbench.management import Management
+from rmqbench.monitor import Monitor, read_samples
+from rmqbench.topology import ready_count
+
+
+@pytest.fixture
+def queue(rmqbench_broker: Any) -> Iterator[str]:
+    """A durable queue whose name needs encoding; gone at the end."""
+    name = f"t/{uuid.uuid4().hex[:12]} 100%"
+    with admin(rmqbench_broker.endpoint) as channel:
+        channel.queue_declare(name, durable=True)
+    yield name
+    with admin(rmqbench_broker.endpoint) as channel:
+        channel.queue_delete(name)
+
+
+def wait_until(what: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """Wait for something true: figures of the Management API come seconds late."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        time.sleep(0.2)
+    return found
+
+
+def test_the_overview_names_the_version(rmqbench_broker: Any) -> None:
+    assert rmqbench_broker.management.overview()["rabbitmq_version"] == rmqbench_broker.version
+
+
+def test_a_queue_is_found_by_a_name_that_needs_encoding(rmqbench_broker: Any, queue: str) -> None:
+    found = rmqbench_broker.management.queue(queue)
+    assert (found["name"], found["vhost"]) == (queue, rmqbench_broker.endpoint.virtual_host)
+
+
+def test_all_queues_of_a_virtual_host_are_listed(rmqbench_broker: Any, queue: str) -> None:
+    management, vhost = rmqbench_broker.management, rmqbench_broker.endpoint.virtual_host
+    assert queue in [each["name"] for each in management.queues(vhost)]
+    assert queue in [each["name"] for each in management.queues()]
+
+
+def test_a_queue_or_virtual_host_that_is_not_there_is_named(rmqbench_broker: Any) -> None:
+    management = rmqbench_broker.management
+    with pytest.raises(QueueNotFound, match=r"'t\.nowhere'"):
+        management.queue("t.nowhere")
+    with pytest.raises(BrokerError, match=r"no virtual host 't\.nowhere'"):
+        management.queues("t.nowhere")
+
+
+def test_the_built_in_exchanges_are_listed(rmqbench_broker: Any) -> None:
+    vhost = rmqbench_broker.endpoint.virtual_host
+    names = [each["name"] for each in rmqbench_broker.management.exchanges(vhost)]
+    assert "amq.direct" in names
+    assert "" in names
+
+
+def test_nodes_tell_memory_disk_and_alarms(rmqbench_broker: Any) -> None:
+    management = rmqbench_broker.management
+
+    def complete() -> list[dict[str, Any]]:
+        nodes: list[dict[str, Any]] = management.nodes()  # without figures just after the start
+        return nodes if all("mem_used" in node for node in nodes) else []
+
+    for node in wait_until(complete):
+        assert node["mem_used"] > 0
+        assert node["disk_free"] > 0
+        assert node["mem_alarm"] is False
+    assert management.alarms() == []
+
+
+def test_deprecated_features_have_a_state_where_the_broker_knows_them(
+    rmqbench_broker: Any,
+) -> None:
+    features = rmqbench_broker.management.deprecated_features()
+    if tuple(map(int, rmqbench_broker.version.split(".")[:2])) < (3, 13):
+        assert features == []
+    else:
+        assert "transient_nonexcl_queues" in {each["name"] for each in features}
+        assert all(each["state"] for each in features)
+
+
+def test_a_wrong_password_is_told_without_showing_it(rmqbench_broker: Any) -> None:
+    wrong = replace(rmqbench_broker.endpoint, password="wr0ng")
+    with Management(wrong) as management, pytest.raises(AccessRefused) as caught:
+        management.overview()
+    assert "refused the login of user" in str(caught.value)
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_the_port_of_amqp_is_no_management_api(rmqbench_broker: Any) -> None:
+    endpoint: Endpoint = rmqbench_broker.endpoint
+    wrong = replace(endpoint, management_url=f"http://{endpoint.host}:{endpoint.port}")
+    with Management(wrong) as management, pytest.raises(ManagementUnavailable) as caught:
+        management.overview()
+    assert "rabbitmq-plugins enable rabbitmq_management" in caught.value.remedy
+
+
+def test_a_virtual_host_can_be_used_at_once_and_is_gone_when_deleted(
+    rmqbench_broker: Any,
+) -> None:
+    management, name = rmqbench_broker.management, f"t/{uuid.uuid4().hex[:12]}"
+    endpoint = rmqbench_broker.endpoint.in_virtual_host(name)
+    try:
+        assert management.create_virtual_host(name) is True
+        assert management.create_virtual_host(name) is False
+        with admin(endpoint) as channel:
+            channel.queue_declare("q", durable=True)
+        assert ready_count(endpoint, "q") == 0
+        assert [each["name"] for each in management.queues(name)] == ["q"]
+    finally:
+        management.delete_virtual_host(name)
+    with pytest.raises(AccessRefused, match="no virtual host"):
+        ready_count(endpoint, "q")
+    management.delete_virtual_host(name)
+
+
+def test_a_consumer_and_its_connection_are_seen_and_the_connection_can_be_closed(
+    rmqbench_broker: Any, queue: str
+) -> None:
+    management, endpoint = rmqbench_broker.management, rmqbench_broker.endpoint
+    consumers, vhost, label = management.consumers, endpoint.virtual_host, f"t.{uuid.uuid4().hex}"
+
+    def ours() -> list[str]:
+        return [
+            each["name"]
+            for each in management.connections(vhost)
+            if each.get("user_provided_name") == label
+        ]
+
+    def consume_until_closed() -> None:
+        with admin(endpoint, name=label, timeout_s=60) as channel:
+            channel.basic_consume(queue, lambda *_: None)
+            (name,) = wait_until(ours)
+            wait_until(lambda: queue in [each["queue"]["name"] for each in consumers(vhost)])
+            management.close_connection(name, "enough\nof you")
+            channel.connection.process_data_events(time_limit=30)
+
+    with pytest.raises(ConnectionLost, match=r"320 CONNECTION_FORCED - enough of you"):
+        consume_until_closed()
+    with pytest.raises(BrokerError, match=r"no connection 't\.nowhere'"):
+        management.close_connection("t.nowhere", "")
+
+
+def test_the_monitor_sees_a_backlog_and_the_node(
+    rmqbench_broker: Any, queue: str, tmp_path: Path
+) -> None:
+    endpoint = rmqbench_broker.endpoint
+    with admin(endpoint) as channel:
+        channel.confirm_delivery()
+        for _ in range(10):
+            channel.basic_publish("", queue, b"x")
+
+    def complete() -> bool:
+        seen = monitor.latest.queues.get(queue) if monitor.latest else None
+        return seen is not None and seen.messages_ready == 10 and seen.publish_rate is not None
+
+    with Monitor(endpoint, tmp_path, interval_s=0.2) as monitor:
+        wait_until(complete)
+    last = read_samples(tmp_path)[-1]
+    assert last == monitor.latest
+    assert last.error is None
+    seen = last.queues[queue]
+    assert seen.messages_unacknowledged == 0
+    assert seen.messages_ram is not None
+    assert seen.memory_bytes
+    (node,) = last.nodes.values()
+    assert node.mem_used_bytes
+    assert node.disk_free_bytes
+    assert (node.mem_alarm, node.disk_free_alarm) == (False, False)

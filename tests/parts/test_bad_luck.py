@@ -1,0 +1,96 @@
+"""What happens to a run when what it stands on is taken away: it ends, and says what is known."""
+
+import time
+
+import psutil
+import pytest
+
+import rmqbench
+from rmqbench import Run, open_broker, run
+
+
+class Strike:
+    """Does one thing when a phase has come so far."""
+
+    def __init__(self, phase, messages, deed):
+        self.phase, self.messages, self.deed = phase, messages, deed
+        self.done = False
+
+    def __call__(self, progress):
+        if not self.done and progress.phase == self.phase and progress.done >= self.messages:
+            self.done = True
+            self.deed()
+
+
+def kill_worker():
+    (worker,) = [
+        each for each in psutil.Process().children() if "workers.main" in " ".join(each.cmdline())
+    ]
+    worker.kill()
+
+
+@pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
+def test_a_killed_consumer_leaves_its_evidence_and_another_takes_over(
+    rmqbench_broker, tmp_path, queue_kind
+):
+    strike = Strike("drain work.queue", 1, kill_worker)
+    scenario = rmqbench.reliability(messages=60_000, queue_kind=queue_kind)
+    result = run(scenario, rmqbench_broker, directory=tmp_path / "run", watch=strike)
+    assert strike.done
+    result.verdict.require_pass()
+    # Only what had not been acknowledged may have come again.
+    found = {name for name, count in result.verdict.counts().items() if count}
+    assert found <= {"redelivered"}
+    assert result.verdict.count("redelivered") <= scenario.prefetch
+    assert len(list((tmp_path / "run" / "queue-0").iterdir())) == 2
+
+
+def test_a_killed_producer_fails_the_run_with_what_it_left_undone(rmqbench_broker, tmp_path):
+    strike = Strike("publish", 1, kill_worker)
+    scenario = rmqbench.reliability(messages=100_000)
+    result = run(scenario, rmqbench_broker, directory=tmp_path / "run", watch=strike)
+    verdict = result.verdict
+    assert verdict.outcome == "FAIL"
+    assert verdict.count("unsent") > 0
+    assert verdict.count("lost") == verdict.count("phantom") == 0
+    for queue in ("work.queue", "audit.queue"):
+        arrived_or_not = verdict.count("survived", queue) + verdict.count("vanished", queue)
+        assert arrived_or_not == verdict.count("indeterminate")
+    assert "by SIGKILL" in str(verdict)
+
+
+def test_a_broker_that_dies_under_the_drain_is_inconclusive_and_soon(tmp_path):
+    with open_broker("local") as broker:
+        strike = Strike("drain work.queue", 1, broker.kill)
+        started = time.monotonic()
+        result = run(
+            rmqbench.reliability(messages=40_000, stall_s=5.0),
+            broker,
+            directory=tmp_path / "run",
+            watch=strike,
+        )
+    assert strike.done
+    assert result.verdict.outcome == "INCONCLUSIVE"
+    assert result.verdict.count("lost") == 0
+    assert result.verdict.exit_code == 3
+    assert time.monotonic() - started < 45
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_evidence_that_cannot_be_read_is_inconclusive(rmqbench_broker, tmp_path):
+    scenario = rmqbench.reliability(messages=100)
+    spoiled = tmp_path / "run" / "queue-1" / "consumer-0" / "incidents.jsonl"
+
+    def spoil():
+        spoiled.write_text("no JSON\n")
+
+    strike = Strike("drain audit.queue", 100, spoil)
+    result = run(scenario, rmqbench_broker, directory=tmp_path / "run", watch=strike)
+    assert result.verdict.outcome == "INCONCLUSIVE"
+    assert str(spoiled) in str(result.verdict)
+
+
+def test_stages_out_of_order_are_an_error_of_the_caller(rmqbench_broker, tmp_path):
+    stages = Run(rmqbench.reliability(), rmqbench_broker, directory=tmp_path / "run")
+    with pytest.raises(RuntimeError, match="enter the run first"):
+        stages.publish()

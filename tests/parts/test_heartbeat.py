@@ -1,0 +1,63 @@
+"""The heartbeat stays true although most bytes pass pika by."""
+
+import time
+import uuid
+
+import numpy as np
+import pytest
+
+from rmqbench.connection import Connection
+from rmqbench.errors import ConnectionLost
+from rmqbench.frames import Shape
+from rmqbench.message import Recipe
+
+BURST_S = 5.0  # five times the heartbeat: pika gives up on a peer that is silent for one and a half
+
+
+class Counter:
+    def __init__(self):
+        self.total = 0
+
+    def on_confirms(self, confirms):
+        self.total = int(confirms.tags.max())
+
+
+def burst(connection, counter, seconds):
+    """Publish what is unroutable, window by window: nothing but confirms comes back."""
+    channel = connection.channel()
+    connection.expect_confirms(channel, counter.on_confirms)
+    shape = Shape.of_publish(
+        Recipe(uuid.uuid4()),
+        channel=channel.channel_number,
+        exchange="amq.direct",
+        routing_key="nowhere",
+        mandatory=False,
+        frame_max=connection.frame_max,
+    )
+    until = time.monotonic() + seconds
+    sent = 0
+    while time.monotonic() < until:
+        connection.send(shape.render(0, np.arange(10), time.time_ns()).tobytes())
+        sent += 10
+        connection.wait_until(lambda: counter.total > sent - 10, 5, "a confirm")  # noqa: B023
+
+
+def test_a_burst_of_confirms_is_a_sign_of_life(rmqbench_broker):
+    counter = Counter()
+    with Connection(rmqbench_broker.endpoint, name="heartbeat", heartbeat_s=1) as connection:
+        burst(connection, counter, BURST_S)
+        # What the broker has sent has been counted, and by nobody twice.
+        assert connection._pika.bytes_received > counter.total
+    assert counter.total > 100
+
+
+def test_a_peer_that_is_silent_is_noticed(rmqbench_broker):
+    if not rmqbench_broker.owned:
+        pytest.skip("a broker that is not ours is not paused")
+    with Connection(rmqbench_broker.endpoint, name="heartbeat", heartbeat_s=1) as connection:
+        rmqbench_broker.pause()
+        try:
+            with pytest.raises(ConnectionLost):
+                connection.wait_until(lambda: False, 30, "the heartbeat to fail")
+        finally:
+            rmqbench_broker.resume()

@@ -1,0 +1,172 @@
+"""Producer and consumer against a real broker: what they find there, and what they leave alone."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pika
+import pytest
+
+from rmqbench.broker import wait_until
+from rmqbench.connection import admin
+from rmqbench.ledger import CONFIRMED, NACKED, RETURNED, SENT, DeliveryLedger, PublishLedger
+
+COUNT = 50
+NOW = time.time_ns()
+
+
+def states(by_hand):
+    return PublishLedger.read(by_hand.directory / "producer").state
+
+
+def test_all_is_confirmed_and_delivered(by_hand):
+    assert by_hand.publish().error is None
+    assert by_hand.ready() == COUNT
+    report = by_hand.consume(expected=COUNT)
+    assert (report.error, report.deliveries) == (None, COUNT)
+    assert by_hand.ready() == 0
+    assert by_hand.found() == {}
+
+
+@pytest.mark.parametrize("window", [1, 7, 1000])
+def test_any_window_confirms_everything(by_hand, window):
+    by_hand.publish(window=window)
+    assert (states(by_hand) == SENT | CONFIRMED).all()
+
+
+def test_an_unroutable_message_is_returned_and_not_confirmed(by_hand):
+    by_hand.publish(routing_key="nowhere")
+    assert (states(by_hand) & RETURNED).all()
+    by_hand.consume()
+    assert by_hand.found() == {"returned": COUNT}
+
+
+@pytest.mark.parametrize("arguments", [{"x-max-length": 20, "x-overflow": "reject-publish"}])
+def test_what_a_full_queue_rejects_is_nacked(by_hand):
+    by_hand.publish(window=1)  # a quorum queue notices its length late with more under way
+    nacked = int((states(by_hand) & NACKED != 0).sum())
+    assert 0 < nacked <= COUNT - 20
+    by_hand.consume()
+    assert by_hand.found() == {"nacked": nacked}
+
+
+@pytest.mark.parametrize("arguments", [{"x-max-length": 20}])
+def test_what_overflow_drops_although_confirmed_is_lost_at_the_start(by_hand):
+    by_hand.publish(window=1)
+    assert (states(by_hand) == SENT | CONFIRMED).all()
+    by_hand.consume()
+    assert by_hand.found() == {"lost": COUNT - 20}
+    assert "30 at the start" in str(by_hand.judge())
+
+
+def test_messages_of_others_are_counted_and_left_in_the_queue(by_hand):
+    by_hand.inject(b"not yours \x1b[2J", pika.BasicProperties(message_id="\x1b[2J"))
+    by_hand.publish()
+    by_hand.inject(b"nor this", pika.BasicProperties(delivery_mode=2))
+    report = by_hand.consume()
+    assert report.deliveries == COUNT
+    assert by_hand.found() == {"foreign": 2}
+    assert by_hand.ready() == 2
+    assert "\x1b" not in str(by_hand.judge())
+
+
+def test_the_same_message_published_by_somebody_twice_is_a_duplicate(by_hand):
+    by_hand.publish()
+    sent_ns = int(PublishLedger.read(by_hand.directory / "producer").sent_ns[4])
+    message = (0, 4, sent_ns)
+    by_hand.inject(by_hand.recipe.body(*message), by_hand.recipe.properties(*message))
+    by_hand.consume()
+    assert by_hand.found() == {"duplicate": 1}
+
+
+def test_a_damaged_message_is_corrupted_and_named(by_hand):
+    by_hand.publish(count=COUNT - 1)
+    message = (0, COUNT - 1, NOW)
+    body = bytearray(by_hand.recipe.body(*message))
+    body[-1] ^= 1
+    by_hand.inject(bytes(body), by_hand.recipe.properties(*message))
+    by_hand.consume()
+    assert by_hand.found() == {"corrupted": 1, "phantom": 1, "unsent": 1}
+    assert f"sequence {COUNT - 1}" in str(by_hand.judge())
+
+
+def test_a_forged_identity_is_a_phantom(by_hand):
+    by_hand.publish()
+    message = (7, 1, NOW)
+    by_hand.inject(by_hand.recipe.body(*message), by_hand.recipe.properties(*message))
+    by_hand.consume()
+    assert by_hand.found() == {"phantom": 1}
+
+
+def test_a_message_with_another_routing_key_is_misrouted(by_hand):
+    topology = by_hand.place.topology
+    with admin(by_hand.place.endpoint) as channel:
+        channel.queue_bind(by_hand.queue, topology.exchange, "elsewhere")
+    by_hand.publish(routing_key="elsewhere")
+    by_hand.consume()
+    assert by_hand.found() == {"misrouted": COUNT}
+
+
+def test_two_in_the_wrong_order_are_reordered(by_hand):
+    by_hand.publish()
+    by_hand.consume()
+    again = [(0, n, NOW) for n in (0, 2, 1, 3)]
+    by_hand.reports.clear()
+    for message in again:
+        by_hand.inject(by_hand.recipe.body(*message), by_hand.recipe.properties(*message))
+    (by_hand.directory / "consumer-0").rename(by_hand.directory / "before")
+    by_hand.consume()
+    assert by_hand.found() == {"lost": COUNT - 4, "reordered": 1}
+
+
+def test_what_a_consumer_did_not_acknowledge_comes_again_flagged(by_hand):
+    by_hand.publish()
+    with admin(by_hand.place.endpoint) as channel:
+        channel.basic_get(by_hand.queue)  # never acknowledged: back when the channel closes
+    by_hand.consume()
+    assert by_hand.found() == {}
+    assert by_hand.reports[0][1].deliveries == COUNT
+
+
+def test_what_comes_again_although_it_was_acknowledged_is_a_finding(by_hand):
+    """A copy of an acknowledged message, taken and given back by somebody who goes first."""
+    by_hand.publish()
+    with ThreadPoolExecutor(1) as pool, admin(by_hand.place.endpoint, timeout_s=30) as channel:
+        consuming = pool.submit(by_hand.consume, idle_s=3)
+        directory = by_hand.directory / "consumer-0"
+        # Its file of incidents is the last that is made.
+        wait_until((directory / "incidents.jsonl").exists, 20, "the consumer to begin")
+        ledger = DeliveryLedger.read(directory)
+        wait_until(lambda: bool((ledger.acked > 0).all()), 20, "all to be acknowledged")
+        taken = []
+        channel.basic_consume(
+            by_hand.queue, lambda *it: taken.append(it), arguments={"x-priority": 10}
+        )
+        message = (0, 4, NOW)
+        by_hand.inject(by_hand.recipe.body(*message), by_hand.recipe.properties(*message))
+        for _ in range(50):
+            channel.connection.process_data_events(time_limit=0.2)
+            if taken:
+                break
+        channel.close()
+        consuming.result(30)
+    assert by_hand.found() == {"redelivered": 1, "redelivered after ack": 1}
+
+
+def test_a_deleted_queue_ends_the_consumer_with_a_sentence(by_hand):
+    by_hand.publish()
+    with admin(by_hand.place.endpoint) as channel:
+        channel.queue_delete(by_hand.queue)
+    report = by_hand.consume()
+    assert "no queue 'work.queue'" in report.error
+    assert report.closed_channels == ()
+
+
+def test_a_queue_that_another_consumer_holds_ends_in_a_sentence(by_hand):
+    """Ready messages that never come: the consumer says so instead of waiting for ever."""
+    by_hand.publish()
+    with admin(by_hand.place.endpoint) as channel:
+        channel.basic_consume(by_hand.queue, lambda *_: None)
+        channel.connection.process_data_events(time_limit=0.5)
+        by_hand.inject(b"x", pika.BasicProperties())
+        report = by_hand.consume(prefetch=1, stall_s=1)
+    assert report.deliveries == 0

@@ -1,0 +1,139 @@
+"""The plugin in a user's own project."""
+
+import os
+
+import pytest
+
+USERS_TEST = """
+    import rmqbench
+
+    def test_my_broker_loses_nothing(rmqbench_run):
+        result = rmqbench_run(rmqbench.reliability(queue_kind="quorum", messages=500))
+        result.verdict.require_pass()
+        assert result.messages == {messages}
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("RMQBENCH_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def url(rmqbench_broker):
+    return rmqbench_broker.endpoint.url()
+
+
+@pytest.fixture
+def management(rmqbench_broker):
+    return f"--rmqbench-management-url={rmqbench_broker.endpoint.management_url}"
+
+
+def run_pytest(pytester, *arguments):
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=120)
+
+
+def test_a_users_test_passes_and_shows_its_table(pytester, url, management):
+    pytester.makepyfile(USERS_TEST.format(messages=500))
+    ended = run_pytest(pytester, f"--rmqbench-broker={url}", management)
+    ended.assert_outcomes(passed=1)
+    ended.stdout.fnmatch_lines(
+        [
+            "rmqbench: *broker amqp://*:[*][*][*]@*",
+            "rmqbench: RabbitMQ * at amqp://*",
+            "PASS test_my_broker_loses_nothing",
+            "published 500, confirmed 500, at */s; confirm latency p50 *",
+            "queue*delivered*lost*duplicated*redelivered*reordered*corrupted*",
+            "work.queue* 500 * 0 * 0 * 0 * 0 * 0*",
+        ]
+    )
+
+
+def test_the_password_is_nowhere_in_the_output(pytester, url, management, rmqbench_broker):
+    pytester.makepyfile(USERS_TEST.format(messages=1))
+    ended = run_pytest(pytester, f"--rmqbench-broker={url}", management, "-vv", "--showlocals")
+    ended.assert_outcomes(failed=1)
+    password = rmqbench_broker.endpoint.password
+    assert f":{password}@" not in ended.stdout.str() + ended.stderr.str()
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "ini"])
+def test_option_environment_and_ini_mean_the_same(pytester, url, management, way, monkeypatch):
+    pytester.makepyfile(USERS_TEST.format(messages=123))
+    arguments = [f"--rmqbench-broker={url}", management]
+    if way == "option":
+        # The option wins over the others.
+        monkeypatch.setenv("RMQBENCH_MESSAGES", "7")
+        arguments.append("--rmqbench-messages=123")
+    elif way == "environment":
+        monkeypatch.setenv("RMQBENCH_MESSAGES", "123")
+        pytester.makeini("[pytest]\nrmqbench_messages = 7\n")
+    else:
+        pytester.makeini("[pytest]\nrmqbench_messages = 123\n")
+    run_pytest(pytester, *arguments).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("option", ["messages", "min-publish-rate", "min-consume-rate"])
+@pytest.mark.parametrize("value", ["0", "-5", "many", "inf"])
+def test_a_number_that_makes_no_sense_is_a_usage_error(pytester, option, value):
+    pytester.makepyfile(USERS_TEST.format(messages=0))
+    ended = run_pytest(pytester, "--rmqbench-broker=local", f"--rmqbench-{option}={value}")
+    assert ended.ret == pytest.ExitCode.USAGE_ERROR
+    ended.stderr.fnmatch_lines([f"*--rmqbench-{option} is '{value}'*above 0*"])
+
+
+def test_a_named_broker_that_is_not_there_fails_and_does_not_skip(pytester):
+    pytester.makepyfile(USERS_TEST.format(messages=500))
+    ended = run_pytest(pytester, "--rmqbench-broker=amqp://127.0.0.1:1")
+    ended.assert_outcomes(errors=1)
+    ended.stdout.fnmatch_lines(["rmqbench: no broker. *127.0.0.1:1*"])
+    ended.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.fixture
+def nothing_to_be_had(monkeypatch, tmp_path):
+    """No engine, no RabbitMQ, no packages."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+
+
+@pytest.mark.usefixtures("nothing_to_be_had")
+def test_auto_skips_where_there_is_nothing_and_says_why(pytester):
+    pytester.makepyfile(USERS_TEST.format(messages=500))
+    ended = run_pytest(pytester, "-rs")
+    ended.assert_outcomes(skipped=1)
+    ended.stdout.fnmatch_lines(["*No RabbitMQ is to be had*"])
+
+
+@pytest.mark.usefixtures("nothing_to_be_had")
+def test_auto_fails_where_there_is_nothing_and_a_broker_is_required(pytester, monkeypatch):
+    monkeypatch.setenv("RMQBENCH_REQUIRE_BROKER", "1")
+    pytester.makepyfile(USERS_TEST.format(messages=500))
+    run_pytest(pytester).assert_outcomes(errors=1)
+
+
+def test_a_project_that_wants_no_broker_gets_none(pytester):
+    pytester.makepyfile("def test_nothing(): pass")
+    ended = run_pytest(pytester, "--rmqbench-broker=amqp://127.0.0.1:1")
+    ended.assert_outcomes(passed=1)
+    ended.stdout.no_fnmatch_line("*no broker*")
+
+
+def test_a_bad_verdict_is_the_assertions_text(pytester, url, management):
+    pytester.makepyfile(
+        """
+        import rmqbench
+
+        def test_loss(rmqbench_run):
+            scenario = rmqbench.reliability(messages=500, routing_key="work", stall_s=2)
+            result = rmqbench_run(scenario)
+            lost = rmqbench.Finding("lost", 1, "fails", "work.queue")
+            rmqbench.Verdict("FAIL", (lost,), ("1 lost",), "the directory").require_pass()
+        """
+    )
+    ended = run_pytest(pytester, f"--rmqbench-broker={url}", management)
+    ended.assert_outcomes(failed=1)
+    ended.stdout.fnmatch_lines(
+        ["*VerdictError: FAIL: 1 lost", "*The evidence lies in the directory"]
+    )

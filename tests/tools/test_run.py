@@ -1,0 +1,330 @@
+"""``rmqbench run`` as a person or a script runs it."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import psutil
+import pytest
+
+from rmqbench.connection import admin
+from rmqbench.topology import Queue, Topology, declare, ready_counts
+
+NAMES = {"lost", "redelivered after ack", "nacked but delivered", "unsent", "stuck", "foreign"}
+
+
+def rmqbench(*arguments, timeout=90):
+    return subprocess.run(
+        [sys.executable, "-m", "rmqbench", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture
+def vhost(rmqbench_broker):
+    """A virtual host of a user, with whatever a test puts there."""
+    name = f"rmqbench-user-{uuid.uuid4().hex[:8]}"
+    with rmqbench_broker.management as management:
+        management.create_virtual_host(name)
+        yield rmqbench_broker.endpoint.in_virtual_host(name)
+        management.delete_virtual_host(name)
+
+
+def run_in(endpoint, *more, messages=2000):
+    return rmqbench(
+        *("run", "reliability", "--url", endpoint.url()),
+        *("--management-url", endpoint.management_url),
+        *("--messages", str(messages)),
+        *more,
+    )
+
+
+def test_a_pass_exits_with_0_and_writes_json(vhost, tmp_path):
+    ended = run_in(vhost, "--json", str(tmp_path / "out.json"))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("PASS reliability, classic queues, 1 consumer")
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["verdict"] == "PASS"
+    assert result["messages"] == result["confirmed"] == 2000
+    assert set(result["findings"]) > NAMES
+    assert set(result["findings"].values()) == {0}
+    assert set(result["queues"]) == {"work.queue", "audit.queue"}
+    for half in ("publish", "consume"):
+        assert result[half]["rate_per_s"] > 0
+        assert result[half]["seconds"] > 0
+        assert result[half]["cpu_us_per_message"] > 0
+    assert result["peak_rss_mib"] > 10
+
+
+def test_stress_with_several_processes_has_all_its_figures(vhost, tmp_path):
+    ended = rmqbench(
+        *("run", "stress", "--url", vhost.url(), "--management-url", vhost.management_url),
+        *("--messages", "20000", "--producers", "2", "--consumers", "2", "--size", "200"),
+        *("--window", "500", "--prefetch", "300", "--queue-kind", "quorum"),
+        *("--json", str(tmp_path / "out.json")),
+    )
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert (result["verdict"], result["messages"], result["confirmed"]) == ("PASS", 20000, 20000)
+    assert set(result["findings"].values()) == {0}
+    assert set(result["queues"]) == {"work.queue.1m", "audit.queue.1m"}
+    for queue in result["queues"].values():
+        assert queue["ready_after_publish"] == queue["delivered"] == 20000
+        assert queue["backlog"]["memory_bytes"] > 0
+    assert result["scenario"]["size_bytes"] == 200
+
+
+def test_without_the_vector_path_the_verdict_is_the_same(vhost, monkeypatch, tmp_path):
+    monkeypatch.setenv("RMQBENCH_VECTOR", "0")
+    ended = run_in(vhost, "--json", "-", "--directory", str(tmp_path / "run"), messages=1000)
+    result = json.loads(ended.stdout)
+    assert (result["verdict"], result["confirmed"]) == ("PASS", 1000)
+    assert set(result["findings"].values()) == {0}
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["vector"] is False
+
+
+def test_json_to_standard_output_is_json_alone(vhost):
+    ended = run_in(vhost, "--json", "-", messages=10)
+    assert json.loads(ended.stdout)["verdict"] == "PASS"
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(vhost):
+    ended = run_in(vhost)
+    assert "publish: 2,000 of 2,000" in ended.stderr
+    assert "drain audit.queue: 2,000 of 2,000" in ended.stderr
+    assert "\x1b" not in ended.stderr + ended.stdout
+
+
+def test_a_run_leaves_nothing_behind(vhost, rmqbench_broker):
+    before = virtual_hosts(rmqbench_broker)
+    assert run_in(vhost).returncode == 0
+    assert virtual_hosts(rmqbench_broker) == before
+    with rmqbench_broker.management as management:
+        assert management.queues(vhost.virtual_host) == []
+
+
+def test_without_a_management_api_the_names_carry_the_run(vhost):
+    ended = rmqbench(
+        *("run", "reliability", "--url", vhost.url(), "--messages", "100"),
+        *("--management-url", "http://127.0.0.1:1"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "No virtual host of its own could be created" in ended.stdout
+    assert re.search(r"drain work\.queue\.rmqbench-[0-9a-f]{12}: 100 of 100", ended.stderr)
+
+
+def virtual_hosts(broker):
+    with broker.management as management:
+        return {queue["vhost"] for queue in management.queues()} | {
+            exchange["vhost"] for exchange in management.exchanges()
+        }
+
+
+def test_real_loss_exits_with_1_and_names_the_messages(vhost, rmqbench_broker):
+    """The user's queues exist, and keep 500 messages at the most: overflow drops the oldest."""
+    queues = tuple(
+        Queue(name, arguments={"x-max-length": 500}) for name in ("work.queue", "audit.queue")
+    )
+    declare(vhost, Topology(queues=queues), rmqbench_broker.version)
+    ended = run_in(vhost, "--in-place")
+    assert ended.returncode == 2
+    assert "x-max-length" in ended.stderr
+    assert "it has '500', asked for was none" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_messages_of_a_user_are_not_touched(vhost, rmqbench_broker):
+    topology = Topology()
+    declare(vhost, topology, rmqbench_broker.version)
+    with admin(vhost) as channel:
+        channel.basic_publish(topology.exchange, topology.routing_key, b"mine")
+    ended = run_in(vhost, "--in-place")
+    assert ended.returncode == 2
+    assert "'work.queue'" in ended.stderr
+    assert "1 message" in ended.stderr
+    assert set(ready_counts(vhost, topology.queue_names).values()) == {1}
+
+
+@pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
+def test_in_place_a_queue_with_a_message_of_somebody_else_is_not_deleted(
+    vhost, queue_kind, tmp_path
+):
+    """The run makes the queues; in its middle somebody else finds them, and trusts one."""
+    arguments = ("run", "reliability", "--in-place", "--messages", "8000", "--url", vhost.url())
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "rmqbench", *arguments, "--queue-kind", queue_kind),
+            *("--management-url", vhost.management_url, "--directory", str(tmp_path / "run")),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "run" / "producer-0").exists():
+            assert time.monotonic() < deadline, "no publishing within 30 s"
+            time.sleep(0.02)
+        with admin(vhost) as channel:
+            channel.confirm_delivery()
+            channel.basic_publish("", "work.queue", b"precious")
+        out, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait(10)
+    assert process.returncode == 3, out
+    assert "1 foreign in work.queue" in out
+    assert ready_counts(vhost, ["work.queue"]) == {"work.queue": 1}
+    assert "Warning: a queue of the run is left behind" in errors
+    assert "Traceback" not in errors
+    with admin(vhost) as channel:
+        assert channel.basic_get("work.queue")[2] == b"precious"
+
+
+def test_in_place_keeps_what_was_there_before(vhost, rmqbench_broker):
+    topology = Topology()
+    declare(vhost, Topology(queues=topology.queues[:1]), rmqbench_broker.version)
+    assert run_in(vhost, "--in-place").returncode == 0
+    with rmqbench_broker.management as management:
+        assert [q["name"] for q in management.queues(vhost.virtual_host)] == ["work.queue"]
+
+
+def test_a_consumer_of_somebody_else_makes_the_run_inconclusive(vhost, rmqbench_broker):
+    topology = Topology()
+    declare(vhost, topology, rmqbench_broker.version)
+    with admin(vhost, timeout_s=80) as channel:
+        channel.basic_qos(prefetch_count=3)
+        channel.basic_consume("work.queue", lambda *_: None)
+        ended = run_in(vhost, "--in-place")
+    assert ended.returncode == 3, ended.stdout
+    assert "INCONCLUSIVE" in ended.stdout
+    assert "1 consumers that are not ours" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--url", "amqp://127.0.0.1:1"], 4, "127.0.0.1:1"),
+        (["--url", "http://127.0.0.1"], 2, "amqp://user:password@host"),
+        (["--broker", "cotnainer"], 2, "container"),
+        (["--broker", "local", "--messages", "0"], 2, "messages is 0"),
+        (["--broker", "local", "--messages", "-5"], 2, "messages is -5"),
+        (["--broker", "local", "--queue-kind", "stream"], 2, "classic, lazy, quorum"),
+        (["--broker", "local", "--size", "3"], 2, "too small"),
+        (["--broker", "local", "--prefetch", "70000"], 2, "65,535"),
+        (["--broker", "local", "--url", "amqp://127.0.0.1"], 2, "two brokers"),
+    ],
+)
+def test_bad_input_is_one_paragraph_within_seconds(arguments, code, words):
+    started = time.monotonic()
+    ended = rmqbench("run", "reliability", *arguments)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert words in ended.stderr
+    assert ended.stderr.startswith("Error: ")
+    assert len(ended.stderr.splitlines()) == 1
+    assert time.monotonic() - started < 15
+
+
+def test_a_wrong_password_is_not_shown_again(vhost):
+    wrong = vhost.url().replace(vhost.password, "not-the-password")
+    ended = rmqbench("run", "reliability", "--url", wrong)
+    assert ended.returncode == 4
+    assert "user" in ended.stderr
+    assert "not-the-password" not in ended.stderr
+
+
+def test_a_virtual_host_that_is_not_there_is_named(vhost):
+    ended = rmqbench("run", "reliability", "--url", vhost.in_virtual_host("nowhere").url())
+    assert ended.returncode == 4
+    assert "'nowhere'" in ended.stderr
+
+
+def test_ctrl_c_ends_a_run_with_all_that_it_started(vhost, rmqbench_broker):
+    before = virtual_hosts(rmqbench_broker)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "rmqbench", "run", "reliability", "--url", vhost.url()),
+            *("--management-url", vhost.management_url, "--messages", "5000000"),
+        ],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        top = psutil.Process(process.pid)
+        deadline = time.monotonic() + 30
+        while not (family := top.children(recursive=True)):
+            assert time.monotonic() < deadline, "no worker came within 30 s"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait(10)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert virtual_hosts(rmqbench_broker) == before
+
+
+def test_a_closed_output_does_not_change_the_exit_code(vhost):
+    command = [
+        *(sys.executable, "-m", "rmqbench", "run", "reliability", "--url", vhost.url()),
+        *("--management-url", vhost.management_url, "--messages", "100"),
+    ]
+    for closed in ("stdout", "stderr"):
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, **{**pipes, closed: subprocess.PIPE})
+        getattr(process, closed).close()
+        assert process.wait(60) == 0, closed
+
+
+def test_what_the_terminal_cannot_show_does_not_change_the_exit_code(vhost, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("COLUMNS", "40")
+    ended = run_in(vhost, messages=100)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "60", "80", "200"])
+def test_a_narrow_terminal_drops_no_figure(vhost, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    ended = run_in(vhost, messages=100)
+    words = ended.stdout.replace("\n", " ").split()
+    text = " ".join(word.strip(",:") for word in words)
+    for word in ("work.queue", "audit.queue", "delivered", "lost", "duplicated", "corrupted"):
+        assert word in text, ended.stdout
+
+
+def test_no_broker_is_4_also_with_a_traceback():
+    ended = rmqbench("--traceback", "run", "reliability", "--url", "amqp://127.0.0.1:1")
+    assert ended.returncode == 4
+    assert "Traceback" in ended.stderr
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_run(tmp_path):
+    ended = rmqbench(
+        "run", "reliability", "--broker", "local", "--json", str(tmp_path / "no" / "x")
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "RabbitMQ" not in ended.stderr
+
+
+def test_a_full_disk_for_the_output_keeps_the_verdicts_exit_code(vhost):
+    ended = run_in(vhost, "--json", "/dev/full", messages=100)
+    assert ended.returncode == 0
+    assert "could not be written out" in ended.stderr
+
+
+def test_an_option_wins_over_the_environment(vhost, monkeypatch):
+    monkeypatch.setenv("RMQBENCH_BROKER", "amqp://127.0.0.1:1")
+    assert run_in(vhost, messages=10).returncode == 0
+    monkeypatch.setenv("RMQBENCH_URL", vhost.url())
+    assert rmqbench("run", "reliability", "--messages", "10").returncode == 0

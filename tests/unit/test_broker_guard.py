@@ -1,0 +1,184 @@
+"""The guard ends what its parent can no longer end, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rmqbench.broker.guard import MARK, Guard, end_processes
+from rmqbench.broker.waiting import wait_until
+
+# Has a guard hold a process and a directory, and waits to be ended.
+PARENT = """
+import os, subprocess, sys, time
+from rmqbench.broker.guard import MARK, Guard
+mark, directory, fork = sys.argv[1], sys.argv[2], sys.argv[3] == "fork"
+guard = Guard()
+guard.hold(mark=mark)
+guard.hold(directory=directory)
+os.mkdir(directory)
+subprocess.Popen(
+    [sys.executable, "-c", "import time; time.sleep(600)"],
+    env=os.environ | {MARK: mark},
+    stdout=subprocess.DEVNULL,
+    start_new_session=True,
+)
+if fork and os.fork() == 0:
+    time.sleep(600)
+print(guard.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == mark and process.status() != "zombie":
+                found.append(process)
+    return found
+
+
+@contextlib.contextmanager
+def running(
+    mark: str = "", program: str = "import time; time.sleep(600)"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program that has a mark; it ends with the test at the latest."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=os.environ | {MARK: mark},
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    mark = secrets.token_hex(8)
+    yield mark
+    end_processes([mark])
+
+
+@pytest.mark.parametrize("mode", ["plain", "fork"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
+def test_a_killed_parent_leaves_nothing(
+    mark: str, tmp_path: Path, number: signal.Signals, mode: str
+) -> None:
+    directory = tmp_path / "data"
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, mark, str(directory), mode],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as parent:
+        assert parent.stdout is not None
+        guard = psutil.Process(int(parent.stdout.readline()))
+        forked = [
+            child for child in psutil.Process(parent.pid).children() if PARENT in child.cmdline()
+        ]
+        assert len(marked(mark)) == 1
+        assert len(forked) == (mode == "fork")
+        parent.send_signal(number)
+        parent.wait(10)
+        wait_until(lambda: not marked(mark), 20.0, "the marked process to end")
+        wait_until(lambda: not directory.exists(), 10.0, "the directory to go")
+        wait_until(lambda: not guard.is_running(), 10.0, "the guard to end")
+        for child in forked:
+            child.kill()
+
+
+def test_ctrl_c_does_not_reach_the_guard(mark: str) -> None:
+    guard = Guard()
+    with running(mark) as ours:
+        try:
+            assert os.getsid(guard.pid) == guard.pid
+            guard.hold(mark=mark)
+            process = psutil.Process(guard.pid)
+            # Its second thread means that it has begun to ignore signals.
+            wait_until(lambda: len(process.threads()) > 1, 10.0, "the guard to run")
+            os.kill(guard.pid, signal.SIGINT)
+            os.kill(guard.pid, signal.SIGTERM)
+        finally:
+            guard.close()
+        # That it ended what it held shows that it still worked.
+        assert ours.wait(10) == -signal.SIGKILL
+
+
+def test_what_was_released_is_left_alone(mark: str, tmp_path: Path) -> None:
+    directory = tmp_path / "kept"
+    directory.mkdir()
+    guard = Guard()
+    guard.hold(mark=mark)
+    guard.hold(directory=str(directory))
+    with running(mark) as ours:
+        guard.release(mark=mark)
+        guard.release(directory=str(directory))
+        guard.close()
+        assert ours.poll() is None
+    assert directory.is_dir()
+
+
+def test_a_process_is_ended_by_identity_only() -> None:
+    with running() as ours:
+        created = psutil.Process(ours.pid).create_time()
+        guard = Guard()
+        guard.hold(pid=ours.pid, created=created - 5.0)  # another process that had this id
+        guard.close()
+        assert ours.poll() is None
+        guard = Guard()
+        guard.hold(pid=ours.pid, created=created)
+        guard.close()
+        assert ours.wait(10) == -signal.SIGKILL
+
+
+def test_other_processes_are_not_touched(mark: str) -> None:
+    with running(mark + "0") as other, running(mark) as ours:
+        process = psutil.Process(ours.pid)
+        end_processes([mark])
+        assert not lives(process)
+        assert other.poll() is None
+
+
+def test_what_a_marked_process_starts_is_ended_even_without_the_mark(mark: str) -> None:
+    program = (
+        f"import os, subprocess, time; os.environ.pop({MARK!r}); "
+        "print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+    )
+    with running(mark, program) as ours:
+        assert ours.stdout is not None
+        grandchild = psutil.Process(int(ours.stdout.readline()))
+        assert lives(grandchild)
+        end_processes([mark])
+        wait_until(lambda: not lives(grandchild), 10.0, "the grandchild to end")
+
+
+def test_a_dead_guard_is_noticed_when_it_is_told_something() -> None:
+    guard = Guard()
+    process = psutil.Process(guard.pid)
+    process.kill()
+    process.wait(10)
+
+    def tell() -> bool:
+        guard.hold(mark="x")
+        return False
+
+    with pytest.raises(OSError, match=r"guard|pipe"):
+        wait_until(tell, 5.0, "the guard's death to be noticed")
+    guard.close()

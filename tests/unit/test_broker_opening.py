@@ -1,0 +1,177 @@
+"""Which broker is asked for, and what it costs to find none."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rmqbench.broker import container, installed, open_broker, opening
+from rmqbench.broker.container import Engine
+from rmqbench.broker.installed import find_installed, newest
+from rmqbench.errors import BrokerUnavailable, UsageError
+
+
+@pytest.fixture
+def no_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    monkeypatch.setattr(container, "_SOCKETS", (str(tmp_path / "none.sock"),))
+
+
+@pytest.mark.parametrize("spec", ["", "docker", "http://h", "amqp:/x", "AUTO"])
+def test_an_unknown_broker_is_refused(spec: str) -> None:
+    with pytest.raises(UsageError, match="auto, container, local"), open_broker(spec):
+        pass
+
+
+def test_a_password_in_a_wrong_url_is_not_repeated() -> None:
+    with pytest.raises(UsageError) as raised, open_broker("http://u:secret@h"):
+        pass
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("no_docker")
+def test_no_docker_costs_milliseconds() -> None:
+    began = time.perf_counter()
+    with pytest.raises(BrokerUnavailable, match="No Docker engine"):
+        Engine()
+    assert time.perf_counter() - began < 0.05
+
+
+@pytest.mark.usefixtures("no_docker")
+def test_auto_lists_what_was_tried_and_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "find_installed", lambda: None)
+    monkeypatch.setattr(opening, "can_unpack", lambda: False)
+    with (
+        pytest.raises(
+            BrokerUnavailable,
+            match=r"Not a container: No Docker.* Not a local node: No rabbitmq-server.*Ways out",
+        ),
+        open_broker("auto"),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("no_docker")
+def test_a_container_asked_for_is_not_replaced() -> None:
+    with pytest.raises(BrokerUnavailable, match="No Docker engine"), open_broker("container"):
+        pass
+
+
+@pytest.mark.parametrize("address", ["tcp://10.1.2.3:2375", "ssh://user@elsewhere"])
+def test_an_engine_elsewhere_is_not_used(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("DOCKER_HOST", address)
+    with pytest.raises(BrokerUnavailable, match="on another machine"):
+        Engine()
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+
+
+@contextlib.contextmanager
+def engine_that_pulls_for_ever(path: Path) -> Iterator[str]:
+    """Serve the few requests of Docker's API that come before a pull, and leave that open."""
+    stopped = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def _answer(self, status: int, text: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Api-Version", "1.44")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def do_GET(self) -> None:
+            if self.path.endswith("/version"):
+                self._answer(200, b'{"ApiVersion": "1.44"}')
+            elif self.path.endswith("/_ping"):
+                self._answer(200, b"OK")
+            else:
+                self._answer(404, b'{"message": "No such image"}')
+
+        def do_POST(self) -> None:
+            stopped.wait(30)
+
+        def address_string(self) -> str:
+            return "local"
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with _Server(str(path), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"unix://{path}"
+        stopped.set()
+        server.shutdown()
+
+
+def test_a_pull_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(container, "_PULL_SILENCE_S", 1.0)
+    said: list[str] = []
+    with engine_that_pulls_for_ever(tmp_path / "d.sock") as address:
+        monkeypatch.setenv("DOCKER_HOST", address)
+        began = time.monotonic()
+        with (
+            pytest.raises(BrokerUnavailable, match="made no progress for 1 s"),
+            open_broker("container", image="some:image", say=said.append),
+        ):
+            pass
+    assert time.monotonic() - began < 10
+    assert said == ["rmqbench pulls the image some:image"]
+
+
+def test_importing_brokers_imports_no_docker() -> None:
+    program = (
+        "import sys, rmqbench.broker; "
+        "sys.exit(any(name in sys.modules for name in ('docker', 'testcontainers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def fake_scripts(sbin: Path) -> None:
+    sbin.mkdir(parents=True)
+    for name in ("rabbitmq-server", "rabbitmq-defaults"):
+        (sbin / name).touch(mode=0o755)
+
+
+def test_an_unpacked_rabbitmq_is_found_by_rabbitmq_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_scripts(tmp_path / "rabbit" / "sbin")
+    erlang = tmp_path / "erlang" / "bin"
+    erlang.mkdir(parents=True)
+    for name in ("erl", "epmd"):
+        (erlang / name).touch(mode=0o755)
+    monkeypatch.setenv("RABBITMQ_HOME", str(tmp_path / "rabbit"))
+    monkeypatch.setenv("PATH", str(erlang))
+    found = find_installed()
+    assert found is not None
+    assert (found.sbin, found.erlang_bin) == (tmp_path / "rabbit" / "sbin", erlang)
+
+
+def test_a_rabbitmq_without_erlang_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_scripts(tmp_path / "sbin")
+    monkeypatch.setenv("RABBITMQ_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(installed, "_ERLANG_HOMES", ())
+    assert find_installed() is None
+
+
+def test_the_newest_of_several_is_taken_by_number_not_by_letter() -> None:
+    paths = [Path(f"rabbitmq_server-{version}") for version in ("3.9.1", "3.10.8", "3.10.2")]
+    assert newest(paths) == paths[1]

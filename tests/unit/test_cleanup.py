@@ -1,0 +1,141 @@
+"""What is to be deleted, chosen from given answers; and whose everything is not deleted lightly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rmqbench.cleanup import Found, Plan, require_named, scope, unused
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import UsageError
+
+BUILT_IN = ("", "amq.direct", "amq.fanout", "amq.rabbitmq.trace")
+
+
+def exchanges(*names: str, **arguments: str) -> list[dict[str, Any]]:
+    """Answer with these and the built-in ones; ``arguments`` are alternate exchanges by name."""
+    named = [
+        {"name": name, "arguments": {"alternate-exchange": alternate}}
+        for name, alternate in arguments.items()
+    ]
+    return [{"name": name, "arguments": {}} for name in (*BUILT_IN, *names)] + named
+
+
+def binding(source: str, destination: str, kind: str = "queue") -> dict[str, Any]:
+    return {"source": source, "destination": destination, "destination_type": kind}
+
+
+def test_an_exchange_without_a_binding_is_unused_and_built_in_ones_never_are() -> None:
+    assert unused(exchanges("a", "b"), [], [], []) == ("a", "b")
+
+
+def test_a_binding_from_it_or_to_it_is_a_use() -> None:
+    bindings = [binding("a", "q"), binding("a", "b", "exchange"), binding("", "c")]
+    assert unused(exchanges("a", "b", "c"), bindings, [], []) == ("c",)
+
+
+def test_a_queue_of_the_same_name_is_no_use() -> None:
+    assert unused(exchanges("work"), [binding("", "work")], [], []) == ("work",)
+
+
+@pytest.mark.parametrize(
+    ("queues", "policies"),
+    [
+        ([{"arguments": {"x-dead-letter-exchange": "dead"}}], []),
+        ([{"arguments": {}, "effective_policy_definition": {"dead-letter-exchange": "dead"}}], []),
+        ([], [{"definition": {"dead-letter-exchange": "dead"}}]),
+        ([], [{"definition": {"alternate-exchange": "dead"}}]),
+    ],
+)
+def test_where_dead_or_unrouted_messages_go_is_in_use(
+    queues: list[dict[str, Any]], policies: list[dict[str, Any]]
+) -> None:
+    assert unused(exchanges("dead", "b"), [], queues, policies) == ("b",)
+
+
+def test_the_alternate_exchange_of_another_one_is_in_use() -> None:
+    assert unused(exchanges("other", main="other"), [], [], []) == ("main",)
+
+
+def test_an_empty_table_may_come_as_a_list_or_not_at_all() -> None:
+    queues: list[dict[str, Any]] = [{"arguments": [], "effective_policy_definition": []}, {}]
+    assert unused([{"name": "a"}, {"name": "b", "arguments": []}], [], queues, [{}]) == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("found", "idle"),
+    [
+        (Found("queue", "q", "classic", 0, 0, 0), True),
+        (Found("queue", "q", None, 0, None, 0), True),
+        (Found("queue", "q", "classic", 1, 0, 0), False),
+        (Found("queue", "q", "classic", 0, 1, 0), False),
+        (Found("queue", "q", "quorum", 0, 0, 1), False),
+        (Found("queue", "q", "stream", 0, 0, 0), False),
+        (Found("exchange", "e", "direct"), True),
+    ],
+)
+def test_idle_is_what_holds_nothing_and_serves_nobody(found: Found, idle: bool) -> None:
+    assert found.is_idle is idle
+
+
+def test_what_has_a_trouble_stays() -> None:
+    free, locked = Found("queue", "a"), Found("queue", "b", trouble="it is locked")
+    plan = Plan(Endpoint(), "all", (locked, free))
+    assert (plan.goes, plan.stays) == ((free,), (locked,))
+
+
+@pytest.mark.parametrize(
+    ("words", "exact", "meant"),
+    [
+        (["all"], [], "all"),
+        (["exchanges"], [], "exchanges"),
+        (["a", "b"], ["c"], "queues"),
+        ([], ["all"], "queues"),
+        (["All"], [], "queues"),
+        (["all,b"], [], "queues"),
+    ],
+)
+def test_a_word_that_stands_alone_is_told_from_a_name(
+    words: list[str], exact: list[str], meant: str
+) -> None:
+    assert scope(words, exact) == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "exact"), [(["all", "a"], []), (["all"], ["a"]), (["exchanges", "all"], [])]
+)
+def test_all_and_a_name_together_make_no_sense(words: list[str], exact: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"stands alone.*--queue (all|exchanges)"):
+        scope(words, exact)
+
+
+def test_nothing_named_is_not_everything() -> None:
+    with pytest.raises(UsageError, match="Nothing is named"):
+        scope([])
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1"])
+def test_all_of_a_broker_on_this_machine_needs_no_name(host: str) -> None:
+    require_named(Endpoint(host), "all", None)
+
+
+@pytest.mark.parametrize(
+    "host", ["rabbit.example", "10.0.0.1", "0.0.0.0", "localhost.example", "127.0.0.1.example"]
+)
+def test_all_of_a_broker_elsewhere_needs_its_host_once_more(host: str) -> None:
+    with pytest.raises(UsageError, match=f"not on this machine.*--yes-really {host}"):
+        require_named(Endpoint(host), "all", None)
+    require_named(Endpoint(host), "all", host)
+    require_named(Endpoint(host), "queues", None)
+    require_named(Endpoint(host), "exchanges", None)
+
+
+@pytest.mark.parametrize("wanted", ["all", "exchanges", "queues"])
+@pytest.mark.parametrize("host", ["rabbit.example", "localhost"])
+@pytest.mark.parametrize("name", ["rabbit", "rabbit.example.", "Rabbit.example", "rabbit.*", ""])
+def test_a_host_that_is_not_exactly_the_brokers_is_refused(
+    wanted: Any, host: str, name: str
+) -> None:
+    with pytest.raises(UsageError, match="nothing was deleted"):
+        require_named(Endpoint(host), wanted, name)

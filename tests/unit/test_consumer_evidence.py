@@ -1,0 +1,252 @@
+"""A consumer's evidence: there before the acknowledgement, and of nothing but what was received."""
+
+import uuid
+from types import SimpleNamespace
+
+import numpy as np
+import pika
+import pytest
+
+from rmqbench import subscriber as subscribers
+from rmqbench.consumer import ConsumerPlan
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import ConnectionLost
+from rmqbench.frames import Deliveries, Shape
+from rmqbench.ledger import DeliveryLedger
+from rmqbench.message import Recipe
+
+COUNT = 10
+RECIPE = Recipe(uuid.UUID(int=1))
+NOW = 1_790_000_000_123_456_789
+
+
+class Link:
+    """A connection and its channels in one; each turn does the next step of its script."""
+
+    def __init__(self, directory, *steps, ready=0):
+        self.directory = directory
+        self.steps = list(steps)
+        self.ready = ready
+        self.raw_delivery = None
+        self.burst_bytes = 0
+        self.channel_number = 1
+        self.learned = []
+        self.tags = self.turns = 0
+        self.acks = []  # tag, multiple, and the messages then on record as delivered and as acked
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def channel(self):
+        return self
+
+    def basic_qos(self, prefetch_count):
+        pass
+
+    def add_on_cancel_callback(self, callback):
+        self.cancelled = callback
+
+    def expect_deliveries(self, channel, handler):
+        self.on_deliveries = handler
+
+    def learn(self, channel, shape):
+        self.learned.append(shape)
+
+    def basic_consume(self, queue, on_message, auto_ack, consumer_tag, callback):
+        self.on_message = on_message
+        callback(None)
+        return consumer_tag
+
+    def basic_cancel(self, tag, callback):
+        callback(None)
+
+    def queue_declare(self, queue, passive, callback):
+        assert passive
+        callback(SimpleNamespace(method=SimpleNamespace(message_count=self.ready)))
+
+    def wait_until(self, condition, timeout_s, what):
+        assert condition(), what
+
+    def turn(self):
+        self.turns += 1
+        assert self.turns < 10**6, "it goes on for ever"
+        if self.steps:
+            self.steps.pop(0)(self)
+
+    def basic_ack(self, tag, multiple=False):
+        ledger = DeliveryLedger.read(self.directory)
+        recorded = (np.flatnonzero(column).tolist() for column in (ledger.delivered, ledger.acked))
+        self.acks.append((tag, multiple, *recorded))
+
+
+def marshal(tag, sequence, damaged=False):
+    """Give the frames of one delivery, and what pika makes of them."""
+    message = (0, sequence, NOW)
+    body, properties = bytearray(RECIPE.body(*message)), RECIPE.properties(*message)
+    body[-1] ^= damaged
+    method = pika.spec.Basic.Deliver("c", tag, False, "x", "k")
+    frames = [
+        pika.frame.Method(1, method),
+        pika.frame.Header(1, len(body), properties),
+        pika.frame.Body(1, bytes(body)),
+    ]
+    return b"".join(frame.marshal() for frame in frames), method, properties, bytes(body)
+
+
+def receive(sequence, damaged=False, routing_key="k"):
+    """Receive one message by the ordinary way."""
+
+    def step(link):
+        link.tags += 1
+        link.raw_delivery, method, properties, body = marshal(link.tags, sequence, damaged)
+        method.routing_key = routing_key
+        link.on_message(link, method, properties, body)
+        link.raw_delivery = None
+
+    return step
+
+
+def receive_foreign(link):
+    link.tags += 1
+    method = pika.spec.Basic.Deliver("c", link.tags, False, "x", "k")
+    link.on_message(link, method, pika.BasicProperties(), b"not of this run")
+
+
+def receive_many(*sequences):
+    """Receive messages that were found right in the stream."""
+
+    def step(link):
+        tags = link.tags + np.arange(1, len(sequences) + 1)
+        link.tags += len(sequences)
+        zeros = np.zeros(len(sequences), np.int64)
+        link.on_deliveries(Deliveries(1, tags, zeros > 0, zeros, np.array(sequences), RECIPE))
+
+    return step
+
+
+def lose(link):
+    raise ConnectionLost("The connection ended.")
+
+
+@pytest.fixture
+def consume(tmp_path, monkeypatch):
+    """Consume over connections that do, one after the other, what these scripts say."""
+
+    def consume(*scripts, ready=0, **changes):
+        directory = tmp_path / "consumer-0"
+        DeliveryLedger.create(directory, COUNT)
+        links = [Link(directory, *script, ready=ready) for script in scripts]
+        left = iter(links)
+        monkeypatch.setattr(subscribers, "Connection", lambda *_, **__: next(left))
+        plan = ConsumerPlan(
+            endpoint=Endpoint(),
+            recipe=RECIPE,
+            counts=(COUNT,),
+            number=0,
+            queue="work.queue",
+            directory=directory,
+            exchange="x",
+            routing_key="k",
+            **{"idle_s": 0.05, "stall_s": 2.0, **changes},
+        )
+        report = plan.run()
+        incidents = [(i.finding, i.sequence) for i in DeliveryLedger.read(directory).incidents()]
+        return report, links, incidents
+
+    return consume
+
+
+@pytest.mark.parametrize(
+    "steps", [[receive_many(0, 1, 2)], [receive(0), receive(1), receive(2)]], ids=["many", "one"]
+)
+def test_a_delivery_is_on_record_before_its_acknowledgement_is_sent(consume, steps):
+    report, (link,), _ = consume(steps, expected=3)
+    taken = 0
+    for tag, _, delivered, acked in link.acks:
+        taken = tag
+        assert delivered == acked == list(range(tag))
+    assert taken == report.deliveries == 3
+
+
+def test_a_phantom_among_many_is_reported_and_all_are_acknowledged(consume):
+    _, (link,), incidents = consume([receive_many(0, 1, 500, 2)], expected=3)
+    assert incidents == [("phantom", 500)]
+    assert [(tag, multiple) for tag, multiple, *_ in link.acks] == [(4, True)]
+
+
+def test_what_is_held_back_is_on_record_and_not_acknowledged(consume):
+    script = [receive_many(*range(5)), lose]
+    report, links, _ = consume(script, [receive_many(*range(5, 10))], rate=1, expected=COUNT)
+    assert links[0].acks == []
+    assert report.deliveries == COUNT
+
+
+def test_with_automatic_acknowledgement_nothing_is_acknowledged(consume):
+    _, (link,), _ = consume([receive_many(0, 1)], auto_ack=True, expected=2)
+    assert link.acks == []
+
+
+def test_a_foreign_message_is_held_while_others_are_acknowledged_one_by_one(consume):
+    script = [receive(0), receive_foreign, receive(1), receive_many(2, 3)]
+    report, (link,), incidents = consume(script)
+    assert [(tag, multiple) for tag, multiple, *_ in link.acks] == [
+        (1, True),
+        (3, False),
+        (4, False),
+        (5, False),
+    ]
+    assert incidents == [("foreign", None)]
+    assert report.deliveries == 4
+
+
+def test_only_a_message_that_was_right_is_learned_from(consume):
+    script = [receive(0, damaged=True), receive(1, routing_key="other"), receive(2)]
+    _, (link,), incidents = consume(script)
+    assert incidents == [("corrupted", 0), ("misrouted", 1)]
+    assert len(link.learned) == 1
+    shape = link.learned[0]
+    assert isinstance(shape, Shape)
+    assert len(shape.match(marshal(9, 3)[0], 0, 1).tags) == 1
+    assert len(shape.match(marshal(9, 3, damaged=True)[0], 0, 1).tags) == 0
+
+
+def test_a_damaged_or_misrouted_message_is_a_delivery_all_the_same(consume, tmp_path):
+    consume([receive(0, damaged=True), receive(1, routing_key="other")])
+    delivered = DeliveryLedger.read(tmp_path / "consumer-0").delivered
+    assert np.flatnonzero(delivered).tolist() == [0, 1]
+
+
+def test_only_channels_that_ended_in_order_are_told(consume):
+    assert consume([receive(0)])[0].closed_channels == (1,)
+    report, *_ = consume([receive(0), lose], [receive(1)])
+    assert report.closed_channels == (2,)
+    assert [each.why for each in report.interruptions] == ["The connection ended."]
+
+
+def test_a_consumer_that_was_given_up_has_ended_no_channel_in_order(consume):
+    report, *_ = consume([receive(0), lose], stall_s=0)
+    assert "The connection ended." in (report.error or "")
+    assert report.closed_channels == ()
+    assert report.deliveries == 1
+
+
+def test_a_consumer_that_the_broker_cancels_did_not_end_in_order(consume):
+    report, *_ = consume([receive(0), lambda link: link.cancelled(None)], [receive(1)])
+    assert "cancelled the consumer" in report.interruptions[0].why
+    assert report.closed_channels == (2,)
+
+
+def test_what_was_not_acknowledged_before_an_interruption_is_not_acknowledged_after_it(consume):
+    report, links, _ = consume([receive(0), receive_many(1), lose], [receive(2)], rate=4)
+    assert links[0].acks == []
+    assert links[1].acks == [(1, True, [0, 1, 2], [2])]
+    assert report.closed_channels == (2,)
+
+
+def test_ready_messages_that_never_come_are_an_end_with_a_sentence(consume):
+    report, *_ = consume([receive(0)], ready=3, stall_s=0.2)
+    assert "although 3 messages are ready" in (report.error or "")
+    assert consume([receive(0)])[0].error is None

@@ -1,0 +1,342 @@
+"""A message follows from run, producer, sequence and send time; nothing else passes for it."""
+
+import uuid
+import zlib
+
+import pika
+import pytest
+
+pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rmqbench.errors import UsageError
+from rmqbench.message import (
+    HEAD,
+    HEAD_SIZE,
+    MAX_PRODUCERS,
+    MAX_SEQUENCE,
+    Identity,
+    Recipe,
+    recipe_of,
+    text_of,
+)
+
+RUN = uuid.UUID("0f0e0d0c-0b0a-4908-8706-050403020100")
+NOW = 1_790_000_000_123_456_789
+MESSAGE = (5, 0x1234567, NOW)
+
+
+@pytest.fixture
+def recipe():
+    return Recipe(RUN, text="Grüße", producer_id="me", host="here")
+
+
+def test_the_message_id_is_a_uuid_of_version_8_that_holds_run_producer_and_sequence(recipe):
+    message_id = recipe.message_id(0xABC, 0x1234567)
+    assert message_id == "0f0e0d0c-0b0a-8abc-9242-000001234567"
+    assert uuid.UUID(message_id).version == 8
+    assert uuid.UUID(message_id).variant == uuid.RFC_4122
+    assert recipe.read_message_id(message_id) == (0xABC, 0x1234567)
+
+
+def test_the_head_has_the_documented_layout(recipe):
+    body = recipe.body(*MESSAGE)
+    magic, version, producer, run, sequence, sent_ns, crc = HEAD.unpack(body[:44])
+    assert (magic, version, run) == (b"RMQB", 1, RUN.bytes)
+    assert (producer, sequence, sent_ns) == MESSAGE
+    assert crc == zlib.crc32(body[:40])
+    assert body[44:].decode() == "Grüße"
+
+
+def test_a_size_is_the_size_of_the_whole_body():
+    assert len(Recipe(RUN, size_bytes=1000).body(*MESSAGE)) == 1000
+    assert len(Recipe(RUN, text="", size_bytes=HEAD_SIZE).body(*MESSAGE)) == HEAD_SIZE
+
+
+def test_a_size_too_small_for_the_text_is_refused():
+    with pytest.raises(UsageError, match="need 55"):
+        Recipe(RUN, text="Hello World", size_bytes=54)
+
+
+def test_the_timestamp_is_in_seconds_and_persistence_is_the_delivery_mode(recipe):
+    assert recipe.properties(*MESSAGE).timestamp == NOW // 10**9
+    assert recipe.properties(*MESSAGE).delivery_mode == 2
+    assert Recipe(RUN, persistent=False).properties(*MESSAGE).delivery_mode == 1
+
+
+def test_a_message_is_known_by_its_head_or_else_by_its_message_id(recipe):
+    body, properties = recipe.body(*MESSAGE), recipe.properties(*MESSAGE)
+    assert recipe.identify(properties, body) == MESSAGE[:2]
+    assert recipe.identify(pika.BasicProperties(), body) == MESSAGE[:2]
+    assert recipe.identify(properties, b"\0" * 60) == MESSAGE[:2]
+    assert recipe.identify(pika.BasicProperties(), b"\0" * 60) is None
+
+
+@pytest.mark.parametrize(
+    "message_id",
+    [None, "", "x" * 36, str(uuid.uuid4()), "0F0E0D0C-0B0A-8ABC-9242-000001234567", "é" * 36],
+)
+def test_a_strange_message_id_is_not_of_this_run(recipe, message_id):
+    assert recipe.read_message_id(message_id) is None
+
+
+def test_another_run_is_not_this_run(recipe):
+    other = Recipe(uuid.uuid4())
+    assert recipe.identify(other.properties(*MESSAGE), other.body(*MESSAGE)) is None
+
+
+def test_what_was_sent_has_no_difference(recipe):
+    difference = recipe.difference(
+        recipe.properties(*MESSAGE), recipe.body(*MESSAGE), Identity(*MESSAGE[:2])
+    )
+    assert difference is None
+
+
+def test_every_flipped_byte_of_the_body_is_a_difference(recipe):
+    properties, body = recipe.properties(*MESSAGE), recipe.body(*MESSAGE)
+    for at in range(len(body)):
+        damaged = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+        assert recipe.difference(properties, damaged, Identity(*MESSAGE[:2])), at
+
+
+@pytest.mark.parametrize("body", [b"", b"short"])
+def test_a_shortened_body_is_a_difference(recipe, body):
+    properties = recipe.properties(*MESSAGE)
+    assert recipe.difference(properties, body, Identity(*MESSAGE[:2]))
+    longer = recipe.body(*MESSAGE) + b"!"
+    assert "length" in (recipe.difference(properties, longer, Identity(*MESSAGE[:2])) or "")
+
+
+@pytest.mark.parametrize("name", sorted(vars(pika.BasicProperties())))
+def test_every_changed_property_is_a_difference(recipe, name):
+    properties = recipe.properties(*MESSAGE)
+    setattr(properties, name, {"producer_id": "you"} if name == "headers" else "other")
+    difference = recipe.difference(properties, recipe.body(*MESSAGE), Identity(*MESSAGE[:2]))
+    assert difference == f"the property {name}"
+
+
+def test_a_header_that_rabbitmq_adds_is_no_difference_and_any_other_is(recipe):
+    properties, body = recipe.properties(*MESSAGE), recipe.body(*MESSAGE)
+    properties.headers["x-delivery-count"] = 1
+    assert recipe.difference(properties, body, Identity(*MESSAGE[:2])) is None
+    properties.headers["x-other"] = 1
+    assert recipe.difference(properties, body, Identity(*MESSAGE[:2]))
+
+
+def test_a_sound_head_under_another_message_id_is_a_difference(recipe):
+    properties = recipe.properties(5, 1, NOW)
+    body = recipe.body(5, 2, NOW)
+    identity = recipe.identify(properties, body)
+    assert identity == (5, 2)
+    assert recipe.difference(properties, body, identity) == "the property message_id"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(0, b"RMQC"), (1, 2), (2, 4096), (3, uuid.UUID(int=5).bytes), (4, 1 << 63)],
+    ids=["magic", "version", "producer", "run", "sequence"],
+)
+def test_a_head_with_a_right_checksum_is_sound_only_if_all_else_is_right(recipe, field, value):
+    body = recipe.body(*MESSAGE)
+    fields = list(HEAD.unpack_from(body))
+    fields[field] = value
+    checked = HEAD.pack(*fields)[:-4]
+    forged = checked + zlib.crc32(checked).to_bytes(4, "big") + body[HEAD_SIZE:]
+    assert recipe.read_head(body) == MESSAGE
+    assert recipe.read_head(forged) is None
+    assert recipe.identify(pika.BasicProperties(), forged) is None
+    assert recipe.difference(recipe.properties(*MESSAGE), forged, Identity(*MESSAGE[:2]))
+
+
+def test_a_wrong_checksum_is_a_damaged_head(recipe):
+    body = bytearray(recipe.body(*MESSAGE))
+    body[31] ^= 1  # the sequence number
+    assert recipe.read_head(bytes(body)) is None
+    identity = recipe.identify(recipe.properties(*MESSAGE), bytes(body))
+    assert identity == MESSAGE[:2]
+    difference = recipe.difference(recipe.properties(*MESSAGE), bytes(body), identity)
+    assert difference == "the head of the body"
+
+
+@pytest.mark.parametrize("name", ["content_type", "headers", "delivery_mode", "timestamp"])
+def test_a_property_that_is_gone_is_a_difference(recipe, name):
+    properties = recipe.properties(*MESSAGE)
+    setattr(properties, name, None)
+    difference = recipe.difference(properties, recipe.body(*MESSAGE), Identity(*MESSAGE[:2]))
+    assert difference == f"the property {name}"
+
+
+# --- messages of any run, and of anybody --------------------------------------------------------
+
+FOREIGN = [
+    b"",
+    b"RMQB",
+    b"RMQB" + bytes(39),
+    b"RMQB" + bytes(60),
+    b"RMQB" + b"\xff" * 60,
+    b"\xff\xfe\x00",
+    "Grüße".encode(),
+    b'{"a": 1}' * 20,
+]
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+@st.composite
+def recipes(draw):
+    text = draw(texts)
+    least = HEAD_SIZE + len(text.encode())
+    return Recipe(
+        run=draw(st.uuids()),
+        text=text,
+        size_bytes=draw(st.none() | st.integers(least, least + 600)),
+        producer_id=draw(texts),
+        host=draw(texts),
+        persistent=draw(st.booleans()),
+    )
+
+
+messages = st.tuples(
+    st.integers(0, MAX_PRODUCERS - 1), st.integers(0, MAX_SEQUENCE), st.integers(0, 2**63 - 1)
+)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(RUN),
+        Recipe(RUN, text=""),
+        Recipe(RUN, text="", size_bytes=HEAD_SIZE + 300),
+        Recipe(RUN, size_bytes=HEAD_SIZE + len("Hello World") + 1),
+        Recipe(RUN, size_bytes=10_000),
+        Recipe(RUN, text="Grüße, 世界 🐇", size_bytes=200),
+        Recipe(RUN, text="\ufeff\x01\x7f\r\n\\xff \u202e"),
+        Recipe(RUN, text="RMQB\x01\x02", size_bytes=77),
+        Recipe(RUN, persistent=False),
+        Recipe(RUN, producer_id="Größe", host=""),
+    ],
+    ids=[
+        "as long as its text",
+        "no text",
+        "only filling",
+        "one byte of filling",
+        "filling",
+        "Unicode",
+        "odd characters",
+        "the magic as its text",
+        "transient",
+        "other headers",
+    ],
+)
+def test_the_recipe_of_a_message_is_found(recipe):
+    properties, body = recipe.properties(*MESSAGE), recipe.body(*MESSAGE)
+    assert recipe_of(properties, body) == recipe
+    assert text_of(properties, body) == recipe.text
+
+
+def test_a_size_without_filling_is_the_length_of_the_text():
+    recipe = Recipe(RUN, text="abc", size_bytes=HEAD_SIZE + 3)
+    found = recipe_of(recipe.properties(*MESSAGE), recipe.body(*MESSAGE))
+    assert found == Recipe(RUN, text="abc")
+
+
+@given(recipes(), messages)
+@example(Recipe(RUN, text="a\0b"), MESSAGE)
+@example(Recipe(RUN, text="a\0"), MESSAGE)
+@example(Recipe(RUN, text="a\0", size_bytes=200), MESSAGE)
+def test_a_recipe_that_is_found_computes_every_byte(recipe, message):
+    properties, body = recipe.properties(*message), recipe.body(*message)
+    found = recipe_of(properties, body)
+    if "\0" not in recipe.text:
+        assert found is not None
+        assert found.text == recipe.text
+    if found is not None:
+        assert found.run == recipe.run
+        assert found.body(*message) == body
+        assert found.properties(*message) == properties
+
+
+@given(recipes(), messages, st.data())
+def test_a_damaged_message_has_no_recipe_but_one_that_computes_it(recipe, message, data):
+    """A changed text can be that of another run; everything else shows."""
+    properties, body = recipe.properties(*message), bytearray(recipe.body(*message))
+    at = data.draw(st.integers(0, len(body) - 1))
+    body[at] ^= data.draw(st.integers(1, 255))
+    found = recipe_of(properties, bytes(body))
+    if at < HEAD_SIZE:
+        assert found is None
+    elif found is not None:
+        assert found.body(*message) == body
+
+
+def test_a_damaged_message_has_no_recipe():
+    recipe = Recipe(RUN, size_bytes=400)
+    properties, body = recipe.properties(*MESSAGE), recipe.body(*MESSAGE)
+    text = range(HEAD_SIZE, HEAD_SIZE + len(recipe.text) + 1)
+    for at in {*range(len(body))}.difference(text):
+        damaged = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+        assert recipe_of(properties, damaged) is None, at
+    for damaged in (body[:HEAD_SIZE] + b"\xff" + body[HEAD_SIZE + 1 :], body[:20], body[:-1]):
+        found = recipe_of(properties, damaged)
+        assert found is None or found.body(*MESSAGE) == damaged
+
+
+@pytest.mark.parametrize("name", sorted({*vars(pika.BasicProperties())} - {"headers"}))
+def test_a_message_with_another_property_has_no_recipe(recipe, name):
+    properties = recipe.properties(*MESSAGE)
+    setattr(properties, name, "other")
+    assert recipe_of(properties, recipe.body(*MESSAGE)) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        None,
+        {},
+        {"producer_id": "me"},
+        {"host": "here"},
+        {"producer_id": "me", "host": None},
+        {"producer_id": 5, "host": "here"},
+        {"producer_id": b"me", "host": "here"},
+        {"producer_id": "me", "host": "here", "x-other": 1},
+    ],
+    ids=["none", "empty", "no host", "no sender", "null", "a number", "bytes", "another"],
+)
+def test_a_message_with_other_headers_has_no_recipe(recipe, headers):
+    properties = recipe.properties(*MESSAGE)
+    properties.headers = headers
+    assert recipe_of(properties, recipe.body(*MESSAGE)) is None
+
+
+def test_a_message_that_rabbitmq_delivers_again_has_its_recipe(recipe):
+    properties, body = recipe.properties(*MESSAGE), recipe.body(*MESSAGE)
+    properties.headers["x-delivery-count"] = 1
+    assert recipe_of(properties, body) == recipe
+    assert text_of(properties, body) == "Grüße"
+
+
+@pytest.mark.parametrize("body", FOREIGN)
+def test_a_message_of_another_origin_has_no_recipe(recipe, body):
+    assert recipe_of(pika.BasicProperties(), body) is None
+    assert recipe_of(recipe.properties(*MESSAGE), body) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", ""),
+        ("Grüße 世界".encode(), "Grüße 世界"),
+        (b"a\xff\x00b", "a\\xff\0b"),
+        (b"\xc3", "\\xc3"),
+    ],
+    ids=["empty", "UTF-8", "binary", "cut off"],
+)
+def test_the_text_of_a_message_of_another_origin_is_its_whole_body(body, text):
+    assert text_of(pika.BasicProperties(), body) == text
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_every_body_has_a_text_that_can_be_written(body, ours):
+    properties = Recipe(RUN).properties(*MESSAGE) if ours else pika.BasicProperties()
+    text_of(properties, b"RMQB" * ours + body).encode()

@@ -1,0 +1,85 @@
+"""What rmqbench touches inside of pika: a new pika that changes it must fail here, loudly."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pika
+import pytest
+from pika.adapters.utils import io_services_utils
+
+import rmqbench
+from rmqbench.connection import Connection
+
+PACKAGE = Path(rmqbench.__file__).parent
+TOUCHED = {
+    "_on_data_available",
+    "_output_marshaled_frames",
+    "_transport",
+    "_MAX_RECV_BYTES",
+    "_terminate_stream",
+    "_impl",
+    "_cleanup",
+}
+
+
+def private_names(path):
+    """Give the private attributes that a file takes of anything but ``self`` and ``cls``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            owner = node.value
+            if isinstance(owner, ast.Name) and owner.id in ("self", "cls"):
+                continue
+            if not node.attr.startswith("__"):
+                yield node.attr
+
+
+def test_the_connection_touches_what_it_says_and_nothing_else():
+    assert set(private_names(PACKAGE / "connection.py")) == TOUCHED
+    said = inspect.getdoc(inspect.getmodule(Connection))
+    assert all(f"``{name}``" in said for name in TOUCHED)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_no_other_module_touches_the_inside_of_pika(path):
+    if path.name != "connection.py":
+        inside = {name for name in private_names(path) if hasattr(pika.SelectConnection, name)}
+        assert not inside
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (pika.SelectConnection, "_on_data_available", ["self", "data_in"]),
+        (pika.SelectConnection, "_output_marshaled_frames", ["self", "marshaled_frames"]),
+        (pika.SelectConnection, "_terminate_stream", ["self", "error"]),
+        (pika.BlockingConnection, "_cleanup", ["self"]),
+    ],
+)
+def test_the_methods_are_as_they_were(owner, name, parameters):
+    assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
+
+
+def test_received_bytes_come_by_the_method_that_is_tapped():
+    assert "self._on_data_available(data)" in inspect.getsource(
+        pika.adapters.base_connection.BaseConnection._proto_data_received
+    )
+
+
+def test_one_read_takes_as_many_bytes_as_the_attribute_says():
+    transport = io_services_utils._AsyncTransportBase
+    assert transport._MAX_RECV_BYTES == 4096
+    assert "self._MAX_RECV_BYTES" in inspect.getsource(transport._consume)
+
+
+def test_the_heartbeat_counts_the_attribute_that_is_added_to():
+    checker = pika.heartbeat.HeartbeatChecker
+    source = inspect.getsource(checker.bytes_received_on_connection.fget)
+    assert "self._connection.bytes_received" in source
+
+
+def test_a_blocking_connection_stands_on_the_connection_that_is_driven():
+    assert "self._impl = " in inspect.getsource(pika.BlockingConnection.__init__)
+    assert "_transport = None" in inspect.getsource(
+        pika.adapters.base_connection.BaseConnection.__init__
+    ) or "_transport: " in inspect.getsource(pika.adapters.base_connection.BaseConnection.__init__)

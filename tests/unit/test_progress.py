@@ -1,0 +1,54 @@
+"""What is printed of the progress of a run where there is no terminal."""
+
+import io
+from itertools import count
+
+import pytest
+from rich.console import Console
+
+from rmqbench.cli.progress import shown_progress
+from rmqbench.runner import Progress
+
+
+@pytest.fixture
+def told(capsys):
+    """Show how far a run has come, a second apart, and give the lines."""
+
+    def show(*seen, every=10):
+        with shown_progress(
+            Console(file=io.StringIO()), every=every, clock=count().__next__
+        ) as watch:
+            for each in seen:
+                watch(Progress(*each))
+        return capsys.readouterr().err.splitlines()
+
+    return show
+
+
+def test_every_so_many_messages_there_is_a_line_and_one_in_the_end(told):
+    seen = [("publish", done, 25) for done in (0, 3, 9, 10, 19, 20, 21, 25, 25)]
+    assert [line.split(",")[0] for line in told(*seen)] == [
+        f"publish: {done} of 25" for done in (10, 20, 25)
+    ]
+
+
+def test_a_line_tells_what_is_done_then_not_the_mark_that_was_passed(told):
+    assert told(("publish", 0, 40), ("publish", 33, 40), ("publish", 40, 40)) == [
+        "publish: 33 of 40, 33/s",
+        "publish: 40 of 40, 20/s",
+    ]
+
+
+def test_without_an_end_it_counts_on(told):
+    assert told(("Worker", 0, None), ("Worker", 10, None), ("Worker", 25, None)) == [
+        "Worker: 10, 10/s",
+        "Worker: 25, 12/s",
+    ]
+
+
+def test_each_phase_begins_anew(told):
+    seen = [("publish", 10, 10), ("drain", 0, 10), ("drain", 10, 10)]
+    assert [line.split(",")[0] for line in told(*seen)] == [
+        "publish: 10 of 10",
+        "drain: 10 of 10",
+    ]

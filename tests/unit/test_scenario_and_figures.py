@@ -1,0 +1,90 @@
+"""Descriptions refuse what makes no run; figures are what they say."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import rmqbench
+from rmqbench.errors import UsageError
+from rmqbench.figures import latency_of, phase_of
+
+
+def test_the_default_is_the_documented_one():
+    scenario = rmqbench.reliability()
+    assert (scenario.messages, scenario.consumers, scenario.prefetch) == (10_000, 1, 1000)
+    topology = scenario.topology()
+    assert (topology.exchange, topology.routing_key) == ("direct.exchange", "work")
+    assert topology.queue_names == ("work.queue", "audit.queue")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("messages", 0),
+        ("messages", -5),
+        ("messages", 1 << 48),
+        ("producers", 0),
+        ("producers", 11),
+        ("consumers", 0),
+        ("window", 0),
+        ("prefetch", 0),
+        ("prefetch", 65_536),
+        ("size_bytes", 10),
+        ("queue_kind", "stream"),
+        ("work_queue", ""),
+        ("audit_queue", "work.queue"),
+        ("producers", 1.5),
+        ("window", "10"),
+        ("text", "\ud800"),
+        ("allowed", ("losst",)),
+        ("stall_s", 0.0),
+    ],
+)
+def test_what_makes_no_run_is_refused(field, value):
+    with pytest.raises(UsageError):
+        rmqbench.Scenario(**{"name": "test", "messages": 10, field: value})
+
+
+def test_a_rate_that_the_broker_would_not_wait_for_is_refused():
+    with pytest.raises(UsageError, match="auto_ack"):
+        rmqbench.Scenario("test", auto_ack=True, consume_rate=100.0)
+    assert rmqbench.faulty("kill-consumer", auto_ack=True).consume_rate is None
+
+
+def test_a_scenario_is_a_value():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        rmqbench.reliability().messages = 5
+
+
+@pytest.mark.parametrize(
+    ("messages", "producers", "counts"),
+    [(10, 1, (10,)), (10, 3, (4, 3, 3)), (3, 3, (1, 1, 1)), (1_000_000, 7, None)],
+)
+def test_the_messages_are_shared_out(messages, producers, counts):
+    scenario = rmqbench.Scenario("test", messages=messages, producers=producers)
+    assert sum(scenario.counts) == messages
+    assert max(scenario.counts) - min(scenario.counts) <= 1
+    assert counts in (None, scenario.counts)
+
+
+def test_a_phase_lasts_from_the_first_start_to_the_last_end():
+    phase = phase_of(1000, [(1_000_000_000, 2_000_000_000), (1_500_000_000, 3_000_000_000)], 0.002)
+    assert phase.seconds == 2.0
+    assert phase.rate_per_s == 500
+    assert phase.cpu_us_per_message == pytest.approx(2.0)
+
+
+def test_a_phase_without_anything_has_no_rate():
+    assert phase_of(0, [], 0.0).rate_per_s == 0
+    assert phase_of(5, [(7, 7)], 0.0).rate_per_s == 0
+
+
+def test_latency_is_over_what_was_settled():
+    sent = np.arange(100, dtype=np.int64) * 10
+    settled = sent + 5_000_000
+    settled[:50] = 0
+    settled[99] = sent[99] + 9_000_000
+    latency = latency_of(sent, settled)
+    assert (latency.p50_ms, latency.max_ms) == (5.0, 9.0)
+    assert latency_of(sent, np.zeros_like(sent)) is None

@@ -1,0 +1,182 @@
+"""A subscriber acknowledges what its handler has taken, and nothing else."""
+
+import uuid
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rmqbench import subscriber as subscribers
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import ConnectionLost
+from rmqbench.frames import Deliveries
+from rmqbench.message import Recipe
+from rmqbench.subscriber import Held, Subscriber, Subscription, Taken
+
+RECIPE = Recipe(uuid.UUID(int=1))
+
+
+class Link:
+    """A connection and its channels in one; each turn does the next step of its script."""
+
+    raw_delivery = None
+
+    def __init__(self, steps):
+        self.steps = list(steps)
+        self.tags = 0
+        self.acks = []  # tag, multiple
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def channel(self):
+        return self
+
+    def basic_qos(self, prefetch_count):
+        pass
+
+    def add_on_cancel_callback(self, callback):
+        pass
+
+    def expect_deliveries(self, channel, handler):
+        self.on_deliveries = handler
+
+    def basic_consume(self, queue, on_message, auto_ack, consumer_tag, callback):
+        self.on_message = on_message
+        callback(None)
+        return consumer_tag
+
+    def basic_cancel(self, tag, callback):
+        callback(None)
+
+    def wait_until(self, condition, timeout_s, what):
+        assert condition(), what
+
+    def turn(self):
+        self.steps.pop(0)(self)
+
+    def basic_ack(self, tag, multiple=False):
+        self.acks.append((tag, multiple))
+
+
+class Chooser:
+    """Takes as many of each piece as it was told beforehand; its places are the tags."""
+
+    def __init__(self, *taken):
+        self.left = list(taken)
+        self.acknowledged = []
+        self.channels = 0
+
+    def begin(self):
+        self.channels += 1
+
+    def take(self, method, properties, body):
+        return Taken(np.array([method.delivery_tag])) if self.left.pop(0) else Held()
+
+    def take_many(self, deliveries):
+        places = deliveries.tags[: self.left.pop(0)]
+        return len(places), places
+
+    def acknowledge(self, places):
+        self.acknowledged += places.tolist()
+
+
+def receive(link):
+    link.tags += 1
+    link.on_message(link, SimpleNamespace(delivery_tag=link.tags), None, b"")
+
+
+def receive_many(count):
+    def step(link):
+        tags = link.tags + np.arange(1, count + 1)
+        link.tags += count
+        zeros = np.zeros(count, np.int64)
+        link.on_deliveries(Deliveries(1, tags, zeros > 0, zeros, zeros, RECIPE))
+
+    return step
+
+
+def lose(link):
+    raise ConnectionLost("The connection ended.")
+
+
+@pytest.fixture
+def subscribe(monkeypatch):
+    """Have a handler take what comes over these connections, one after the other."""
+
+    def subscribe(handler, *scripts, **changes):
+        links = [Link(script) for script in scripts]
+        left = iter(links)
+        monkeypatch.setattr(subscribers, "Connection", lambda *_, **__: next(left))
+        subscriber = Subscriber(
+            Subscription(Endpoint(), "work.queue", "name", "tag", **changes), handler
+        )
+        assert subscriber.run(lambda _: any(link.steps for link in links)) is None
+        return subscriber, links
+
+    return subscribe
+
+
+def test_all_that_was_taken_is_acknowledged_with_one_frame(subscribe):
+    handler = Chooser(3, 1, 2)
+    subscriber, (link,) = subscribe(handler, [receive_many(3), receive, receive_many(2)])
+    assert link.acks == [(3, True), (4, True), (6, True)]
+    assert handler.acknowledged == [1, 2, 3, 4, 5, 6]
+    assert subscriber.delivered == 6
+
+
+def test_of_many_messages_only_those_that_were_taken_are_acknowledged(subscribe):
+    handler = Chooser(2, 0, 1, 3)
+    subscriber, (link,) = subscribe(handler, [receive_many(5), receive, receive, receive_many(3)])
+    assert link.acks == [(tag, False) for tag in (1, 2, 7, 8, 9, 10)]
+    assert handler.acknowledged == [1, 2, 7, 8, 9, 10]
+    assert subscriber.delivered == 6
+
+
+def test_many_messages_of_which_none_was_taken_are_held(subscribe):
+    handler = Chooser(2, 0, 1)
+    _, (link,) = subscribe(handler, [receive_many(2), receive_many(3), receive])
+    assert link.acks == [(2, True), (6, False)]
+
+
+def test_what_was_taken_before_a_message_is_held_is_acknowledged_all_the_same(subscribe):
+    def receive_both(link):
+        receive_many(2)(link)
+        receive(link)
+
+    _, (link,) = subscribe(Chooser(2, 0), [receive_both])
+    assert link.acks == [(1, False), (2, False)]
+
+
+def test_on_a_new_channel_nothing_is_held_any_more(subscribe):
+    handler = Chooser(1, 2)
+    subscriber, links = subscribe(handler, [receive_many(3), lose], [receive_many(2)])
+    assert links[0].acks == [(1, False)]
+    assert links[1].acks == [(2, True)]
+    assert handler.channels == 2
+    assert len(subscriber.interruptions) == 1
+
+
+def test_with_automatic_acknowledgement_the_handler_is_told_and_nothing_is_sent(subscribe):
+    handler = Chooser(2, 1)
+    _, (link,) = subscribe(handler, [receive_many(2), receive], auto_ack=True)
+    assert link.acks == []
+    assert handler.acknowledged == [1, 2, 3]
+
+
+def test_over_its_rate_it_holds_back_and_acknowledges_in_the_end(subscribe):
+    handler = Chooser(2, 1)
+    seen = []
+
+    def look(link):
+        seen.append((subscriber_of(link).holds_back, list(link.acks)))
+
+    def subscriber_of(link):
+        return link.on_deliveries.__self__
+
+    _, (link,) = subscribe(handler, [receive_many(2), look, receive], rate=0.001)
+    assert seen == [(True, [])]
+    assert link.acks == [(3, True)]

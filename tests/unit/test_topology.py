@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from rmqbench.errors import UsageError
+from rmqbench.topology import Queue, Topology, arguments
+
+
+def test_the_default_topology_copies_every_message_to_work_and_audit() -> None:
+    topology = Topology()
+    assert (topology.exchange, topology.routing_key) == ("direct.exchange", "work")
+    assert topology.queue_names == ("work.queue", "audit.queue")
+    assert topology.exchange_durable
+    assert all(queue.durable and queue.kind == "classic" for queue in topology.queues)
+
+
+@pytest.mark.parametrize("version", ["3.10.8", "3.12.0", "4.3.6"])
+def test_a_classic_queue_says_that_it_is_one(version: str) -> None:
+    assert arguments(Queue("q"), version) == ({"x-queue-type": "classic"}, None)
+
+
+@pytest.mark.parametrize("version", ["3.10.8", "4.3.6"])
+def test_a_quorum_queue_says_that_it_is_one(version: str) -> None:
+    assert arguments(Queue("q", "quorum"), version) == ({"x-queue-type": "quorum"}, None)
+
+
+@pytest.mark.parametrize("version", ["3.10.8", "3.9", "3.11.28", "unknown", ""])
+def test_lazy_is_sent_where_it_may_have_an_effect(version: str) -> None:
+    sent, note = arguments(Queue("q", "lazy"), version)
+    assert sent == {"x-queue-type": "classic", "x-queue-mode": "lazy"}
+    assert note is None
+
+
+@pytest.mark.parametrize("version", ["3.12.0", "3.13.7", "4.0.5", "4.3.6", "10.1.0-rc.1"])
+def test_lazy_is_told_to_have_no_effect_on_later_brokers(version: str) -> None:
+    sent, note = arguments(Queue("q", "lazy"), version)
+    assert sent == {"x-queue-type": "classic"}
+    assert note is not None
+    assert version in note
+    assert "declared as plain ones" in note
+
+
+def test_arguments_of_ones_own_are_sent_as_well() -> None:
+    queue = Queue("q", arguments={"x-max-length": 3, "x-queue-mode": "lazy"})
+    assert arguments(queue, "4.3.6")[0] == {
+        "x-queue-type": "classic",
+        "x-max-length": 3,
+        "x-queue-mode": "lazy",
+    }
+
+
+def test_a_queue_does_not_change_with_the_mapping_it_was_made_from() -> None:
+    given = {"x-max-length": 3}
+    queue = Queue("q", arguments=given)
+    given["x-max-length"] = 4
+    assert queue.arguments == {"x-max-length": 3}
+
+
+def test_a_topology_can_be_hashed_and_sent_to_another_process() -> None:
+    topology = Topology(queues=(Queue("q", arguments={"x-max-length": 3}),))
+    assert {topology: 1}[pickle.loads(pickle.dumps(topology))] == 1
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"name": ""}, "no name for a queue"),
+        ({"name": "ü" * 128}, "no name for a queue"),
+        ({"name": "amq.q"}, "keeps the name 'amq.q' for itself"),
+        ({"name": "q", "kind": "stream"}, "no kind of queue"),
+        ({"name": "q", "kind": "quorum", "durable": False}, "cannot be a quorum queue"),
+        ({"name": "q", "arguments": {"x-queue-type": "quorum"}}, "x-queue-type"),
+    ],
+)
+def test_a_queue_that_no_broker_takes_is_refused(wish: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Queue(**wish)
+
+
+def test_a_name_of_255_bytes_is_taken() -> None:
+    assert Queue("q" * 255).name == "q" * 255
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"exchange": ""}, "no name for an exchange"),
+        ({"queues": ()}, "without a queue"),
+        ({"queues": (Queue("q"), Queue("q", "lazy"))}, "names one queue twice"),
+    ],
+)
+def test_a_topology_that_makes_no_sense_is_refused(wish: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Topology(**wish)
+
+
+def test_a_built_in_exchange_can_be_used() -> None:
+    assert Topology(exchange="amq.direct").exchange == "amq.direct"
