@@ -368,7 +368,13 @@ class Run:
 
                 def caught_up(name: str = name, figures: dict[str, Any] = figures) -> bool:
                     figures.update(management.queue(name, virtual_host))
-                    return bool(figures.get("messages_ready") == self._ready[name])
+                    ready, size = self._ready[name], self._recipe.body_size
+                    # The API gathers the count and the rest apart, each at a time of its own: bytes
+                    # (with the properties, where a queue counts those) come with ``messages_ram``.
+                    return bool(
+                        figures.get("messages_ready") == ready
+                        and figures.get("message_bytes_ready", -1) >= ready * size
+                    )
 
                 what = f"the Management API to show what is ready in {name}"
                 wait_until(caught_up, _FIGURES_S, what, every_s=_POLL_S)
