@@ -20,9 +20,11 @@ from typer.testing import CliRunner
 import rmqbench.gui
 from rmqbench.cli import app
 from rmqbench.connection import Connection, admin
-from rmqbench.errors import QueueLocked, QueueNotFound, RmqbenchError
+from rmqbench.errors import ConnectionLost, QueueLocked, QueueNotFound, RmqbenchError
 from rmqbench.gui.feed import Feed, Phase
 from rmqbench.message import Recipe
+from rmqbench.recovery import Recovery
+from rmqbench.testing import Proxy
 from rmqbench.topology import Queue, Topology, declare, ready_count
 
 QUEUE = "work.queue"
@@ -183,6 +185,22 @@ def test_a_queue_that_another_consumes_alone_is_an_error(vhost):
     with admin(vhost) as channel:
         channel.basic_consume(QUEUE, lambda *_: None, exclusive=True)
         with pytest.raises(QueueLocked, match=QUEUE), feed:
+            pass
+    assert feed.state.phase is Phase.ENDED
+
+
+def test_a_connection_that_ends_before_anything_is_consumed_is_an_error(vhost, monkeypatch):
+    connected = Recovery.connected
+    with Proxy(vhost) as proxy:
+
+        def connected_once(recovery):
+            connected(recovery)
+            assert proxy.cut_inside_frame() == 1  # of the channel's opening
+            monkeypatch.undo()
+
+        monkeypatch.setattr(Recovery, "connected", connected_once)
+        feed = Feed(proxy.endpoint, QUEUE)
+        with pytest.raises(ConnectionLost), feed:
             pass
     assert feed.state.phase is Phase.ENDED
 
