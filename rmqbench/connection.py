@@ -208,7 +208,7 @@ class Connection:
         self._pika._output_marshaled_frames([frames])
 
     def close(self) -> None:
-        """Close in order: everything sent before is taken by the broker first. Never raises."""
+        """Close in order if the broker answers: all sent before is taken then. Never raises."""
         if self._pika.is_open:
             self._closing = True
             try:

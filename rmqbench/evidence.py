@@ -25,12 +25,13 @@ __all__ = [
 class ProducerEvidence:
     """What became of each publish of one producer: arrays of shape (count,).
 
-    ``channel_starts`` are the sequence numbers with which its publishing channels began.
+    ``channel_starts`` are the sequence numbers with which its publishing channels began; None is
+    not known, and then its order is not judged.
     """
 
     state: npt.NDArray[np.uint8]
     sent_ns: npt.NDArray[np.int64]
-    channel_starts: tuple[int, ...] = (0,)
+    channel_starts: tuple[int, ...] | None = (0,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -86,7 +87,11 @@ def _clean_up(broker: Broker, what: str, delete: Callable[[], object]) -> None:
     except RmqbenchError as error:
         if not broker.owned:  # ours ends with everything in it
             # Said, not raised: it must not hide how the run went either.
-            warnings.warn(f"{what} is left behind at {broker.endpoint}: {error}", stacklevel=2)
+            text = f"{what} is left behind at {broker.endpoint}: {error}"
+            try:
+                warnings.warn(text, stacklevel=2)
+            except Warning:  # where every warning is an error
+                print(text, file=sys.stderr)
 
 
 def _renamed(topology: Topology, run_name: str) -> Topology:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,7 +51,7 @@ class Incident:
     """Something a consumer saw that an array of counts cannot tell.
 
     ``finding`` is a name of the verdict's table; ``producer`` and ``sequence`` are None for what
-    is not of this run.
+    is not of this run. ``channel`` is the number of the consuming channel.
     """
 
     finding: str
@@ -59,6 +59,7 @@ class Incident:
     producer: int | None = None
     sequence: int | None = None
     detail: str = ""
+    channel: int = 0
 
 
 class _Columns:
@@ -186,6 +187,7 @@ class DeliveryRecorder:
 
     def report(self, incident: Incident) -> None:
         """Write one incident; it is in the kernel's hands when this returns."""
+        incident = replace(incident, channel=self.channel)
         line = json.dumps(asdict(incident), ensure_ascii=True).encode() + b"\n"
         os.write(self._incidents, line)
 

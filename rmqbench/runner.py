@@ -22,7 +22,7 @@ from rmqbench.broker import Broker, wait_until
 from rmqbench.consumer import ConsumerPlan
 from rmqbench.disturbance import Disturbance, Disturber
 from rmqbench.drain import Drained, drain_queue
-from rmqbench.errors import DeadlineExceeded, RmqbenchError
+from rmqbench.errors import DeadlineExceeded, RmqbenchError, UsageError
 from rmqbench.evidence import Evidence, ProducerEvidence
 from rmqbench.figures import Phase, latency_of, phase_of
 from rmqbench.isolation import Place, declared_place
@@ -39,7 +39,7 @@ from rmqbench.workers import Outcome, Plan, peak_rss_bytes, run_workers
 __all__ = ["Progress", "Run", "run"]
 
 _COUNT_S = 10.0  # how long a queue may take to show all that it has confirmed
-_FIGURES_S = 20.0  # how long the broker's figures, emitted every 5 s, may take to show the same
+_FIGURES_S = 60.0  # how long the broker's figures, emitted every 5 s, may take to show the same
 _PATIENCE = 2.0  # workers end by themselves after stall_s; after this many times it, they are ended
 _POLL_S = 0.1
 
@@ -98,6 +98,12 @@ class Run:
         in_place: bool = False,
         watch: Callable[[Progress], None] = lambda _: None,
     ) -> None:
+        if in_place and scenario.auto_ack:
+            raise UsageError(
+                "With auto_ack a queue is not used in place: what somebody else sends to it would "
+                "be acknowledged, too.",
+                "Leave out in_place: the run then has a virtual host of its own.",
+            )
         self.scenario = scenario
         self.broker = broker
         self._in_place = in_place
@@ -268,7 +274,7 @@ class Run:
         evidence = Evidence(
             recipe=self._recipe,
             producers=[
-                ProducerEvidence(ledger.state, ledger.sent_ns, starts.get(number, (0,)))
+                ProducerEvidence(ledger.state, ledger.sent_ns, starts.get(number))
                 for number, ledger in enumerate(ledgers)
             ],
             queues=[
@@ -276,6 +282,12 @@ class Run:
                 for queue, drained in zip(place.topology.queues, self._drained, strict=True)
             ],
             missing=(
+                *(
+                    f"producer {number} ended without a report: on which channels it published is "
+                    "not known"
+                    for number in range(scenario.producers)
+                    if number not in starts
+                ),
                 *(each for drained in self._drained for each in drained.missing),
                 *self._disturber.failures(),
             ),
@@ -367,6 +379,7 @@ class Run:
                 figures: dict[str, Any] = {}
 
                 def caught_up(name: str = name, figures: dict[str, Any] = figures) -> bool:
+                    figures.clear()
                     figures.update(management.queue(name, virtual_host))
                     ready, size = self._ready[name], self._recipe.body_size
                     # The API gathers the count and the rest apart, each at a time of its own: bytes

@@ -128,8 +128,8 @@ class Subscriber:
     def run(self, go_on: Callable[[Look], bool]) -> RmqbenchError | None:
         """Take messages until ``go_on`` is false; give the error with which it was given up.
 
-        ``go_on`` is called twenty times a second at least. In the end the consumer is cancelled and
-        what was taken is acknowledged.
+        ``go_on`` is called twenty times a second at least. In the end the consumer is cancelled,
+        what was taken is acknowledged, and the broker has said that it took these.
         """
 
         def attempt() -> None:
@@ -175,14 +175,14 @@ class Subscriber:
                     )
                 if self.delivered > before or time.monotonic() - began >= _LASTING_S:
                     self._recovery.progressed()
+            limit_s = min(asked.stall_s, _CANCEL_S)
             stopped: list[object] = []
             channel.basic_cancel(tag, stopped.append)
-            connection.wait_until(
-                lambda: bool(stopped),
-                min(asked.stall_s, _CANCEL_S),
-                "the consumer to be cancelled",
-            )
+            connection.wait_until(lambda: bool(stopped), limit_s, "the consumer to be cancelled")
             self._acknowledge(channel)
+            # The answer comes after all that was sent: the acknowledgements were taken.
+            channel.close()
+            connection.wait_until(lambda: channel.is_closed, limit_s, "the channel to close")
 
     def _begin(self) -> None:
         self._tags, self._places = [], []

@@ -277,8 +277,7 @@ def _judge_queue(evidence: Evidence, queue: QueueEvidence) -> Iterator[Finding]:
         )
 
     def tell(name: str, counts: Callable[[Incident], bool] = lambda _: True) -> Finding:
-        incidents = (i for consumer in queue.consumers for i in consumer.incidents)
-        found = [i for i in incidents if i.finding == name and counts(i)]
+        found = [i for i in _incidents(queue.consumers, name) if counts(i)]
         return Finding(
             name,
             len(found),
@@ -292,8 +291,11 @@ def _judge_queue(evidence: Evidence, queue: QueueEvidence) -> Iterator[Finding]:
         total = int(np.count_nonzero(missing))
         removed = min(total, _removable(queue.removals, total))
         causes = "; ".join(removal.cause for removal in queue.removals)
+        where = _where(missing, evidence.producers)
+        if 0 < removed < total:
+            where = f"which of these {total} were removed is not known"
         yield replace(find("removed", missing), count=removed, detail=causes)
-        yield replace(find("lost", missing), count=total - removed, detail=_where(missing))
+        yield replace(find("lost", missing), count=total - removed, detail=where)
     if queue.routed:
         yield find("survived", outcomes["indeterminate"] & seen.delivered)
         if queue.drain.proven:
@@ -313,12 +315,7 @@ def _judge_queue(evidence: Evidence, queue: QueueEvidence) -> Iterator[Finding]:
     if queue.only_consumer:
         yield tell("reordered", lambda incident: _same_channel(evidence, incident))
     yield tell("misrouted") if queue.routed else find("misrouted", seen.delivered)
-    foreign = tell("foreign")  # named once each, although each consumer after another received it
-    yield replace(
-        foreign,
-        count=_count_foreign(queue.consumers),
-        messages=tuple(dict.fromkeys(foreign.messages)),
-    )
+    yield tell("foreign")
     yield tell("corrupted")
     if not queue.drain.proven:
         yield Finding(
@@ -382,13 +379,31 @@ class _Seen:
         )
 
 
-def _count_foreign(consumers: Sequence[ConsumerEvidence]) -> int:
-    """Count foreign messages once each, although every consumer that came by received them."""
-    sessions = [
-        Counter(i.detail for i in consumer.incidents if i.finding == "foreign")
-        for consumer in consumers
+def _incidents(consumers: Sequence[ConsumerEvidence], name: str) -> Iterator[Incident]:
+    """Give the incidents of one finding, once for each message that it is about.
+
+    What is not acknowledged comes again on the next channel, and to the next consumer: as often as
+    one channel received the same, there is of it. Each "redelivered after ack" is one of its own.
+    """
+    incidents = [
+        (number, incident)
+        for number, consumer in enumerate(consumers)
+        for incident in consumer.incidents
+        if incident.finding == name
     ]
-    return reduce(or_, sessions, Counter[str]()).total()
+    if name == "redelivered after ack":
+        yield from (incident for _, incident in incidents)
+        return
+    channels: dict[tuple[int, int], Counter[Incident]] = {}
+    for number, incident in incidents:
+        channel = channels.setdefault((number, incident.channel), Counter())
+        channel[replace(incident, at_ns=0, channel=0)] += 1
+    left = reduce(or_, channels.values(), Counter[Incident]())
+    for _, incident in incidents:
+        same = replace(incident, at_ns=0, channel=0)
+        if left[same]:
+            left[same] -= 1
+            yield incident
 
 
 def _sent_once(evidence: Evidence, incident: Incident) -> bool:
@@ -403,6 +418,8 @@ def _same_channel(evidence: Evidence, incident: Incident) -> bool:
     assert incident.producer is not None
     assert incident.sequence is not None
     producer = evidence.producers[incident.producer]
+    if producer.channel_starts is None:
+        return False
     pair = (incident.sequence, int(incident.detail))
     if any(producer.state[s] & SENT_AGAIN for s in pair):
         return False
@@ -410,22 +427,26 @@ def _same_channel(evidence: Evidence, incident: Incident) -> bool:
     return bool(early == late)
 
 
-def _where(missing: BoolArray) -> str:
+def _where(missing: BoolArray, producers: Sequence[ProducerEvidence]) -> str:
     """Say whether what is missing is at the start, in the middle or at the end of what was sent."""
-    where = np.flatnonzero(missing)
-    if not len(where):
-        return ""
-    present = np.flatnonzero(~missing)
-    if not len(present):
+    if missing.all():
         return "all of what was sent"
-    start = int((where < present[0]).sum())
-    end = int((where > present[-1]).sum())
-    parts = (
-        (start, "at the start"),
-        (len(where) - start - end, "in the middle"),
-        (end, "at the end"),
-    )
-    return ", ".join(f"{n} {place}" for n, place in parts if n) + " of what was sent"
+    start = middle = end = 0
+    wholes = []  # producers of which nothing is there
+    at = 0
+    for number, producer in enumerate(producers):
+        mine = missing[at : at + len(producer.state)]
+        at += len(mine)
+        where, present = np.flatnonzero(mine), np.flatnonzero(~mine)
+        if not len(present):
+            wholes.append(f"all {len(where)} of producer {number}")
+            continue
+        before, behind = int((where < present[0]).sum()), int((where > present[-1]).sum())
+        start, end = start + before, end + behind
+        middle += len(where) - before - behind
+    counts = ((start, "at the start"), (middle, "in the middle"), (end, "at the end"))
+    parts = ", ".join(f"{n} {place}" for n, place in counts if n)
+    return "; ".join(([f"{parts} of what was sent"] if parts else []) + wholes)
 
 
 def _name(evidence: Evidence, queue: str | None, place: int) -> NamedMessage:

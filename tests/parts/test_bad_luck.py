@@ -7,6 +7,7 @@ import pytest
 
 import rmqbench
 from rmqbench import Run, open_broker, run
+from rmqbench.errors import UsageError
 from rmqbench.management import Management
 
 
@@ -58,6 +59,7 @@ def test_a_killed_producer_fails_the_run_with_what_it_left_undone(rmqbench_broke
         arrived_or_not = verdict.count("survived", queue) + verdict.count("vanished", queue)
         assert arrived_or_not == verdict.count("indeterminate")
     assert "by SIGKILL" in str(verdict)
+    assert "producer 0 ended without a report" in str(verdict)
 
 
 def test_a_broker_that_dies_under_the_drain_is_inconclusive_and_soon(tmp_path):
@@ -107,7 +109,8 @@ def test_a_backlog_is_looked_at_when_all_its_figures_are_there(
         figures = whole(self, name, vhost)
         if figures.get("messages_ready") == 500 and withheld.count(name) < 3:
             withheld.append(name)
-            del figures["messages_ram"], figures["message_bytes_ready"]
+            for figure in ("messages_ram", "message_bytes_ready"):
+                figures.pop(figure, None)
             if withheld.count(name) == 3:
                 figures |= {"messages_ram": 499, "message_bytes_ready": 1}
         return figures
@@ -117,3 +120,11 @@ def test_a_backlog_is_looked_at_when_all_its_figures_are_there(
     result.verdict.require_pass()
     assert sorted(withheld) == ["audit.queue.1m"] * 3 + ["work.queue.1m"] * 3
     assert all(queue.backlog.messages_ram < 10 for queue in result.queues.values())
+
+
+def test_with_automatic_acknowledgement_no_queue_is_used_in_place(rmqbench_broker, tmp_path):
+    """What somebody else sends to such a queue would be acknowledged unasked."""
+    scenario = rmqbench.Scenario("unsafe", auto_ack=True)
+    with pytest.raises(UsageError, match="in place"):
+        run(scenario, rmqbench_broker, directory=tmp_path / "run", in_place=True)
+    assert not (tmp_path / "run").exists()

@@ -63,6 +63,9 @@ class Link:
     def basic_cancel(self, tag, callback):
         callback(None)
 
+    def close(self):
+        self.is_closed = True
+
     def queue_declare(self, queue, passive, callback):
         assert passive
         callback(SimpleNamespace(method=SimpleNamespace(message_count=self.ready)))

@@ -25,6 +25,7 @@ class Link:
         self.steps = list(steps)
         self.tags = 0
         self.acks = []  # tag, multiple
+        self.dies = False
 
     def __enter__(self):
         return self
@@ -52,7 +53,12 @@ class Link:
     def basic_cancel(self, tag, callback):
         callback(None)
 
+    def close(self):
+        self.is_closed = not self.dies
+
     def wait_until(self, condition, timeout_s, what):
+        if self.dies and not condition():
+            lose(self)
         assert condition(), what
 
     def turn(self):
@@ -103,18 +109,28 @@ def lose(link):
     raise ConnectionLost("The connection ended.")
 
 
+def die(link):
+    """Answer nothing more."""
+    link.dies = True
+
+
 @pytest.fixture
 def subscribe(monkeypatch):
     """Have a handler take what comes over these connections, one after the other."""
 
     def subscribe(handler, *scripts, **changes):
         links = [Link(script) for script in scripts]
-        left = iter(links)
-        monkeypatch.setattr(subscribers, "Connection", lambda *_, **__: next(left))
+        left, opened = iter(links), []
+
+        def connect(*_, **__):
+            opened.append(next(left))
+            return opened[-1]
+
+        monkeypatch.setattr(subscribers, "Connection", connect)
         subscriber = Subscriber(
             Subscription(Endpoint(), "work.queue", "name", "tag", **changes), handler
         )
-        assert subscriber.run(lambda _: any(link.steps for link in links)) is None
+        assert subscriber.run(lambda _: bool(opened[-1].steps)) is None
         return subscriber, links
 
     return subscribe
@@ -155,6 +171,18 @@ def test_on_a_new_channel_nothing_is_held_any_more(subscribe):
     handler = Chooser(1, 2)
     subscriber, links = subscribe(handler, [receive_many(3), lose], [receive_many(2)])
     assert links[0].acks == [(1, False)]
+    assert links[1].acks == [(2, True)]
+    assert handler.channels == 2
+    assert len(subscriber.interruptions) == 1
+
+
+def test_the_end_of_a_connection_before_the_broker_took_the_last_acknowledgements_is_told(
+    subscribe,
+):
+    """What was acknowledged in vain comes again, and is taken again."""
+    handler = Chooser(2, 1, 2)
+    subscriber, links = subscribe(handler, [receive_many(2), receive, die], [receive_many(2)])
+    assert links[0].acks == [(2, True), (3, True)]
     assert links[1].acks == [(2, True)]
     assert handler.channels == 2
     assert len(subscriber.interruptions) == 1

@@ -117,6 +117,19 @@ def test_a_loss_is_placed_at_the_start_in_the_middle_or_at_the_end(places, where
     assert where in str(verdict)
 
 
+def test_a_loss_is_placed_within_what_each_producer_sent():
+    def placed(*places):
+        delivered, nothing = np.ones(2 * COUNT, np.uint8), np.zeros(2 * COUNT, np.uint8)
+        delivered[list(places)] = 0
+        here = ConsumerEvidence(delivered, nothing, nothing, delivered.astype(np.int64))
+        (lost,) = verdict_of([producer(), producer()], [queue(here)]).findings
+        return lost.detail
+
+    assert placed(9, 10) == "1 at the start, 1 at the end of what was sent"
+    assert placed(*range(10)) == "all 10 of producer 0"
+    assert placed(4, *range(10, 20)) == "1 in the middle of what was sent; all 10 of producer 1"
+
+
 def test_a_message_missing_from_both_queues_counts_twice():
     queues = [queue(consumer(all_but(3))), queue(consumer(all_but(3)), name="audit.queue")]
     verdict = verdict_of(queues=queues)
@@ -229,6 +242,9 @@ def test_what_is_missing_beyond_what_the_causes_can_have_removed_is_lost(bounds,
     verdict = verdict_of(queues=queues, allowed=["removed"])
     assert found(verdict) == expected
     assert verdict.outcome == ("FAIL" if "lost" in expected else "PASS")
+    # Where only some were removed, it does not pretend to know which.
+    unknown = "which of these 4 were removed is not known" in str(verdict)
+    assert unknown == (len(expected) == 2)
 
 
 def test_a_cause_that_removed_nothing_is_no_finding():
@@ -357,6 +373,7 @@ def test_order_is_promised_within_one_publishing_channel_only():
     queues = [queue(consumer(incidents=incidents))]
     assert found(verdict_of([producer(channel_starts=(0, 5))], queues)) == {}
     assert found(verdict_of([producer(channel_starts=(0, 2))], queues)) == {"reordered": 1}
+    assert found(verdict_of([producer(channel_starts=None)], queues)) == {}
     assert found(verdict_of([producer({3: OK | SENT_AGAIN})], queues)) == {}
     assert found(verdict_of([producer({6: OK | SENT_AGAIN})], queues)) == {}
     assert found(verdict_of([producer({4: OK | SENT_AGAIN})], queues)) == {"reordered": 1}
@@ -386,6 +403,21 @@ def test_a_foreign_message_that_came_twice_is_named_once():
     verdict = verdict_of(queues=[queue(consumer(incidents=seen), consumer(0, incidents=seen))])
     assert verdict.count("foreign") == 1
     assert str(verdict).count("the same bytes") == 1
+
+
+@pytest.mark.parametrize("name", ["foreign", "corrupted", "misrouted", "phantom"])
+def test_what_is_told_again_on_the_next_channel_counts_once(name):
+    """What was not acknowledged when a connection ended comes again to the same consumer."""
+    about = {} if name == "foreign" else {"producer": 0, "sequence": 3}
+    incidents = [Incident(name, at, detail="x", channel=at, **about) for at in (1, 2)]
+    verdict = verdict_of(queues=[queue(consumer(incidents=incidents))])
+    assert found(verdict) == {name: 1}
+
+
+def test_each_redelivery_after_an_acknowledgement_counts():
+    name = "redelivered after ack"
+    incidents = [Incident(name, at, 0, 3, channel=at) for at in (1, 2)]
+    assert found(verdict_of(queues=[queue(consumer(incidents=incidents))])) == {name: 2}
 
 
 def test_a_name_with_escape_sequences_is_shown_and_not_obeyed():
