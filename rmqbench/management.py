@@ -31,13 +31,15 @@ _ENABLE = (
     "its address with --management-url."
 )
 _PAGE_SIZE = 500  # the API's own upper limit
+_CHANGE_S = 30.0  # a virtual host is made and removed on the broker's disk: given longer, at least
 
 
 class Management:
     """A client of one broker's Management API.
 
     Every request is bounded: ``timeout_s`` limits the connecting and, apart from that, each wait
-    for bytes. One instance belongs to one thread (``requests.Session`` is not safe to share).
+    for bytes (where something is changed, 30 s at least). One instance belongs to one thread
+    (``requests.Session`` is not safe to share).
 
     A user and password within ``endpoint.management_url`` go before the endpoint's own. Proxies
     named by the environment are not used towards this machine itself. With ``https`` the
@@ -267,6 +269,7 @@ class Management:
         body: Mapping[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> requests.Response:
+        answer_s = self._timeout_s if method == "GET" else max(self._timeout_s, _CHANGE_S)
         try:
             response = self._session.request(
                 method,
@@ -274,7 +277,7 @@ class Management:
                 params=query,
                 json=body,
                 headers=headers,
-                timeout=(self._timeout_s, self._timeout_s),
+                timeout=(self._timeout_s, answer_s),
                 allow_redirects=False,
             )
         except requests.exceptions.SSLError as error:
@@ -285,7 +288,7 @@ class Management:
             ) from None
         except requests.exceptions.Timeout:
             raise ManagementUnavailable(
-                f"The Management API at {self.url} did not answer within {self._timeout_s:g} s.",
+                f"The Management API at {self.url} did not answer within {answer_s:g} s.",
                 "Is the broker overloaded, or something else at this port?",
             ) from None
         except OSError as error:  # RequestException among them, and an unreadable authority

@@ -364,3 +364,14 @@ def test_a_connection_is_closed_with_a_reason_fit_for_a_header(server: Server) -
         with pytest.raises(BrokerError, match="no connection 'x'"):
             management.close_connection("x", "")
     assert server.headers[0]["x-reason"] == "a X: ?"
+
+
+def test_a_change_is_given_longer_than_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rmqbench.management._CHANGE_S", 0.4)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            Management(Endpoint(management_url=url), timeout_s=0.1) as management,
+            pytest.raises(ManagementUnavailable, match=r"within 0\.4 s"),
+        ):
+            management.create_virtual_host("v")

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+import warnings
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from rmqbench.errors import UsageError
+from rmqbench.broker import Broker
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import BrokerError, UsageError
+from rmqbench.isolation import _clean_up
 from rmqbench.topology import Queue, Topology, arguments
 
 
@@ -99,3 +104,18 @@ def test_a_topology_that_makes_no_sense_is_refused(wish: dict[str, Any], words: 
 
 def test_a_built_in_exchange_can_be_used() -> None:
     assert Topology(exchange="amq.direct").exchange == "amq.direct"
+
+
+def test_what_is_left_behind_is_said_and_never_raised(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even where every warning is an error: it must not hide how the run went."""
+
+    def delete() -> None:
+        raise BrokerError("The broker is gone.")
+
+    somebodys = SimpleNamespace(owned=False, endpoint=Endpoint())
+    with pytest.warns(UserWarning, match="queue 'q' is left behind"):
+        _clean_up(cast(Broker, somebodys), "queue 'q'", delete)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _clean_up(cast(Broker, somebodys), "queue 'q'", delete)
+    assert "queue 'q' is left behind" in capsys.readouterr().err
