@@ -36,7 +36,8 @@ def test_a_killed_consumer_leaves_its_evidence_and_another_takes_over(
     rmqbench_broker, tmp_path, queue_kind
 ):
     strike = Strike("drain work.queue", 1, kill_worker)
-    scenario = rmqbench.reliability(messages=60_000, queue_kind=queue_kind)
+    # Slow enough that there is still somebody to kill.
+    scenario = rmqbench.reliability(messages=60_000, queue_kind=queue_kind, consume_rate=15_000.0)
     result = run(scenario, rmqbench_broker, directory=tmp_path / "run", watch=strike)
     assert strike.done
     result.verdict.require_pass()
@@ -49,7 +50,7 @@ def test_a_killed_consumer_leaves_its_evidence_and_another_takes_over(
 
 def test_a_killed_producer_fails_the_run_with_what_it_left_undone(rmqbench_broker, tmp_path):
     strike = Strike("publish", 1, kill_worker)
-    scenario = rmqbench.reliability(messages=100_000)
+    scenario = rmqbench.reliability(messages=100_000, publish_rate=20_000.0)
     result = run(scenario, rmqbench_broker, directory=tmp_path / "run", watch=strike)
     verdict = result.verdict
     assert verdict.outcome == "FAIL"
@@ -76,7 +77,7 @@ def test_a_broker_that_dies_under_the_drain_is_inconclusive_and_soon(tmp_path):
     assert result.verdict.outcome == "INCONCLUSIVE"
     assert result.verdict.count("lost") == 0
     assert result.verdict.exit_code == 3
-    assert time.monotonic() - started < 45
+    assert time.monotonic() - started < 120
     assert (tmp_path / "run" / "result.json").exists()
 
 
