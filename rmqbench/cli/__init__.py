@@ -15,6 +15,7 @@ import typer
 import rmqbench
 from rmqbench.cli import broker, cleanup, consume, gui, monitor, produce, run
 from rmqbench.cli.options import say
+from rmqbench.endpoint import hide_password
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible
 
@@ -83,7 +84,7 @@ def _explain(error: Exception) -> int:
         where = f" ({error.filename})" if error.filename else ""
         say(f"Error: {error.strerror or error}{where}.")
     elif expected:
-        say(f"Error: {visible(str(error))}")
+        say(f"Error: {visible(hide_password(str(error)))}")
     return error.exit_code if isinstance(error, RmqbenchError) else RmqbenchError.exit_code
 
 
