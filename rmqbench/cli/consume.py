@@ -75,6 +75,10 @@ def consume(
     Example: rmqbench consume --name Worker-1 --expect 10000
     """
     endpoint = chosen_endpoint(url, host, port, username, password, vhost)
+    names = [name] if workers == 1 else [f"{name}-{n + 1}" for n in range(workers)]
+    topologies.require_name("queue", queue)
+    for each in names:
+        topologies.require_name("consumer", each)
     topologies.counts(endpoint, queue)  # an error here is clearer than one of a worker
     tally = Tally(expect)
     printing = threading.Lock()
@@ -102,7 +106,7 @@ def consume(
             tally,
             print_message if show else None,
         )
-        for each in ([name] if workers == 1 else [f"{name}-{n + 1}" for n in range(workers)])
+        for each in names
     ]
     _take(takers, tally, name, expect, progress_every, as_json)
 
@@ -118,6 +122,8 @@ def _take(
         except OSError as failure:  # nobody reads what is shown any more, or the disk is full
             stop()
             error = RmqbenchError(f"A message could not be shown ({failure.strerror}).")
+        except Exception as failure:  # otherwise it would end the thread alone, like a success
+            error = RmqbenchError(f"A worker ended by {type(failure).__name__}: {failure}")
         if error is not None:
             errors.append(error)
 
@@ -154,5 +160,6 @@ def _take(
         typer.echo(f"consumed={tally.acknowledged}, time={seconds:.2f}s")
     if errors:
         raise typer.Exit(errors[0].exit_code)
-    if interrupted.signal is not None and expect is not None:
-        raise typer.Exit(128 + interrupted.signal)
+    if expect is not None and tally.acknowledged < expect:
+        too_few = RmqbenchError.exit_code
+        raise typer.Exit(128 + interrupted.signal if interrupted.signal else too_few)

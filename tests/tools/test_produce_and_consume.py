@@ -324,6 +324,9 @@ def close_connections(vhost):
         (("produce", "--size", "20"), 2, "too small"),
         (("produce", "--queue", "same", "--audit-queue", "same"), 2, "names one queue twice"),
         (("consume", "--prefetch", "0"), 2, "--prefetch"),
+        (("consume", "--name", "x" * 256, "--expect", "1"), 2, "no name for a consumer"),
+        (("consume", "--name", "x" * 254, "--workers", "2"), 2, "no name for a consumer"),
+        (("consume", "--queue", "x" * 256), 2, "no name for a queue"),
     ],
 )
 def test_bad_input_is_one_paragraph_within_seconds(tool, arguments, code, words):

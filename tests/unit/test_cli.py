@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import typer
 
 from rmqbench import cli
+from rmqbench.cli import consume
 from rmqbench.errors import QueueNotFound
+from rmqbench.taker import Tally
 
 
 def test_no_error_tells_the_password_of_a_url_that_was_taken_for_a_name(
@@ -13,3 +18,38 @@ def test_no_error_tells_the_password_of_a_url_that_was_taken_for_a_name(
 ) -> None:
     assert cli._explain(QueueNotFound("There is no queue 'amqp://ann:secret@h'.")) == 2
     assert capsys.readouterr().err == "Error: There is no queue 'amqp://ann:***@h'.\n"
+
+
+class BrokenTaker:
+    """Ends like a taker with a bug, or early without an error."""
+
+    def __init__(self, failure: Exception | None) -> None:
+        self.failure = failure
+
+    def run(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("expect", [None, 10])
+def test_a_worker_that_breaks_is_no_success(
+    capsys: pytest.CaptureFixture[str], expect: int | None
+) -> None:
+    takers: list[Any] = [BrokenTaker(KeyError("tag"))]
+    with pytest.raises(typer.Exit) as caught:
+        consume._take(takers, Tally(expect), "Worker", expect, 10, as_json=False)
+    assert caught.value.exit_code == 3
+    output = capsys.readouterr()
+    assert output.out.startswith("consumed=0, ")
+    assert "Error: A worker ended by KeyError: 'tag'" in output.err
+
+
+def test_fewer_than_expected_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    takers: list[Any] = [BrokenTaker(None)]
+    with pytest.raises(typer.Exit) as caught:
+        consume._take(takers, Tally(10), "Worker", 10, 10, as_json=False)
+    assert caught.value.exit_code == 3
+    consume._take(takers, Tally(), "Worker", None, 10, as_json=False)
