@@ -15,6 +15,7 @@ import typer
 import rmqbench
 from rmqbench.cli import broker, cleanup, consume, gui, monitor, produce, run
 from rmqbench.cli.options import say
+from rmqbench.cli.output import write_out
 from rmqbench.endpoint import hide_password
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible
@@ -40,7 +41,7 @@ app.command("cleanup")(cleanup.cleanup)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(rmqbench.__version__)
+        write_out(f"{rmqbench.__version__}\n")
         raise typer.Exit
 
 
@@ -72,6 +73,10 @@ def main() -> NoReturn:
         app()
     except Exception as error:
         sys.exit(_explain(error))
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # of which typer and rich make a 1
+            sys.exit(_explain(end.__context__))
+        raise
     sys.exit(0)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -23,6 +21,7 @@ from rmqbench.cli.connecting import (
     chosen_endpoint,
 )
 from rmqbench.cli.options import say
+from rmqbench.cli.output import let_go_of_stdout, write_out
 from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.text import visible
 
@@ -236,12 +235,7 @@ def _end(plan: Plan, deeds: Sequence[Deed], as_json: bool, *, dry_run: bool = Fa
     text = _summary(deeds, dry_run)
     if as_json:
         text = json.dumps(_as_dict(plan, deeds, dry_run), indent=2)
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except OSError as error:
-        say(f"The result could not be written out ({error.strerror}): {_summary(deeds, dry_run)}")
-        _let_go_of_stdout()
+    write_out(text + "\n", _summary(deeds, dry_run))
 
 
 def _as_dict(plan: Plan, deeds: Sequence[Deed], dry_run: bool) -> dict[str, Any]:
@@ -278,14 +272,8 @@ def _show(text: str, stream: TextIO) -> None:
         stream.write(text)
         stream.flush()
     except OSError as error:
-        _let_go_of_stdout()
+        let_go_of_stdout()
         raise RmqbenchError(
             f"The list could not be written ({error.strerror}), so nothing was deleted.",
             "Let it go to a terminal or to a file.",
         ) from error
-
-
-def _let_go_of_stdout() -> None:
-    """See that nothing is tried again when Python ends."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,6 +21,7 @@ from rmqbench.cli.connecting import (
     chosen_endpoint,
 )
 from rmqbench.cli.options import say
+from rmqbench.cli.output import write_out
 from rmqbench.cli.progress import shown_progress
 from rmqbench.cli.signals import interrupting
 from rmqbench.errors import RmqbenchError
@@ -151,15 +152,20 @@ def _take(
     seconds = time.monotonic() - started
     for error in errors:
         say(f"Error: {visible(str(error))}")
-    if as_json:
-        figures = {"consumed": tally.acknowledged, "seconds": round(seconds, 3)}
-        typer.echo(json.dumps(figures | {"from": dict(tally.senders)}))
-    else:
-        for sender, count in tally.senders.most_common():
-            typer.echo(visible(f"from={sender}: {count}"))
-        typer.echo(f"consumed={tally.acknowledged}, time={seconds:.2f}s")
+    line = f"consumed={tally.acknowledged}, time={seconds:.2f}s"
+    write_out(f"{_as_json(tally, seconds) if as_json else _summary(tally, line)}\n", line)
     if errors:
         raise typer.Exit(errors[0].exit_code)
     if expect is not None and tally.acknowledged < expect:
         too_few = RmqbenchError.exit_code
         raise typer.Exit(128 + interrupted.signal if interrupted.signal else too_few)
+
+
+def _summary(tally: Tally, line: str) -> str:
+    senders = (visible(f"from={sender}: {count}") for sender, count in tally.senders.most_common())
+    return "\n".join([*senders, line])
+
+
+def _as_json(tally: Tally, seconds: float) -> str:
+    figures = {"consumed": tally.acknowledged, "seconds": round(seconds, 3)}
+    return json.dumps(figures | {"from": dict(tally.senders)})

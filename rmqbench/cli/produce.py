@@ -26,6 +26,7 @@ from rmqbench.cli.connecting import (
     chosen_endpoint,
 )
 from rmqbench.cli.options import say
+from rmqbench.cli.output import write_out
 from rmqbench.cli.progress import shown_progress
 from rmqbench.cli.signals import interrupting
 from rmqbench.endpoint import Endpoint
@@ -153,16 +154,15 @@ def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) 
         say(f"Interrupted: {interruption.why}")
     if report.error:
         say(f"Error: {report.error}")
-    if as_json:
-        typer.echo(json.dumps(figures | {"seconds": round(seconds, 3)}))
-    else:
-        shown = {
-            name: value
-            for name, value in figures.items()
-            if value or name in ("published", "confirmed", "in_queue_ready")
-        }
-        line = ", ".join(f"{name}={value}" for name, value in shown.items())
-        typer.echo(f"{line}, time={seconds:.2f}s")
+    shown = {
+        name: value
+        for name, value in figures.items()
+        if value or name in ("published", "confirmed", "in_queue_ready")
+    }
+    line = ", ".join(f"{name}={value}" for name, value in shown.items())
+    line = f"{line}, time={seconds:.2f}s"
+    as_object = json.dumps(figures | {"seconds": round(seconds, 3)})
+    write_out(f"{as_object if as_json else line}\n", line)
     if interrupted.signal is not None:
         raise typer.Exit(128 + interrupted.signal)
     if figures["nacked"] or figures["returned"]:

@@ -59,9 +59,8 @@ def begin(vhost, monkeypatch):
 
     yield start
     for process in begun:
-        if process.poll() is None:
+        with process:  # closes its pipes, and waits
             process.kill()
-        process.communicate()
 
 
 def last_line(ended):
@@ -117,6 +116,31 @@ def test_no_more_is_acknowledged_than_expected(tool, vhost):
         "consumed=123,"
     )
     wait_until(lambda: ready_counts(vhost, ["work.queue"])["work.queue"] == 877, "the rest")
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["line", "json"])
+def test_a_closed_output_changes_no_exit_code_and_the_result_is_told(begin, vhost, form):
+    for command, told in (
+        (("produce", "--count", "5"), "published=5, confirmed=5, in_queue_ready=5, "),
+        (("consume", "--expect", "5"), "consumed=5, "),
+    ):
+        process = begin(*command, *form)
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(30) == 0, errors
+        assert f"could not be written out (Broken pipe). {told}" in errors
+        assert "Traceback" not in errors
+    assert ready_counts(vhost, ["work.queue"]) == {"work.queue": 0}
+
+
+def test_messages_that_nobody_sees_any_more_stay_in_the_queue(begin, tool, vhost):
+    tool("produce", "--count", "5")
+    process = begin("consume", "--expect", "5", "--show")
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(30) == 3
+    assert "could not be shown (Broken pipe)" in errors
+    wait_until(lambda: ready_counts(vhost, ["work.queue"])["work.queue"] == 5, "all to be back")
 
 
 # --- produce ------------------------------------------------------------------------------------

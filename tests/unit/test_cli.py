@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -18,6 +20,22 @@ def test_no_error_tells_the_password_of_a_url_that_was_taken_for_a_name(
 ) -> None:
     assert cli._explain(QueueNotFound("There is no queue 'amqp://ann:secret@h'.")) == 2
     assert capsys.readouterr().err == "Error: There is no queue 'amqp://ann:***@h'.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--version"], 0), (["run", "faults", "--list"], 0), (["--help"], 3)],
+    ids=["version", "list", "help"],
+)
+def test_a_closed_output_is_no_verdict(arguments: list[str], code: int) -> None:
+    program = [sys.executable, "-m", "rmqbench", *arguments]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        told = process.stderr.read()
+    assert process.returncode == code, told
+    assert b"Traceback" not in told
 
 
 class BrokenTaker:
