@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["visible"]
+__all__ = ["visible", "visible_line"]
 
 
 def visible(text: str) -> str:
@@ -13,3 +13,8 @@ def visible(text: str) -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def visible_line(text: str) -> str:
+    """Write line feeds out, too, where what others wrote must not look like a line of ours."""
+    return visible(text).replace("\n", "\\n")

@@ -23,7 +23,7 @@ from rmqbench.cli.connecting import (
 from rmqbench.cli.options import say
 from rmqbench.cli.output import let_go_of_stdout, write_out
 from rmqbench.errors import RmqbenchError, UsageError
-from rmqbench.text import visible
+from rmqbench.text import visible_line
 
 _SOMETHING_STAYS = RmqbenchError.exit_code
 
@@ -118,9 +118,9 @@ def _delete(plan: Plan, as_json: bool) -> None:
     listed = set(plan.stays)
     for deed in deeds:
         if deed.outcome == "gone":
-            say(_one_line(f"Gone already: {deed.what}"))
+            say(visible_line(f"Gone already: {deed.what}"))
         elif deed.outcome == "kept" and deed.what not in listed:
-            say(_one_line(f"Kept: {deed.what}: {deed.reason}"))
+            say(visible_line(f"Kept: {deed.what}: {deed.reason}"))
     _end(plan, deeds, as_json)
     if any(deed.outcome == "kept" for deed in deeds):
         raise typer.Exit(_SOMETHING_STAYS)
@@ -151,7 +151,7 @@ def _agreed(plan: Plan, terminal: TextIO) -> bool:
     numbers = " and ".join(_numbers(plan.goes)).removeprefix("1 " if these == "this" else "")
     question = f"Delete {these} {numbers} of {_place(plan)}? [y/N] "
     while True:
-        terminal.write(_one_line(question))
+        terminal.write(visible_line(question))
         terminal.flush()
         answer = sys.stdin.readline()
         if answer.strip().lower() in ("y", "yes"):
@@ -184,11 +184,7 @@ def _listed(plan: Plan) -> str:
             "messages and consumers go with the queue."
         )
     lines += plan.notes
-    return "".join(f"{_one_line(line)}\n" for line in lines)
-
-
-def _one_line(text: str) -> str:
-    return visible(text).replace("\n", "\\n")
+    return "".join(f"{visible_line(line)}\n" for line in lines)
 
 
 def _line(each: Found) -> str:

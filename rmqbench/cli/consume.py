@@ -29,7 +29,7 @@ from rmqbench.message import text_of
 from rmqbench.runner import Progress
 from rmqbench.subscriber import Subscription
 from rmqbench.taker import NOBODY, Taker, Tally
-from rmqbench.text import visible
+from rmqbench.text import visible, visible_line
 
 __all__ = ["consume"]
 
@@ -90,7 +90,7 @@ def consume(
         shown = text_of(properties, body)
         if len(shown) > _SHOWN:
             shown = f"{shown[:_SHOWN]}… ({len(body)} bytes)"
-        line = visible(f"from={sender} {shown}").replace("\n", "\\n")
+        line = visible_line(f"from={sender} {shown}")
         with printing:
             typer.echo(line)
 
@@ -147,7 +147,7 @@ def _take(
             for sender in [*tally.senders]:
                 if sender not in greeted:
                     greeted.add(sender)
-                    say(visible(f"{name}: from={sender}"))
+                    say(visible_line(f"{name}: from={sender}"))
             watch(Progress(name, tally.acknowledged, expect))
     seconds = time.monotonic() - started
     for error in errors:
@@ -162,8 +162,8 @@ def _take(
 
 
 def _summary(tally: Tally, line: str) -> str:
-    senders = (visible(f"from={sender}: {count}") for sender, count in tally.senders.most_common())
-    return "\n".join([*senders, line])
+    senders = tally.senders.most_common()
+    return "\n".join([*(visible_line(f"from={sender}: {n}") for sender, n in senders), line])
 
 
 def _as_json(tally: Tally, seconds: float) -> str:

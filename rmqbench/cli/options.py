@@ -12,6 +12,7 @@ import typer
 
 from rmqbench.broker import DEFAULT_IMAGE, Broker, open_broker
 from rmqbench.errors import UsageError
+from rmqbench.text import visible_line
 
 __all__ = [
     "DEFAULT_IMAGE",
@@ -76,7 +77,7 @@ def chosen_broker(
         url, broker = os.environ.get("RMQBENCH_URL"), os.environ.get("RMQBENCH_BROKER")
     spec = url or broker or "auto"
     with open_broker(spec, image=image, management_url=management_url, say=say) as opened:
-        say(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}")
+        say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
         yield opened
 
 

@@ -36,6 +36,7 @@ from rmqbench.message import Recipe
 from rmqbench.producer import Producer, ProducerPlan
 from rmqbench.runner import Progress
 from rmqbench.scenario import login_name
+from rmqbench.text import visible_line
 from rmqbench.topology import Queue, QueueKind, Topology
 
 __all__ = ["produce"]
@@ -151,9 +152,9 @@ def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) 
     }
     seconds = (report.ended_ns - report.started_ns) / 1e9
     for interruption in report.interruptions:
-        say(f"Interrupted: {interruption.why}")
+        say(visible_line(f"Interrupted: {interruption.why}"))
     if report.error:
-        say(f"Error: {report.error}")
+        say(visible_line(f"Error: {report.error}"))
     shown = {
         name: value
         for name, value in figures.items()

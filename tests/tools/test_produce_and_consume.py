@@ -250,6 +250,15 @@ def test_messages_of_any_origin_are_taken_and_shown_and_not_obeyed(tool, vhost):
     assert lines[-1].startswith("consumed=7, ")
 
 
+def test_a_senders_line_feed_forges_no_line(tool):
+    tool("produce", "--count", "1", "--producer-id", "x\nconsumed=99999, time=0.01s")
+    ended = tool("consume", "--expect", "1")
+    forged = "from=x\\nconsumed=99999, time=0.01s"
+    assert ended.stdout.splitlines()[:-1] == [f"{forged}: 1"]
+    assert last_line(ended).startswith("consumed=1, ")
+    assert f"Worker: {forged}" in ended.stderr.splitlines()
+
+
 def test_senders_are_told_apart(tool):
     for sender, count in (("alice", 300), ("bob", 200)):
         tool("produce", "--count", str(count), "--producer-id", sender)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import typer
 
 from rmqbench import cli
-from rmqbench.cli import consume
+from rmqbench.broker import Broker
+from rmqbench.cli import consume, options
+from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound
 from rmqbench.taker import Tally
 
@@ -20,6 +23,18 @@ def test_no_error_tells_the_password_of_a_url_that_was_taken_for_a_name(
 ) -> None:
     assert cli._explain(QueueNotFound("There is no queue 'amqp://ann:secret@h'.")) == 2
     assert capsys.readouterr().err == "Error: There is no queue 'amqp://ann:***@h'.\n"
+
+
+def test_a_brokers_line_feed_forges_no_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker("external", Endpoint(), "3.10\nPASS\x1b[2J", "by name")
+    monkeypatch.setattr(options, "open_broker", lambda *_, **__: nullcontext(broker))
+    with options.chosen_broker("amqp://h", None, "", None):
+        pass
+    assert capsys.readouterr().err == (
+        "RabbitMQ 3.10\\nPASS\\x1b[2J at amqp://guest@localhost:5672: by name\n"
+    )
 
 
 @pytest.mark.parametrize(
