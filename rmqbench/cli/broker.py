@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import typer
 
 from rmqbench.broker import install_local, open_broker
-from rmqbench.cli.options import DEFAULT_IMAGE, BrokerOption, ImageOption, say
+from rmqbench.cli.options import DEFAULT_IMAGE, BrokerOption, ImageOption, own_broker, say
 from rmqbench.cli.output import write_out
 from rmqbench.errors import BrokerUnavailable, UsageError
 
@@ -23,7 +22,7 @@ def start(broker: BrokerOption = None, image: ImageOption = DEFAULT_IMAGE) -> No
 
     Example: rmqbench broker start --broker local
     """
-    spec = broker or os.environ.get("RMQBENCH_BROKER") or "auto"
+    spec = own_broker(broker)
     if "://" in spec:
         raise UsageError(
             "A broker at a URL is not ours to start.", "Choose --broker auto, container or local."

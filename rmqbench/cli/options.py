@@ -22,6 +22,7 @@ __all__ = [
     "ManagementUrlOption",
     "UrlOption",
     "chosen_broker",
+    "own_broker",
     "say",
 ]
 
@@ -79,6 +80,11 @@ def chosen_broker(
     with open_broker(spec, image=image, management_url=management_url, say=say) as opened:
         say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
         yield opened
+
+
+def own_broker(broker: str | None) -> str:
+    """Give what to start where the broker must be of our own: RMQBENCH_URL does not count then."""
+    return broker or os.environ.get("RMQBENCH_BROKER") or "auto"
 
 
 def say(text: str) -> None:

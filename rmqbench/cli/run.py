@@ -21,6 +21,7 @@ from rmqbench.cli.options import (
     ManagementUrlOption,
     UrlOption,
     chosen_broker,
+    own_broker,
     say,
 )
 from rmqbench.cli.output import write_out
@@ -164,7 +165,8 @@ def _faults(
         publish_again=publish_again,
         **more,
     )
-    _run(scenario, chosen_broker(None, broker, image, None), directory, json_file, progress_every)
+    own = chosen_broker(None, own_broker(broker), image, None)
+    _run(scenario, own, directory, json_file, progress_every)
 
 
 app.command(

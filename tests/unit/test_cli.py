@@ -5,16 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from rmqbench import cli
 from rmqbench.broker import Broker
 from rmqbench.cli import consume, options
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import QueueNotFound
+from rmqbench.errors import QueueNotFound, UsageError
 from rmqbench.taker import Tally
 
 
@@ -35,6 +36,26 @@ def test_a_brokers_line_feed_forges_no_line(
     assert capsys.readouterr().err == (
         "RabbitMQ 3.10\\nPASS\\x1b[2J at amqp://guest@localhost:5672: by name\n"
     )
+
+
+@pytest.mark.parametrize("command", [("run", "faults"), ("broker", "start")], ids=" ".join)
+def test_a_broker_of_our_own_is_not_looked_for_at_rmqbench_url(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def open_broker(spec: str, **_: object) -> NoReturn:
+        opened.append(spec)
+        raise UsageError("That is enough.")
+
+    monkeypatch.setattr(options, "open_broker", open_broker)
+    monkeypatch.setattr(cli.broker, "open_broker", open_broker)
+    monkeypatch.setenv("RMQBENCH_URL", "amqp://elsewhere")
+    monkeypatch.delenv("RMQBENCH_BROKER", raising=False)
+    CliRunner().invoke(cli.app, command)
+    monkeypatch.setenv("RMQBENCH_BROKER", "local")
+    CliRunner().invoke(cli.app, command)
+    assert opened == ["auto", "local"]
 
 
 @pytest.mark.parametrize(
