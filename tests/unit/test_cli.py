@@ -58,6 +58,54 @@ def test_a_broker_of_our_own_is_not_looked_for_at_rmqbench_url(
     assert opened == ["auto", "local"]
 
 
+NAMED = [
+    (["--url", "amqp://b"], "http://b:15672"),
+    (["--host", "b"], "http://b:15672"),
+    (["--port", "5673"], "http://localhost:15672"),
+    (["--url", "amqp://b", "--management-url", "http://m"], "http://m"),
+    ([], "http://a:1"),
+]
+
+
+@pytest.mark.parametrize(("options", "asked"), NAMED, ids=str)
+@pytest.mark.parametrize("broker", ["amqp://a", ""])
+def test_a_named_broker_is_never_judged_by_the_management_api_of_another_one(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], asked: str, broker: str
+) -> None:
+    found: list[str | None] = []
+
+    def find(endpoint: Endpoint, *_: object) -> NoReturn:
+        found.append(endpoint.management_url)
+        raise UsageError("That is enough.")
+
+    monkeypatch.setattr(cli.cleanup, "find", find)
+    monkeypatch.setenv("RMQBENCH_URL", broker)
+    monkeypatch.setenv("RMQBENCH_MANAGEMENT_URL", "http://a:1")
+    CliRunner().invoke(cli.app, ["cleanup", "exchanges", "--dry-run", *options])
+    assert found == [asked]
+
+
+@pytest.mark.parametrize(
+    ("url", "broker", "asked"),
+    [("amqp://b", None, None), (None, "amqp://b", None), (None, None, "http://a:1")],
+)
+def test_nor_is_a_run(
+    monkeypatch: pytest.MonkeyPatch, url: str | None, broker: str | None, asked: str | None
+) -> None:
+    opened: list[str | None] = []
+
+    def open_broker(*_: object, management_url: str | None, **__: object) -> NoReturn:
+        opened.append(management_url)
+        raise UsageError("That is enough.")
+
+    monkeypatch.setattr(options, "open_broker", open_broker)
+    monkeypatch.setenv("RMQBENCH_URL", "amqp://a")
+    monkeypatch.setenv("RMQBENCH_MANAGEMENT_URL", "http://a:1")
+    with pytest.raises(UsageError), options.chosen_broker(url, broker, "", None):
+        pass
+    assert opened == [asked]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(["--version"], 0), (["run", "faults", "--list"], 0), (["--help"], 3)],
