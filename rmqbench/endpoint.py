@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote, urlsplit
 
 from rmqbench.errors import UsageError
+from rmqbench.text import require_utf8
 
 __all__ = ["Endpoint", "hide_password", "is_loopback", "shown_url"]
 
@@ -29,6 +30,11 @@ class Endpoint:
     virtual_host: str = "/"
     tls: bool = False
     management_url: str | None = field(default=None, repr=False)  # it may hold a login
+
+    def __post_init__(self) -> None:
+        """Refuse what UTF-8 cannot say, and so no broker can be told."""
+        for name in ("host", "username", "password", "virtual_host"):
+            require_utf8(name.replace("_", " "), getattr(self, name))
 
     @classmethod
     def from_url(cls, url: str, management_url: str | None = None) -> Endpoint:

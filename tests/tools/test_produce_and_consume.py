@@ -360,6 +360,12 @@ def close_connections(vhost):
         (("consume", "--name", "x" * 256, "--expect", "1"), 2, "no name for a consumer"),
         (("consume", "--name", "x" * 254, "--workers", "2"), 2, "no name for a consumer"),
         (("consume", "--queue", "x" * 256), 2, "no name for a queue"),
+        (("consume", "--queue", "\udcff"), 2, "no name for a queue"),
+        (("produce", "--queue", "\udcff"), 2, "no name for a queue"),
+        (("produce", "--text", "\udcff"), 2, "The text cannot be written as UTF-8"),
+        (("produce", "--producer-id", "\udcff"), 2, "The producer_id cannot be written"),
+        (("produce", "--vhost", "\udcff"), 2, "The virtual host cannot be"),
+        (("produce", "--password", "\udcff"), 2, "The password cannot be"),
     ],
 )
 def test_bad_input_is_one_paragraph_within_seconds(tool, arguments, code, words):

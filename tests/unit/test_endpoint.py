@@ -143,5 +143,12 @@ def test_a_login_in_the_management_url_is_not_shown():
     assert "secret" not in repr(Endpoint(management_url="http://ann:secret@h:15672"))
 
 
+@pytest.mark.parametrize("name", ["host", "username", "password", "virtual_host"])
+def test_what_utf8_cannot_say_is_refused_and_not_shown(name):
+    with pytest.raises(UsageError, match="cannot be written as UTF-8") as caught:
+        Endpoint(**{name: "\udcffsecret"})
+    assert "secret" not in str(caught.value)
+
+
 def test_an_empty_password_is_empty():
     assert Endpoint.from_url("amqp://ann:@h").password == ""
