@@ -30,6 +30,7 @@ from rmqbench.runner import Progress
 from rmqbench.subscriber import Subscription
 from rmqbench.taker import NOBODY, Taker, Tally
 from rmqbench.text import visible, visible_line
+from rmqbench.vector import vector_path_is_on
 
 __all__ = ["consume"]
 
@@ -102,7 +103,7 @@ def consume(
                 name=each,
                 tag=each,
                 prefetch=prefetch if expect is None else min(prefetch, expect),
-                vector=not show,
+                vector=vector_path_is_on() and not show,
             ),
             tally,
             print_message if show else None,

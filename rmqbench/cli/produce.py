@@ -38,6 +38,7 @@ from rmqbench.runner import Progress
 from rmqbench.scenario import login_name
 from rmqbench.text import visible_line
 from rmqbench.topology import Queue, QueueKind, Topology
+from rmqbench.vector import vector_path_is_on
 
 __all__ = ["produce"]
 
@@ -122,6 +123,7 @@ def produce(
             routing_key=topology.routing_key,
             window=confirm_window,
             rate=rate,
+            vector=vector_path_is_on(),
         )
         _publish(plan, topology, progress_every, as_json)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from rmqbench import cli
+from rmqbench import cli, topology
 from rmqbench.broker import Broker
 from rmqbench.cli import consume, options
 from rmqbench.endpoint import Endpoint
@@ -120,6 +121,27 @@ def test_a_closed_output_is_no_verdict(arguments: list[str], code: int) -> None:
         told = process.stderr.read()
     assert process.returncode == code, told
     assert b"Traceback" not in told
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("0", False), ("1", True), (None, True)])
+def test_rmqbench_vector_counts_for_the_tools_as_for_a_run(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, wanted: bool
+) -> None:
+    plans: list[Any] = []
+    broker = Broker("external", Endpoint(), "3.10.8", "by name")
+    declared = SimpleNamespace(notes=())
+    monkeypatch.setattr(topology, "counts", lambda *_: (0, 0))
+    monkeypatch.setattr(topology, "declare", lambda *_: declared)
+    monkeypatch.setattr(cli.produce, "open_broker", lambda _: nullcontext(broker))
+    monkeypatch.setattr(cli.produce, "_publish", lambda plan, *_: plans.append(plan))
+    monkeypatch.setattr(consume, "Taker", lambda subscription, *_: plans.append(subscription))
+    monkeypatch.setattr(consume, "_take", lambda *_: None)
+    monkeypatch.delenv("RMQBENCH_VECTOR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("RMQBENCH_VECTOR", value)
+    for command in ("produce", "consume"):
+        assert CliRunner().invoke(cli.app, command).exit_code == 0
+    assert [plan.vector for plan in plans] == [wanted, wanted]
 
 
 class BrokenTaker:
