@@ -55,5 +55,7 @@ def install() -> None:
     """Fetch the local broker ahead of time: the distribution's packages, into the user's cache.
 
     Nothing is changed on the system, and no root is needed.
+
+    Example: rmqbench broker install
     """
     write_out(f"{install_local(say)}\n")
