@@ -32,8 +32,8 @@ ShowMessage = Callable[[Any, Any, bytes], None]
 class Tally:
     """What several takers have taken together, at most ``limit`` messages (None: any number).
 
-    ``senders`` counts by the header ``producer_id``. Of messages that come again after a lost
-    connection only those are counted that were acknowledged.
+    ``senders`` counts by the header ``producer_id``. A message counts when its acknowledgement is
+    sent: what comes again after a lost connection because that did not arrive counts again.
     """
 
     def __init__(self, limit: int | None = None) -> None:
