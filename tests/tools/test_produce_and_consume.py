@@ -13,6 +13,7 @@ import pytest
 
 from rmqbench.connection import admin
 from rmqbench.management import Management
+from rmqbench.testing import Proxy
 from rmqbench.topology import counts, ready_counts
 
 PROGRAM = (sys.executable, "-m", "rmqbench")
@@ -202,6 +203,34 @@ def test_interrupted_it_waits_for_its_confirms_and_tells_the_truth(begin, vhost,
     assert found, output
     assert len(set(found.groups())) == 1, "all that was published is confirmed and there"
     assert 0 < int(found[1]) < 1_000_000
+
+
+@pytest.mark.parametrize("command", ["produce", "consume"])
+def test_one_ctrl_c_ends_it_at_once_also_while_it_reconnects(begin, tool, vhost, command):
+    arguments = {
+        "produce": ("--count", "1000000", "--rate", "2000"),
+        "consume": ("--expect", "1000000"),
+    }[command]
+    tool("produce", "--count", "1000")
+    with Proxy(vhost) as proxy:
+        process = begin(
+            *(command, *arguments, "--progress-every", "500", "--url", proxy.endpoint.url())
+        )
+        while " of 1,000,000" not in process.stderr.readline():
+            assert process.poll() is None
+    time.sleep(1)  # nobody listens there any more, and the pauses between attempts have grown
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 5
+    assert "No broker listens" in errors
+    assert "Traceback" not in errors
+    if command == "produce":
+        assert process.returncode == 130
+        assert re.match(r"published=\d+, confirmed=\d+, .*in_queue_ready=\?, ", output)
+    else:
+        assert process.returncode == 4
+        assert output.splitlines()[-1].startswith("consumed=1000, ")
 
 
 def test_a_full_queue_that_rejects_exits_with_1(tool, vhost):
