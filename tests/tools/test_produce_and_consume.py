@@ -1,12 +1,14 @@
 """``rmqbench produce`` and ``rmqbench consume`` as people use them, one after the other."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 
 import pika
 import pytest
@@ -167,6 +169,65 @@ def test_purge_empties_both_queues_first(tool, vhost):
     assert json.loads(ended.stdout)["in_queue_ready"] == 50
     assert "50 messages purged from work.queue" in ended.stderr
     assert "50 messages purged from audit.queue" in ended.stderr
+
+
+@pytest.fixture
+def in_a_terminal(vhost, monkeypatch):
+    """Run a subcommand in a pseudo-terminal; give its exit code, and all that it wrote there."""
+    pty = pytest.importorskip("pty", reason="pseudo-terminals are of POSIX")
+    for name in ("NO_COLOR", "FORCE_COLOR", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "100")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RMQBENCH_URL", vhost.url())
+
+    def run(*arguments):
+        master, slave = pty.openpty()
+        process = subprocess.Popen([*PROGRAM, *arguments], stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        written = b""
+        try:
+            with suppress(OSError):  # that nobody holds the other end any more
+                while data := os.read(master, 65536):
+                    written += data
+            return process.wait(60), written.decode()
+        finally:
+            os.close(master)
+            process.kill()
+            process.wait(10)
+
+    return run
+
+
+SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def test_on_a_terminal_a_bar_with_a_rate_lives_until_the_last_line(in_a_terminal):
+    code, written = in_a_terminal("produce", "--count", "2000", "--rate", "1500")
+    assert code == 0, written
+    assert COLOURS.search(written)
+    pictures = re.findall(
+        r"publish .*?([\d,]+)/2,?000 +(?:([\d,]+)/s)?", SEQUENCES.sub("", written)
+    )
+    counts = [int(done.replace(",", "")) for done, _ in pictures]
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 5, "it lives"
+    assert counts[-1] == 2000
+    assert any(500 < int(rate.replace(",", "")) < 3000 for _, rate in pictures if rate)
+    assert "publish: " not in written, "a line is for where there is no bar"
+    last = SEQUENCES.sub("", written).splitlines()[-1]
+    assert last.startswith("published=2000, confirmed=2000, in_queue_ready=2000, time=")
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l"), "the cursor is back"
+
+
+def test_with_no_color_the_bar_has_no_colours(in_a_terminal, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    code, written = in_a_terminal("produce", "--count", "500", "--rate", "1000")
+    assert code == 0, written
+    assert "500/500" in written
+    codes = {each for sequence in COLOURS.findall(written) for each in sequence[2:-1].split(";")}
+    assert codes <= {"", "0", "1", "2", "3", "4"}, "bold and the like are no colours"
 
 
 def test_without_purge_what_is_there_stays(tool):
