@@ -88,8 +88,8 @@ def _explain(error: Exception) -> int:
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         say(f"Error: {error.strerror or error}{where}.")
-    elif expected:
-        say(f"Error: {visible(hide_password(str(error)))}")
+    elif isinstance(error, RmqbenchError):  # its remedy may hold an example of a URL, to be seen
+        say(f"Error: {visible(f'{hide_password(error.what)} {error.remedy}'.rstrip())}")
     return error.exit_code if isinstance(error, RmqbenchError) else RmqbenchError.exit_code
 
 

@@ -23,8 +23,11 @@ from rmqbench.taker import Tally
 def test_no_error_tells_the_password_of_a_url_that_was_taken_for_a_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert cli._explain(QueueNotFound("There is no queue 'amqp://ann:secret@h'.")) == 2
-    assert capsys.readouterr().err == "Error: There is no queue 'amqp://ann:***@h'.\n"
+    error = QueueNotFound("There is no queue 'amqp://ann:secret@h'.", "Write amqp://user:pw@host.")
+    assert cli._explain(error) == 2
+    assert capsys.readouterr().err == (
+        "Error: There is no queue 'amqp://ann:***@h'. Write amqp://user:pw@host.\n"
+    )
 
 
 def test_a_brokers_line_feed_forges_no_line(
