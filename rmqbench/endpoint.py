@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote, urlsplit
 
 from rmqbench.errors import UsageError
+from rmqbench.text import require_utf8
 
-__all__ = ["Endpoint", "hide_password", "is_loopback"]
+__all__ = ["Endpoint", "hide_password", "is_loopback", "shown_url"]
 
-_PASSWORD_IN_URL = re.compile(r"(?<=://)([^:@/?#\s]*):\S*@")
+# From the first colon behind the scheme to the last @; only a text's first word may lack a scheme.
+_PASSWORD_IN_URL = re.compile(r"(?:(?<=://)|\A(?![^:\s]*://))([^:\s]*):\S*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,11 @@ class Endpoint:
     tls: bool = False
     management_url: str | None = field(default=None, repr=False)  # it may hold a login
 
+    def __post_init__(self) -> None:
+        """Refuse what UTF-8 cannot say, and so no broker can be told."""
+        for name in ("host", "username", "password", "virtual_host"):
+            require_utf8(name.replace("_", " "), getattr(self, name))
+
     @classmethod
     def from_url(cls, url: str, management_url: str | None = None) -> Endpoint:
         """Parse ``amqp(s)://user:password@host:port/vhost`` (RabbitMQ's URI specification).
@@ -38,7 +45,7 @@ class Endpoint:
 
         Raises UsageError for anything else.
         """
-        shown = hide_password(url)
+        shown = shown_url(url)
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -99,8 +106,16 @@ def is_loopback(host: str) -> bool:
 
 
 def hide_password(text: str) -> str:
-    """Blank the password of every URL in a text: it may be printed afterwards."""
+    """Blank the password of every URL in a text: it may be printed afterwards.
+
+    A text may begin with a URL that lacks its scheme; anywhere else this would be any text.
+    """
     return _PASSWORD_IN_URL.sub(r"\1:***@", text)
+
+
+def shown_url(url: str) -> str:
+    """Give what was meant for one URL as it may be printed: a space in it ends no password."""
+    return hide_password(re.sub(r"\s", "%20", url))
 
 
 def _bracketed(host: str) -> str:

@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 import pika
 
 from rmqbench.errors import UsageError
+from rmqbench.text import require_utf8
 
 __all__ = [
     "BROKER_HEADERS",
@@ -109,7 +110,9 @@ class Recipe:
     persistent: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse a size that the head and the text do not fit into."""
+        """Refuse what UTF-8 cannot say, and a size that the head and the text do not fit into."""
+        for name in ("text", "producer_id", "host"):
+            require_utf8(name, getattr(self, name))
         least = HEAD_SIZE + len(self.text.encode())
         if self.size_bytes is not None and self.size_bytes < least:
             raise UsageError(

@@ -19,6 +19,7 @@ from rmqbench.frames import Confirms, Shape
 from rmqbench.ledger import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN, PublishLedger
 from rmqbench.message import Recipe
 from rmqbench.pace import Pace
+from rmqbench.pause import pause
 from rmqbench.recovery import Interruption, Recovery
 
 __all__ = ["Producer", "ProducerPlan", "ProducerReport"]
@@ -88,7 +89,9 @@ class Producer:
         self._stopping = False
         self._known = 0  # settled on channels before the present one
         self._ledger = PublishLedger.open(plan.directory)
-        self._recovery = Recovery(plan.stall_s)
+        self._recovery = Recovery(
+            plan.stall_s, sleep=lambda seconds: pause(seconds, lambda: self._stopping)
+        )
         self._channel_starts: list[int] = []
         self._unsent = 0  # the first message that was never sent
         self._blocked: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 import uuid
@@ -33,6 +32,7 @@ from rmqbench.recovery import Interruption
 from rmqbench.result import Backlog, QueueFigures, Result
 from rmqbench.run_directory import RunDirectory
 from rmqbench.scenario import Scenario
+from rmqbench.vector import vector_path_is_on
 from rmqbench.verdict import judge
 from rmqbench.workers import Outcome, Plan, peak_rss_bytes, run_workers
 
@@ -183,7 +183,7 @@ class Run:
                 rate=rate / scenario.producers if rate else None,
                 confirms=scenario.confirms,
                 publish_again=scenario.publish_again,
-                vector=_vector(),
+                vector=vector_path_is_on(),
                 heartbeat_s=scenario.heartbeat_s,
                 stall_s=scenario.stall_s,
             )
@@ -247,7 +247,7 @@ class Run:
             prefetch=scenario.prefetch,
             rate=rate / consumers if rate else None,
             auto_ack=scenario.auto_ack,
-            vector=_vector(),
+            vector=vector_path_is_on(),
             heartbeat_s=scenario.heartbeat_s,
             stall_s=scenario.stall_s,
         )
@@ -416,7 +416,7 @@ class Run:
             "scenario": self.scenario.as_dict(),
             "counts": list(self.scenario.counts),
             "broker": self._describe_broker(),
-            "vector": _vector(),
+            "vector": vector_path_is_on(),
             "versions": {
                 "rmqbench": rmqbench.__version__,
                 "python": platform.python_version(),
@@ -433,8 +433,3 @@ class Run:
             "how": broker.how,
             "endpoint": str(broker.endpoint),
         }
-
-
-def _vector() -> bool:
-    """Tell whether the vector path is on; RMQBENCH_VECTOR=0 turns it off, for comparison."""
-    return os.environ.get("RMQBENCH_VECTOR", "1") != "0"

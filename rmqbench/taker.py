@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rmqbench.errors import RmqbenchError
 from rmqbench.frames import Deliveries
 from rmqbench.message import recipe_of
+from rmqbench.pause import pause
 from rmqbench.subscriber import Held, Look, Subscriber, Subscription, Taken
 
 __all__ = ["NOBODY", "OTHERS", "Taker", "Tally"]
@@ -32,8 +33,8 @@ ShowMessage = Callable[[Any, Any, bytes], None]
 class Tally:
     """What several takers have taken together, at most ``limit`` messages (None: any number).
 
-    ``senders`` counts by the header ``producer_id``. Of messages that come again after a lost
-    connection only those are counted that were acknowledged.
+    ``senders`` counts by the header ``producer_id``. A message counts when its acknowledgement is
+    sent: what comes again after a lost connection because that did not arrive counts again.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -82,11 +83,13 @@ class Taker:
     ) -> None:
         self._tally = tally
         self._show = show
-        self._subscriber = Subscriber(subscription, self)
         self._names: list[str] = []  # a message's place is its sender's place in here
         self._places: dict[str, int] = {}
         self._pending: Counter[int] = Counter()
         self._stopping = threading.Event()
+        self._subscriber = Subscriber(
+            subscription, self, sleep=lambda seconds: pause(seconds, self._stopping.is_set)
+        )
         self._holds_some = False
 
     @property

@@ -1,8 +1,10 @@
-"""Text that others wrote, made fit for a terminal: shown, never obeyed."""
+"""Text that others wrote: shown, never obeyed, and refused where it is none."""
 
 from __future__ import annotations
 
-__all__ = ["visible"]
+from rmqbench.errors import UsageError
+
+__all__ = ["require_utf8", "visible", "visible_line"]
 
 
 def visible(text: str) -> str:
@@ -13,3 +15,21 @@ def visible(text: str) -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def visible_line(text: str) -> str:
+    """Write line feeds out, too, where what others wrote must not look like a line of ours."""
+    return visible(text).replace("\n", "\\n")
+
+
+def require_utf8(what: str, text: str) -> None:
+    """Raise UsageError where a text of the command line came of bytes that are no text.
+
+    The text, which may be a password, is not shown.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"The {what} cannot be written as UTF-8.", "See how the shell encodes it."
+        ) from None

@@ -41,6 +41,7 @@ __all__ = [
     "ready_counts",
     "removals",
     "require_empty",
+    "require_name",
 ]
 
 QueueKind = Literal["classic", "lazy", "quorum"]
@@ -359,12 +360,21 @@ def _not_empty(endpoint: Endpoint, name: str, ready: int, consumers: int = 0) ->
     )
 
 
-def _check_name(what: str, name: str) -> None:
-    if not name or len(name.encode()) > 255:
+def require_name(what: str, name: str) -> None:
+    """Raise UsageError where AMQP cannot say a name: it is a short string, and not empty."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if not 1 <= size <= 255:
         raise UsageError(
             f"{name!r} is no name for {'an' if what[0] in 'aeiou' else 'a'} {what}.",
-            "A name has 1 to 255 bytes.",
+            "A name has 1 to 255 bytes of UTF-8.",
         )
+
+
+def _check_name(what: str, name: str) -> None:
+    require_name(what, name)
     if name.startswith("amq."):
         raise UsageError(f"The broker keeps the name {name!r} for itself.", "Choose another one.")
 

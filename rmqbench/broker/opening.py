@@ -14,7 +14,7 @@ from rmqbench.broker.handle import Broker, Node
 from rmqbench.broker.installed import Installation, find_installed
 from rmqbench.broker.local import open_local_node
 from rmqbench.broker.packages import can_unpack, installation_from_packages
-from rmqbench.endpoint import Endpoint, hide_password
+from rmqbench.endpoint import Endpoint, shown_url
 from rmqbench.errors import BrokerUnavailable, DeadlineExceeded, UsageError
 
 __all__ = ["DEFAULT_IMAGE", "install_local", "open_broker"]
@@ -64,7 +64,7 @@ def open_broker(
             yield broker
     else:
         raise UsageError(
-            f"{hide_password(spec)!r} is no broker.",
+            f"{shown_url(spec)!r} is no broker.",
             "Write auto, container, local, or amqp://user:password@host:5672/vhost.",
         )
 

@@ -15,6 +15,8 @@ import typer
 import rmqbench
 from rmqbench.cli import broker, cleanup, consume, gui, monitor, produce, run
 from rmqbench.cli.options import say
+from rmqbench.cli.output import write_out
+from rmqbench.endpoint import hide_password
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible
 
@@ -39,7 +41,7 @@ app.command("cleanup")(cleanup.cleanup)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(rmqbench.__version__)
+        write_out(f"{rmqbench.__version__}\n")
         raise typer.Exit
 
 
@@ -71,6 +73,10 @@ def main() -> NoReturn:
         app()
     except Exception as error:
         sys.exit(_explain(error))
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # of which typer and rich make a 1
+            sys.exit(_explain(end.__context__))
+        raise
     sys.exit(0)
 
 
@@ -82,8 +88,8 @@ def _explain(error: Exception) -> int:
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         say(f"Error: {error.strerror or error}{where}.")
-    elif expected:
-        say(f"Error: {visible(str(error))}")
+    elif isinstance(error, RmqbenchError):  # its remedy may hold an example of a URL, to be seen
+        say(f"Error: {visible(f'{hide_password(error.what)} {error.remedy}'.rstrip())}")
     return error.exit_code if isinstance(error, RmqbenchError) else RmqbenchError.exit_code
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import typer
 
 from rmqbench.broker import install_local, open_broker
-from rmqbench.cli.options import DEFAULT_IMAGE, BrokerOption, ImageOption, say
+from rmqbench.cli.options import DEFAULT_IMAGE, BrokerOption, ImageOption, own_broker, say
+from rmqbench.cli.output import write_out
 from rmqbench.errors import BrokerUnavailable, UsageError
 
 app = typer.Typer(help="Start a RabbitMQ of our own, or fetch one.", no_args_is_help=True)
@@ -22,18 +22,20 @@ def start(broker: BrokerOption = None, image: ImageOption = DEFAULT_IMAGE) -> No
 
     Example: rmqbench broker start --broker local
     """
-    spec = broker or os.environ.get("RMQBENCH_BROKER") or "auto"
+    spec = own_broker(broker)
     if "://" in spec:
         raise UsageError(
             "A broker at a URL is not ours to start.", "Choose --broker auto, container or local."
         )
     with open_broker(spec, image=image, say=say) as opened:
         endpoint = opened.endpoint
-        typer.echo(f"RabbitMQ {opened.version}: {opened.how}")
-        typer.echo(f"AMQP URL        {endpoint.url()}")
-        typer.echo(f"management URL  {endpoint.management_url}")
-        typer.echo(f"username        {endpoint.username}")
-        typer.echo(f"password        {endpoint.password}")
+        write_out(
+            f"RabbitMQ {opened.version}: {opened.how}\n"
+            f"AMQP URL        {endpoint.url()}\n"
+            f"management URL  {endpoint.management_url}\n"
+            f"username        {endpoint.username}\n"
+            f"password        {endpoint.password}\n"
+        )
         say(
             f"Test it: rmqbench run reliability --url {endpoint.url()} "
             f"--management-url {endpoint.management_url}\nCtrl-C ends it."
@@ -53,5 +55,7 @@ def install() -> None:
     """Fetch the local broker ahead of time: the distribution's packages, into the user's cache.
 
     Nothing is changed on the system, and no root is needed.
+
+    Example: rmqbench broker install
     """
-    typer.echo(install_local(say))
+    write_out(f"{install_local(say)}\n")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -23,8 +21,9 @@ from rmqbench.cli.connecting import (
     chosen_endpoint,
 )
 from rmqbench.cli.options import say
+from rmqbench.cli.output import let_go_of_stdout, write_out
 from rmqbench.errors import RmqbenchError, UsageError
-from rmqbench.text import visible
+from rmqbench.text import visible_line
 
 _SOMETHING_STAYS = RmqbenchError.exit_code
 
@@ -119,9 +118,9 @@ def _delete(plan: Plan, as_json: bool) -> None:
     listed = set(plan.stays)
     for deed in deeds:
         if deed.outcome == "gone":
-            say(_one_line(f"Gone already: {deed.what}"))
+            say(visible_line(f"Gone already: {deed.what}"))
         elif deed.outcome == "kept" and deed.what not in listed:
-            say(_one_line(f"Kept: {deed.what}: {deed.reason}"))
+            say(visible_line(f"Kept: {deed.what}: {deed.reason}"))
     _end(plan, deeds, as_json)
     if any(deed.outcome == "kept" for deed in deeds):
         raise typer.Exit(_SOMETHING_STAYS)
@@ -152,7 +151,7 @@ def _agreed(plan: Plan, terminal: TextIO) -> bool:
     numbers = " and ".join(_numbers(plan.goes)).removeprefix("1 " if these == "this" else "")
     question = f"Delete {these} {numbers} of {_place(plan)}? [y/N] "
     while True:
-        terminal.write(_one_line(question))
+        terminal.write(visible_line(question))
         terminal.flush()
         answer = sys.stdin.readline()
         if answer.strip().lower() in ("y", "yes"):
@@ -185,11 +184,7 @@ def _listed(plan: Plan) -> str:
             "messages and consumers go with the queue."
         )
     lines += plan.notes
-    return "".join(f"{_one_line(line)}\n" for line in lines)
-
-
-def _one_line(text: str) -> str:
-    return visible(text).replace("\n", "\\n")
+    return "".join(f"{visible_line(line)}\n" for line in lines)
 
 
 def _line(each: Found) -> str:
@@ -236,12 +231,7 @@ def _end(plan: Plan, deeds: Sequence[Deed], as_json: bool, *, dry_run: bool = Fa
     text = _summary(deeds, dry_run)
     if as_json:
         text = json.dumps(_as_dict(plan, deeds, dry_run), indent=2)
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except OSError as error:
-        say(f"The result could not be written out ({error.strerror}): {_summary(deeds, dry_run)}")
-        _let_go_of_stdout()
+    write_out(text + "\n", _summary(deeds, dry_run))
 
 
 def _as_dict(plan: Plan, deeds: Sequence[Deed], dry_run: bool) -> dict[str, Any]:
@@ -278,14 +268,8 @@ def _show(text: str, stream: TextIO) -> None:
         stream.write(text)
         stream.flush()
     except OSError as error:
-        _let_go_of_stdout()
+        let_go_of_stdout()
         raise RmqbenchError(
             f"The list could not be written ({error.strerror}), so nothing was deleted.",
             "Let it go to a terminal or to a file.",
         ) from error
-
-
-def _let_go_of_stdout() -> None:
-    """See that nothing is tried again when Python ends."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -52,6 +52,7 @@ def chosen_endpoint(
 ) -> Endpoint:
     """Give the endpoint that the options name; without any, RMQBENCH_URL, or localhost.
 
+    RMQBENCH_MANAGEMENT_URL counts only where no option names the broker: it is of another one.
     Raises UsageError where --url and its parts are mixed.
     """
     parts = {"host": host, "port": port, "username": username, "password": password}
@@ -61,8 +62,9 @@ def chosen_endpoint(
             f"--url and --{next(iter(given))} both say where the broker is.",
             "Give one URL, or its parts.",
         )
-    if not given:
-        url = url or os.environ.get("RMQBENCH_URL")
+    if not given and not url:
+        url = os.environ.get("RMQBENCH_URL")
+        management_url = management_url or os.environ.get("RMQBENCH_MANAGEMENT_URL")
     if url:
         return Endpoint.from_url(url, management_url)
     endpoint = Endpoint.from_url(f"amqp://{_bracketed(host or 'localhost')}", management_url)

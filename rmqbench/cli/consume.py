@@ -21,6 +21,7 @@ from rmqbench.cli.connecting import (
     chosen_endpoint,
 )
 from rmqbench.cli.options import say
+from rmqbench.cli.output import write_out
 from rmqbench.cli.progress import shown_progress
 from rmqbench.cli.signals import interrupting
 from rmqbench.errors import RmqbenchError
@@ -28,7 +29,8 @@ from rmqbench.message import text_of
 from rmqbench.runner import Progress
 from rmqbench.subscriber import Subscription
 from rmqbench.taker import NOBODY, Taker, Tally
-from rmqbench.text import visible
+from rmqbench.text import visible, visible_line
+from rmqbench.vector import vector_path_is_on
 
 __all__ = ["consume"]
 
@@ -75,6 +77,10 @@ def consume(
     Example: rmqbench consume --name Worker-1 --expect 10000
     """
     endpoint = chosen_endpoint(url, host, port, username, password, vhost)
+    names = [name] if workers == 1 else [f"{name}-{n + 1}" for n in range(workers)]
+    topologies.require_name("queue", queue)
+    for each in names:
+        topologies.require_name("consumer", each)
     topologies.counts(endpoint, queue)  # an error here is clearer than one of a worker
     tally = Tally(expect)
     printing = threading.Lock()
@@ -85,7 +91,7 @@ def consume(
         shown = text_of(properties, body)
         if len(shown) > _SHOWN:
             shown = f"{shown[:_SHOWN]}… ({len(body)} bytes)"
-        line = visible(f"from={sender} {shown}").replace("\n", "\\n")
+        line = visible_line(f"from={sender} {shown}")
         with printing:
             typer.echo(line)
 
@@ -97,12 +103,12 @@ def consume(
                 name=each,
                 tag=each,
                 prefetch=prefetch if expect is None else min(prefetch, expect),
-                vector=not show,
+                vector=vector_path_is_on() and not show,
             ),
             tally,
             print_message if show else None,
         )
-        for each in ([name] if workers == 1 else [f"{name}-{n + 1}" for n in range(workers)])
+        for each in names
     ]
     _take(takers, tally, name, expect, progress_every, as_json)
 
@@ -118,6 +124,8 @@ def _take(
         except OSError as failure:  # nobody reads what is shown any more, or the disk is full
             stop()
             error = RmqbenchError(f"A message could not be shown ({failure.strerror}).")
+        except Exception as failure:  # otherwise it would end the thread alone, like a success
+            error = RmqbenchError(f"A worker ended by {type(failure).__name__}: {failure}")
         if error is not None:
             errors.append(error)
 
@@ -140,19 +148,25 @@ def _take(
             for sender in [*tally.senders]:
                 if sender not in greeted:
                     greeted.add(sender)
-                    say(visible(f"{name}: from={sender}"))
+                    say(visible_line(f"{name}: from={sender}"))
             watch(Progress(name, tally.acknowledged, expect))
     seconds = time.monotonic() - started
     for error in errors:
         say(f"Error: {visible(str(error))}")
-    if as_json:
-        figures = {"consumed": tally.acknowledged, "seconds": round(seconds, 3)}
-        typer.echo(json.dumps(figures | {"from": dict(tally.senders)}))
-    else:
-        for sender, count in tally.senders.most_common():
-            typer.echo(visible(f"from={sender}: {count}"))
-        typer.echo(f"consumed={tally.acknowledged}, time={seconds:.2f}s")
+    line = f"consumed={tally.acknowledged}, time={seconds:.2f}s"
+    write_out(f"{_as_json(tally, seconds) if as_json else _summary(tally, line)}\n", line)
     if errors:
         raise typer.Exit(errors[0].exit_code)
-    if interrupted.signal is not None and expect is not None:
-        raise typer.Exit(128 + interrupted.signal)
+    if expect is not None and tally.acknowledged < expect:
+        too_few = RmqbenchError.exit_code
+        raise typer.Exit(128 + interrupted.signal if interrupted.signal else too_few)
+
+
+def _summary(tally: Tally, line: str) -> str:
+    senders = tally.senders.most_common()
+    return "\n".join([*(visible_line(f"from={sender}: {n}") for sender, n in senders), line])
+
+
+def _as_json(tally: Tally, seconds: float) -> str:
+    figures = {"consumed": tally.acknowledged, "seconds": round(seconds, 3)}
+    return json.dumps(figures | {"from": dict(tally.senders)})

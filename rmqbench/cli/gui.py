@@ -16,6 +16,7 @@ from rmqbench.cli.connecting import (
     VhostOption,
     chosen_endpoint,
 )
+from rmqbench.cli.output import write_out
 from rmqbench.errors import RmqbenchError
 from rmqbench.gui.feed import Feed
 
@@ -63,7 +64,8 @@ def gui(
         view = window.Window(root, feed, keep=keep)
         view.run()
         gc.freeze()  # were Tk's objects collected in the feed's thread, Tcl would abort
-    typer.echo(f"shown={feed.shown}, acknowledged={feed.acknowledged}")
+    line = f"shown={feed.shown}, acknowledged={feed.acknowledged}"
+    write_out(f"{line}\n", line)
     if feed.failure is not None:
         raise feed.failure
 

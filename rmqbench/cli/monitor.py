@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from rmqbench.cli.connecting import PasswordOption, UsernameOption
+from rmqbench.cli.output import let_go_of_stdout
 from rmqbench.dashboard.controls import Controls
 from rmqbench.dashboard.model import DEEP, VERY_DEEP, Picture, as_json
 from rmqbench.dashboard.screen import watch
@@ -198,7 +199,6 @@ def _write(text: str) -> bool:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        with suppress(OSError):  # so that nothing is tried again when Python ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go_of_stdout()
         return False
     return True

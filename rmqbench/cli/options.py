@@ -12,6 +12,7 @@ import typer
 
 from rmqbench.broker import DEFAULT_IMAGE, Broker, open_broker
 from rmqbench.errors import UsageError
+from rmqbench.text import visible_line
 
 __all__ = [
     "DEFAULT_IMAGE",
@@ -21,6 +22,7 @@ __all__ = [
     "ManagementUrlOption",
     "UrlOption",
     "chosen_broker",
+    "own_broker",
     "say",
 ]
 
@@ -49,11 +51,10 @@ ImageOption = Annotated[
 ManagementUrlOption = Annotated[
     str | None,
     typer.Option(
-        envvar="RMQBENCH_MANAGEMENT_URL",
-        show_envvar=True,
         show_default=False,
         metavar="URL",
-        help="The Management API of the broker at --url; by default port 15672 there.",
+        help="The Management API of the broker; by default port 15672 there. Instead of it, where "
+        "no option names the broker, the environment variable RMQBENCH_MANAGEMENT_URL.",
     ),
 ]
 JsonOption = Annotated[
@@ -68,16 +69,23 @@ def chosen_broker(
 ) -> Iterator[Broker]:
     """Open the broker that the options name, and say on stderr which one it is.
 
-    Without an option the environment is asked: RMQBENCH_URL, then RMQBENCH_BROKER.
+    Without an option the environment is asked: RMQBENCH_URL, then RMQBENCH_BROKER. Only then does
+    its Management API count: that of another broker would answer for the one that is named.
     """
     if url and broker:
         raise UsageError("--url and --broker name two brokers.", "Give one of them.")
     if not url and not broker:
         url, broker = os.environ.get("RMQBENCH_URL"), os.environ.get("RMQBENCH_BROKER")
+        management_url = management_url or os.environ.get("RMQBENCH_MANAGEMENT_URL")
     spec = url or broker or "auto"
     with open_broker(spec, image=image, management_url=management_url, say=say) as opened:
-        say(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}")
+        say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
         yield opened
+
+
+def own_broker(broker: str | None) -> str:
+    """Give what to start where the broker must be of our own: RMQBENCH_URL does not count then."""
+    return broker or os.environ.get("RMQBENCH_BROKER") or "auto"
 
 
 def say(text: str) -> None:

@@ -6,7 +6,6 @@ import json
 import socket
 import tempfile
 import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -26,16 +25,19 @@ from rmqbench.cli.connecting import (
     chosen_endpoint,
 )
 from rmqbench.cli.options import say
+from rmqbench.cli.output import write_out
 from rmqbench.cli.progress import shown_progress
 from rmqbench.cli.signals import interrupting
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import DeadlineExceeded
+from rmqbench.errors import DeadlineExceeded, RmqbenchError
 from rmqbench.ledger import CONFIRMED, NACKED, RETURNED, SENT, PublishLedger
 from rmqbench.message import Recipe
 from rmqbench.producer import Producer, ProducerPlan
 from rmqbench.runner import Progress
 from rmqbench.scenario import login_name
+from rmqbench.text import visible_line
 from rmqbench.topology import Queue, QueueKind, Topology
+from rmqbench.vector import vector_path_is_on
 
 __all__ = ["produce"]
 
@@ -120,6 +122,7 @@ def produce(
             routing_key=topology.routing_key,
             window=confirm_window,
             rate=rate,
+            vector=vector_path_is_on(),
         )
         _publish(plan, topology, progress_every, as_json)
 
@@ -140,7 +143,7 @@ def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) 
     known = CONFIRMED | NACKED | RETURNED
     sent = count(SENT, SENT)
     confirmed = count(CONFIRMED, known)
-    figures: dict[str, int | float] = {
+    figures: dict[str, int | None] = {
         "published": sent,
         "confirmed": confirmed,
         "nacked": count(NACKED, NACKED),
@@ -150,19 +153,18 @@ def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) 
     }
     seconds = (report.ended_ns - report.started_ns) / 1e9
     for interruption in report.interruptions:
-        say(f"Interrupted: {interruption.why}")
+        say(visible_line(f"Interrupted: {interruption.why}"))
     if report.error:
-        say(f"Error: {report.error}")
-    if as_json:
-        typer.echo(json.dumps(figures | {"seconds": round(seconds, 3)}))
-    else:
-        shown = {
-            name: value
-            for name, value in figures.items()
-            if value or name in ("published", "confirmed", "in_queue_ready")
-        }
-        line = ", ".join(f"{name}={value}" for name, value in shown.items())
-        typer.echo(f"{line}, time={seconds:.2f}s")
+        say(visible_line(f"Error: {report.error}"))
+    shown = {
+        name: value
+        for name, value in figures.items()
+        if value or name in ("published", "confirmed", "in_queue_ready")
+    }
+    line = ", ".join(f"{k}={'?' if v is None else v}" for k, v in shown.items())
+    line = f"{line}, time={seconds:.2f}s"
+    as_object = json.dumps(figures | {"seconds": round(seconds, 3)})
+    write_out(f"{as_object if as_json else line}\n", line)
     if interrupted.signal is not None:
         raise typer.Exit(128 + interrupted.signal)
     if figures["nacked"] or figures["returned"]:
@@ -171,8 +173,11 @@ def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) 
         raise typer.Exit(3)
 
 
-def _ready(endpoint: Endpoint, queue: str, confirmed: int) -> int:
-    """Count what is ready, exactly; a queue may show a message a moment after its confirm."""
+def _ready(endpoint: Endpoint, queue: str, confirmed: int) -> int | None:
+    """Count what is ready, exactly; a queue may show a message a moment after its confirm.
+
+    None is not known: the broker is gone by now, and what was confirmed is told all the same.
+    """
     ready = 0
 
     def all_there() -> bool:
@@ -180,6 +185,11 @@ def _ready(endpoint: Endpoint, queue: str, confirmed: int) -> int:
         ready, consumers = topologies.counts(endpoint, queue)
         return ready >= confirmed or consumers > 0
 
-    with suppress(DeadlineExceeded):  # it is what the queue says
+    try:
         wait_until(all_there, _READY_S, "the queue to show all messages", every_s=0.1)
+    except DeadlineExceeded:
+        return ready  # it is what the queue says
+    except RmqbenchError as error:
+        say(visible_line(f"The queue could not be counted: {error}"))
+        return None
     return ready

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, NoReturn, cast
 
@@ -22,8 +21,10 @@ from rmqbench.cli.options import (
     ManagementUrlOption,
     UrlOption,
     chosen_broker,
+    own_broker,
     say,
 )
+from rmqbench.cli.output import write_out
 from rmqbench.cli.progress import shown_progress
 from rmqbench.errors import UsageError
 from rmqbench.faults import FAULTS, Phase
@@ -127,7 +128,7 @@ PublishAgainOption = Annotated[
 def _list_faults(wanted: bool) -> None:
     if wanted:
         for name, kind in FAULTS.items():
-            typer.echo(f"{name} ({', '.join(kind.phases)}): {kind.text}")
+            write_out(f"{name} ({', '.join(kind.phases)}): {kind.text}\n")
         raise typer.Exit
 
 
@@ -164,7 +165,8 @@ def _faults(
         publish_again=publish_again,
         **more,
     )
-    _run(scenario, chosen_broker(None, broker, image, None), directory, json_file, progress_every)
+    own = chosen_broker(None, own_broker(broker), image, None)
+    _run(scenario, own, directory, json_file, progress_every)
 
 
 app.command(
@@ -212,19 +214,21 @@ def _show(result: Result, json_file: Path | None) -> NoReturn:
     """Show the result, write it where asked to, and exit with the verdict's code, come what may."""
     to_stdout = str(json_file) == "-"
     text = json.dumps(result.as_dict(), indent=2) + "\n"
-    try:
-        if to_stdout:
-            sys.stdout.write(text)
-        else:
-            # Rendered first: rich exits with 1, which is a verdict, where nobody reads its output.
-            terminal = Console()
-            colour = terminal.is_terminal and not terminal.no_color
-            sys.stdout.write(render([result_view(result)], width=terminal.width, colour=colour))
-            if json_file is not None:
-                json_file.write_text(text, encoding="utf-8")
-        sys.stdout.flush()
-    except OSError as error:
-        say(f"The result could not be written out ({error.strerror}). It is in {result.directory}")
-        with suppress(OSError):  # so that nothing is tried again when Python ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    where = f"It is in {result.directory}"
+    if to_stdout:
+        write_out(text, where)
+    else:
+        # Rendered first: rich exits with 1, which is a verdict, where nobody reads its output.
+        terminal = Console()
+        colour = terminal.is_terminal and not terminal.no_color
+        write_out(render([result_view(result)], width=terminal.width, colour=colour), where)
+        if json_file is not None:
+            _write_file(json_file, text, where)
     raise typer.Exit(result.verdict.exit_code)
+
+
+def _write_file(path: Path, text: str, instead: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        say(f"The result could not be written out to {path} ({error.strerror}). {instead}")

@@ -19,7 +19,7 @@ class Interrupted:
 
 @contextmanager
 def interrupting(stop: Callable[[], None]) -> Iterator[Interrupted]:
-    """Call ``stop`` when SIGINT or SIGTERM comes; a second SIGINT ends the program at once."""
+    """Call ``stop`` when SIGINT or SIGTERM comes; a second one ends the program at once."""
     interrupted = Interrupted()
 
     def on_signal(number: int, _: object) -> None:

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import QueueNotFound, RmqbenchError, UsageError
+from rmqbench.errors import QueueNotFound, RmqbenchError
 from rmqbench.frames import Deliveries
 from rmqbench.gui.rows import KEPT_BYTES, Message
 from rmqbench.subscriber import Held, Look, Subscriber, Subscription
+from rmqbench.topology import require_name
 
 __all__ = ["Batch", "Feed", "Phase", "State"]
 
@@ -71,8 +72,8 @@ class Feed:
         prefetch: int = 1000,
     ) -> None:
         """Prepare to consume; ``name`` is that of the connection and the consumer at the broker."""
-        _check("a queue", queue)
-        _check("a consumer", name)
+        require_name("queue", queue)
+        require_name("consumer", name)
         self.endpoint = endpoint
         self.queue = queue
         self.name = name
@@ -247,12 +248,3 @@ class Feed:
         """End for good."""
         self.failure = error
         self._state = State(Phase.ENDED, time.time(), error.what)
-
-
-def _check(what: str, name: str) -> None:
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        size = 0
-    if not 1 <= size <= 255:
-        raise UsageError(f"{name!r} is no name for {what}.", "A name has 1 to 255 bytes of UTF-8.")

@@ -246,6 +246,19 @@ def test_a_list_that_cannot_be_written_deletes_nothing(vhost, rmqbench_broker):
     assert queues(rmqbench_broker, vhost) == {"a"}
 
 
+def test_a_closed_output_after_the_list_changes_no_exit_code(vhost, rmqbench_broker):
+    put(vhost, a=0)
+    program = [sys.executable, "-m", "rmqbench", *command(vhost, "a", "--yes", "--json")]
+    with subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()  # the list goes to stderr
+        told = process.stderr.read()
+    assert process.returncode == 0, told
+    assert "could not be written out (Broken pipe). deleted 1 queue" in told
+    assert queues(rmqbench_broker, vhost) == set()
+
+
 # --- what may not be deleted -------------------------------------------------------------------
 
 

@@ -571,8 +571,8 @@ def running(*arguments):
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate(timeout=10)
+        with process:  # closes its pipes, and waits
+            process.kill()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are not sent to processes there")
@@ -595,6 +595,18 @@ def test_a_signal_ends_it_within_a_second_and_the_sums_are_right(vhost, display,
     assert 0 < shown < 20_000
     assert acknowledged == shown
     assert ready_count(vhost, QUEUE) == 20_000 - acknowledged
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are not sent to processes there")
+def test_a_closed_output_changes_no_exit_code(vhost, display):
+    publish(vhost, *numbered(20))
+    with running("--url", vhost.url(), "--prefetch", "5") as process:
+        process.stdout.close()
+        wait_until(lambda: ready_count(vhost, QUEUE) < 15, "some to be shown")
+        process.send_signal(signal.SIGINT)
+        errors = process.stderr.read()
+        assert process.wait(10) == 0, errors
+    assert "could not be written out (Broken pipe). shown=" in errors
 
 
 def test_a_queue_that_is_not_there_is_told_before_a_window_opens(vhost, display):

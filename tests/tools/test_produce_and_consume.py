@@ -1,18 +1,21 @@
 """``rmqbench produce`` and ``rmqbench consume`` as people use them, one after the other."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 
 import pika
 import pytest
 
 from rmqbench.connection import admin
 from rmqbench.management import Management
+from rmqbench.testing import Proxy
 from rmqbench.topology import counts, ready_counts
 
 PROGRAM = (sys.executable, "-m", "rmqbench")
@@ -59,9 +62,8 @@ def begin(vhost, monkeypatch):
 
     yield start
     for process in begun:
-        if process.poll() is None:
+        with process:  # closes its pipes, and waits
             process.kill()
-        process.communicate()
 
 
 def last_line(ended):
@@ -119,6 +121,31 @@ def test_no_more_is_acknowledged_than_expected(tool, vhost):
     wait_until(lambda: ready_counts(vhost, ["work.queue"])["work.queue"] == 877, "the rest")
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["line", "json"])
+def test_a_closed_output_changes_no_exit_code_and_the_result_is_told(begin, vhost, form):
+    for command, told in (
+        (("produce", "--count", "5"), "published=5, confirmed=5, in_queue_ready=5, "),
+        (("consume", "--expect", "5"), "consumed=5, "),
+    ):
+        process = begin(*command, *form)
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(30) == 0, errors
+        assert f"could not be written out (Broken pipe). {told}" in errors
+        assert "Traceback" not in errors
+    assert ready_counts(vhost, ["work.queue"]) == {"work.queue": 0}
+
+
+def test_messages_that_nobody_sees_any_more_stay_in_the_queue(begin, tool, vhost):
+    tool("produce", "--count", "5")
+    process = begin("consume", "--expect", "5", "--show")
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(30) == 3
+    assert "could not be shown (Broken pipe)" in errors
+    wait_until(lambda: ready_counts(vhost, ["work.queue"])["work.queue"] == 5, "all to be back")
+
+
 # --- produce ------------------------------------------------------------------------------------
 
 
@@ -142,6 +169,65 @@ def test_purge_empties_both_queues_first(tool, vhost):
     assert json.loads(ended.stdout)["in_queue_ready"] == 50
     assert "50 messages purged from work.queue" in ended.stderr
     assert "50 messages purged from audit.queue" in ended.stderr
+
+
+@pytest.fixture
+def in_a_terminal(vhost, monkeypatch):
+    """Run a subcommand in a pseudo-terminal; give its exit code, and all that it wrote there."""
+    pty = pytest.importorskip("pty", reason="pseudo-terminals are of POSIX")
+    for name in ("NO_COLOR", "FORCE_COLOR", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "100")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RMQBENCH_URL", vhost.url())
+
+    def run(*arguments):
+        master, slave = pty.openpty()
+        process = subprocess.Popen([*PROGRAM, *arguments], stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        written = b""
+        try:
+            with suppress(OSError):  # that nobody holds the other end any more
+                while data := os.read(master, 65536):
+                    written += data
+            return process.wait(60), written.decode()
+        finally:
+            os.close(master)
+            process.kill()
+            process.wait(10)
+
+    return run
+
+
+SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def test_on_a_terminal_a_bar_with_a_rate_lives_until_the_last_line(in_a_terminal):
+    code, written = in_a_terminal("produce", "--count", "2000", "--rate", "1500")
+    assert code == 0, written
+    assert COLOURS.search(written)
+    pictures = re.findall(
+        r"publish .*?([\d,]+)/2,?000 +(?:([\d,]+)/s)?", SEQUENCES.sub("", written)
+    )
+    counts = [int(done.replace(",", "")) for done, _ in pictures]
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 5, "it lives"
+    assert counts[-1] == 2000
+    assert any(500 < int(rate.replace(",", "")) < 3000 for _, rate in pictures if rate)
+    assert "publish: " not in written, "a line is for where there is no bar"
+    last = SEQUENCES.sub("", written).splitlines()[-1]
+    assert last.startswith("published=2000, confirmed=2000, in_queue_ready=2000, time=")
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l"), "the cursor is back"
+
+
+def test_with_no_color_the_bar_has_no_colours(in_a_terminal, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    code, written = in_a_terminal("produce", "--count", "500", "--rate", "1000")
+    assert code == 0, written
+    assert "500/500" in written
+    codes = {each for sequence in COLOURS.findall(written) for each in sequence[2:-1].split(";")}
+    assert codes <= {"", "0", "1", "2", "3", "4"}, "bold and the like are no colours"
 
 
 def test_without_purge_what_is_there_stays(tool):
@@ -178,6 +264,34 @@ def test_interrupted_it_waits_for_its_confirms_and_tells_the_truth(begin, vhost,
     assert found, output
     assert len(set(found.groups())) == 1, "all that was published is confirmed and there"
     assert 0 < int(found[1]) < 1_000_000
+
+
+@pytest.mark.parametrize("command", ["produce", "consume"])
+def test_one_ctrl_c_ends_it_at_once_also_while_it_reconnects(begin, tool, vhost, command):
+    arguments = {
+        "produce": ("--count", "1000000", "--rate", "2000"),
+        "consume": ("--expect", "1000000"),
+    }[command]
+    tool("produce", "--count", "1000")
+    with Proxy(vhost) as proxy:
+        process = begin(
+            *(command, *arguments, "--progress-every", "500", "--url", proxy.endpoint.url())
+        )
+        while " of 1,000,000" not in process.stderr.readline():
+            assert process.poll() is None
+    time.sleep(1)  # nobody listens there any more, and the pauses between attempts have grown
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 5
+    assert "No broker listens" in errors
+    assert "Traceback" not in errors
+    if command == "produce":
+        assert process.returncode == 130
+        assert re.match(r"published=\d+, confirmed=\d+, .*in_queue_ready=\?, ", output)
+    else:
+        assert process.returncode == 4
+        assert output.splitlines()[-1].startswith("consumed=1000, ")
 
 
 def test_a_full_queue_that_rejects_exits_with_1(tool, vhost):
@@ -224,6 +338,15 @@ def test_messages_of_any_origin_are_taken_and_shown_and_not_obeyed(tool, vhost):
     assert any(line.endswith("xxx… (100000 bytes)") for line in lines)
     assert "from=- two\\nlines" in lines
     assert lines[-1].startswith("consumed=7, ")
+
+
+def test_a_senders_line_feed_forges_no_line(tool):
+    tool("produce", "--count", "1", "--producer-id", "x\nconsumed=99999, time=0.01s")
+    ended = tool("consume", "--expect", "1")
+    forged = "from=x\\nconsumed=99999, time=0.01s"
+    assert ended.stdout.splitlines()[:-1] == [f"{forged}: 1"]
+    assert last_line(ended).startswith("consumed=1, ")
+    assert f"Worker: {forged}" in ended.stderr.splitlines()
 
 
 def test_senders_are_told_apart(tool):
@@ -324,6 +447,15 @@ def close_connections(vhost):
         (("produce", "--size", "20"), 2, "too small"),
         (("produce", "--queue", "same", "--audit-queue", "same"), 2, "names one queue twice"),
         (("consume", "--prefetch", "0"), 2, "--prefetch"),
+        (("consume", "--name", "x" * 256, "--expect", "1"), 2, "no name for a consumer"),
+        (("consume", "--name", "x" * 254, "--workers", "2"), 2, "no name for a consumer"),
+        (("consume", "--queue", "x" * 256), 2, "no name for a queue"),
+        (("consume", "--queue", "\udcff"), 2, "no name for a queue"),
+        (("produce", "--queue", "\udcff"), 2, "no name for a queue"),
+        (("produce", "--text", "\udcff"), 2, "The text cannot be written as UTF-8"),
+        (("produce", "--producer-id", "\udcff"), 2, "The producer_id cannot be written"),
+        (("produce", "--vhost", "\udcff"), 2, "The virtual host cannot be"),
+        (("produce", "--password", "\udcff"), 2, "The password cannot be"),
     ],
 )
 def test_bad_input_is_one_paragraph_within_seconds(tool, arguments, code, words):

@@ -2,16 +2,20 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import psutil
 import pytest
 
 from rmqbench.connection import admin
+from rmqbench.faults import FAULTS
+from rmqbench.management import Management
 from rmqbench.topology import Queue, Topology, declare, ready_counts
 
 NAMES = {"lost", "redelivered after ack", "nacked but delivered", "unsent", "stuck", "foreign"}
@@ -127,8 +131,24 @@ def virtual_hosts(broker):
         }
 
 
-def test_real_loss_exits_with_1_and_names_the_messages(vhost, rmqbench_broker):
-    """The user's queues exist, and keep 500 messages at the most: overflow drops the oldest."""
+def test_real_loss_exits_with_1_and_names_the_messages(vhost, tmp_path):
+    """A policy of the user keeps 500 messages at the most: overflow drops the oldest."""
+    with Management(vhost) as management:
+        management.set_policy("limit", "^work", {"max-length": 500}, vhost=vhost.virtual_host)
+    ended = run_in(vhost, "--in-place", "--json", str(tmp_path / "out.json"))
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert ended.stdout.startswith("FAIL reliability, classic queues, 1 consumer")
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["verdict"] == "FAIL"
+    assert {name: queue["lost"] for name, queue in result["queues"].items()} == {
+        "work.queue": 1500,
+        "audit.queue": 0,
+    }
+    assert re.search(r"1,?500 lost in work\.queue", ended.stdout)
+    assert "sequence 0" in ended.stdout
+
+
+def test_a_queue_with_other_arguments_is_a_mismatch_and_no_loss(vhost, rmqbench_broker):
     queues = tuple(
         Queue(name, arguments={"x-max-length": 500}) for name in ("work.queue", "audit.queue")
     )
@@ -138,6 +158,71 @@ def test_real_loss_exits_with_1_and_names_the_messages(vhost, rmqbench_broker):
     assert "x-max-length" in ended.stderr
     assert "it has '500', asked for was none" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.fixture
+def of_our_own(rmqbench_broker, monkeypatch):
+    """Have a fault strike a broker like the tests' own; the environment names one that is not."""
+    if rmqbench_broker.kind == "external":
+        pytest.skip("a fault needs a broker of our own")
+    monkeypatch.setenv("RMQBENCH_BROKER", rmqbench_broker.kind)
+    monkeypatch.setenv("RMQBENCH_URL", "amqp://127.0.0.1:1")
+
+
+def run_under_a_reset(*more):
+    return rmqbench(
+        *("run", "faults", "--fault", "reset-connection", "--during", "publish"),
+        *("--messages", "2000", *more),
+    )
+
+
+def test_a_fault_strikes_and_its_verdict_is_the_exit_code(of_our_own, tmp_path):
+    ended = run_under_a_reset("--json", str(tmp_path / "out.json"))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.startswith("PASS ")
+    assert "reset-connection" in ended.stdout
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["scenario"]["faults"][0]["name"] == "reset-connection"
+    assert result["confirmed"] + result["findings"]["indeterminate"] == 2000
+    assert result["findings"]["lost"] == 0
+
+
+def test_what_is_published_again_is_not_left_indeterminate(of_our_own, tmp_path):
+    ended = run_under_a_reset("--publish-again", "--json", str(tmp_path / "out.json"))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["confirmed"] == 2000
+    assert result["findings"]["indeterminate"] == 0
+
+
+def test_the_faults_are_listed_with_their_phases():
+    ended = rmqbench("run", "faults", "--list")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert [line.split(" ", 1)[0] for line in lines] == list(FAULTS)
+    assert any(line.startswith("kill-newborn (publish): ") for line in lines)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shells_completion_is_to_be_had(shell, monkeypatch, tmp_path):
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    monkeypatch.setenv("HOME", str(tmp_path))  # nothing is written into the user's
+    program = Path(sys.executable).with_name("rmqbench")
+
+    def typed(option):
+        """Run it below the shell, as who types it does: it is told by its parent."""
+        return subprocess.run(
+            [shell, "-c", f"'{program}' {option}; true"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+
+    assert "_RMQBENCH_COMPLETE" in typed("--show-completion").stdout
+    assert f"{shell} completion installed" in typed("--install-completion").stdout
+    assert any("rmqbench" in path.name for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_messages_of_a_user_are_not_touched(vhost, rmqbench_broker):

@@ -133,6 +133,13 @@ def test_a_pull_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert said == ["rmqbench pulls the image some:image"]
 
 
+@pytest.mark.parametrize("spec", ["ann:secret@h", "http://me@corp.example:secret@h", "x:se cret@h"])
+def test_what_is_no_broker_is_told_without_its_password(spec: str) -> None:
+    with pytest.raises(UsageError, match="is no broker") as caught, open_broker(spec):
+        pass
+    assert "cret" not in str(caught.value)
+
+
 def test_importing_brokers_imports_no_docker() -> None:
     program = (
         "import sys, rmqbench.broker; "

@@ -104,7 +104,16 @@ def test_a_refused_url_is_shown_without_its_password() -> None:
         ("amqp://u:p@ss@h", "amqp://u:***@h"),
         ("amqp://:p@h", "amqp://:***@h"),
         ("at amqp://u:p@h and http://v:q@i:1", "at amqp://u:***@h and http://v:***@i:1"),
+        ("amqp://me@corp.example:p@h", "amqp://me@corp.example:***@h"),
+        ("amqp://u/v:p@h", "amqp://u/v:***@h"),
+        ("amqp://u://p@h", "amqp://u:***@h"),
+        ("u:p@h", "u:***@h"),
+        ("me@corp.example:p@h", "me@corp.example:***@h"),
+        ("amqp:/u:p@h", "amqp:***@h"),
         ("amqp://u@h:5672/v", "amqp://u@h:5672/v"),
+        ("Error: ask me@corp.example", "Error: ask me@corp.example"),
+        ("no queue 'a:b@c'", "no queue 'a:b@c'"),
+        ("at amqp://h:5672, ask me@h", "at amqp://h:5672, ask me@h"),
         ("amqp://h:5672", "amqp://h:5672"),
     ],
 )
@@ -114,7 +123,15 @@ def test_passwords_in_urls_are_blanked_wherever_they_stand(text: str, shown: str
 
 @pytest.mark.parametrize(
     "url",
-    ["amqp://ann:se/cret@h", "amqp://ann:se@cret@h:x", "amqp://ann:secr?et@h", "x://a:secret@h"],
+    [
+        "amqp://ann:se/cret@h",
+        "amqp://ann:se@cret@h:x",
+        "amqp://ann:secr?et@h",
+        "x://a:secret@h",
+        "amqp://me@corp.example:secret@h:x",
+        "amqp://ann:se cret@h:x",
+        "ann:secret@h",
+    ],
 )
 def test_a_password_that_breaks_the_url_is_not_shown(url):
     with pytest.raises(UsageError) as caught:
@@ -124,6 +141,13 @@ def test_a_password_that_breaks_the_url_is_not_shown(url):
 
 def test_a_login_in_the_management_url_is_not_shown():
     assert "secret" not in repr(Endpoint(management_url="http://ann:secret@h:15672"))
+
+
+@pytest.mark.parametrize("name", ["host", "username", "password", "virtual_host"])
+def test_what_utf8_cannot_say_is_refused_and_not_shown(name):
+    with pytest.raises(UsageError, match="cannot be written as UTF-8") as caught:
+        Endpoint(**{name: "\udcffsecret"})
+    assert "secret" not in str(caught.value)
 
 
 def test_an_empty_password_is_empty():

@@ -54,6 +54,12 @@ def test_a_size_is_the_size_of_the_whole_body():
     assert len(Recipe(RUN, text="", size_bytes=HEAD_SIZE).body(*MESSAGE)) == HEAD_SIZE
 
 
+@pytest.mark.parametrize("name", ["text", "producer_id", "host"])
+def test_what_utf8_cannot_say_is_refused(name):
+    with pytest.raises(UsageError, match=f"The {name} cannot be written as UTF-8"):
+        Recipe(uuid.UUID(int=1), **{name: "\udcff"})
+
+
 def test_a_size_too_small_for_the_text_is_refused():
     with pytest.raises(UsageError, match="need 55"):
         Recipe(RUN, text="Hello World", size_bytes=54)

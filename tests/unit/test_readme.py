@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from rmqbench import pytest_plugin
 from rmqbench.broker import DEFAULT_IMAGE
@@ -62,6 +63,12 @@ def commands():
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_shown(command):
     assert command in README
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_help_of_every_command_has_an_example_of_it(command):
+    told = CliRunner().invoke(app, [*command.split()[1:], "--help"]).output
+    assert f"Example: {command}" in " ".join(told.split())
 
 
 TOOLS = ["produce", "consume", "monitor", "gui", "cleanup"]

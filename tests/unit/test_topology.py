@@ -74,6 +74,7 @@ def test_a_topology_can_be_hashed_and_sent_to_another_process() -> None:
     [
         ({"name": ""}, "no name for a queue"),
         ({"name": "ü" * 128}, "no name for a queue"),
+        ({"name": "\udcff"}, "no name for a queue"),
         ({"name": "amq.q"}, "keeps the name 'amq.q' for itself"),
         ({"name": "q", "kind": "stream"}, "no kind of queue"),
         ({"name": "q", "kind": "quorum", "durable": False}, "cannot be a quorum queue"),
