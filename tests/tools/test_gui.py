@@ -95,6 +95,13 @@ def bodies(batches):
 # --- the feed ------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def patient_stop(monkeypatch):
+    """A feed that stops has all the time to acknowledge what is due."""
+    monkeypatch.setattr("rmqbench.gui.feed._STOP_S", 60.0)
+
+
+@pytest.mark.usefixtures("patient_stop")
 def test_everything_is_handed_over_in_order(vhost):
     publish(vhost, *numbered(2500))
     seen = []
@@ -104,7 +111,7 @@ def test_everything_is_handed_over_in_order(vhost):
                 seen += bodies([batch])
                 feed.mark_shown(batch)
     assert seen == numbered(2500)
-    wait_until(lambda: feed.acknowledged == feed.shown == 2500, "the last acknowledgement")
+    assert feed.shown == feed.acknowledged == 2500
     wait_for_rest(vhost, 0)
 
 
@@ -133,6 +140,7 @@ def test_what_is_not_taken_is_held_by_the_prefetch_and_goes_back(vhost):
     wait_for_rest(vhost, 30)
 
 
+@pytest.mark.usefixtures("patient_stop")
 def test_after_a_lost_connection_it_goes_on_and_nothing_is_lost(
     vhost, rmqbench_broker, monkeypatch
 ):
@@ -172,7 +180,7 @@ def test_after_a_lost_connection_it_goes_on_and_nothing_is_lost(
         assert again[0].messages[0].redelivered
         for batch in again:
             feed.mark_shown(batch)
-    wait_until(lambda: feed.acknowledged == 20, "the last acknowledgement")
+    assert feed.acknowledged == 20
     wait_for_rest(vhost, 0)
 
 
