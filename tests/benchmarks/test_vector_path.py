@@ -6,6 +6,7 @@ the client does with them.
 
 import time
 import uuid
+from statistics import median
 
 import numpy as np
 import pytest
@@ -50,7 +51,10 @@ def bursts(count):
 
 
 class StandIn:
-    """Delivers messages as a broker would; only what the client does is timed."""
+    """Delivers messages as a broker would; only what the client does is timed.
+
+    In seconds of its thread on a processor: what else the machine does is not the client's.
+    """
 
     def __init__(self, directory, count):
         DeliveryLedger.create(directory, count)
@@ -66,13 +70,13 @@ class StandIn:
         for sequences in bursts(self.count):
             flags = np.zeros(len(sequences), np.bool_)
             data = self.source.render_deliveries(0, sequences, 1, sequences + 1, flags).tobytes()
-            started = time.perf_counter()
+            started = time.thread_time()
             for event in self.splitter.feed(data):
                 places = self.recorder.record(
                     event.producers, event.sequences, event.redelivered, 5
                 )
                 self.recorder.acknowledge(places)
-            self.client_s += time.perf_counter() - started
+            self.client_s += time.thread_time() - started
         assert self.recorder.distinct == self.count
         self.recorder.close()
 
@@ -99,16 +103,16 @@ def test_checking_and_recording_deliveries(benchmark, tmp_path):
 
 
 def test_ten_million_messages_cost_ten_times_one_million(tmp_path):
-    seconds = {}
-    for count in (1_000_000, 10_000_000):
+    seconds = {1_000_000: [], 10_000_000: []}
+    for number, count in enumerate([1_000_000] * 3 + [10_000_000]):  # the short one is noisier
         before = peak_rss_bytes()
-        stand_in = StandIn(tmp_path / str(count), count)
+        stand_in = StandIn(tmp_path / str(number), count)
         stand_in.deliver_all()
-        seconds[count] = stand_in.client_s
+        seconds[count].append(stand_in.client_s)
         grown = peak_rss_bytes() - before
         assert (stand_in.recorder.ledger.delivered == 1).all()
         assert grown < 20 * count + (32 << 20), "memory a message"
-    ratio = seconds[10_000_000] / seconds[1_000_000]
+    ratio = median(seconds[10_000_000]) / median(seconds[1_000_000])
     assert 5 < ratio < 20, f"ten times the messages took {ratio:.1f} times as long"
 
 

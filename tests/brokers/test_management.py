@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def queue(rmqbench_broker: Any) -> Iterator[str]:
         channel.queue_delete(name)
 
 
-def wait_until(what: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def wait_until(what: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Wait for something true: figures of the Management API come seconds late."""
     deadline = time.monotonic() + timeout_s
     while not (found := what()):
@@ -147,7 +147,7 @@ def test_a_consumer_and_its_connection_are_seen_and_the_connection_can_be_closed
         ]
 
     def consume_until_closed() -> None:
-        with admin(endpoint, name=label, timeout_s=60) as channel:
+        with admin(endpoint, name=label, timeout_s=240) as channel:
             channel.basic_consume(queue, lambda *_: None)
             (name,) = wait_until(ours)
             wait_until(lambda: queue in [each["queue"]["name"] for each in consumers(vhost)])
@@ -172,13 +172,17 @@ def test_the_monitor_sees_a_backlog_and_the_node(
     def complete() -> bool:
         seen = monitor.latest.queues.get(queue) if monitor.latest else None
         # The API gathers each kind of figure at a time of its own.
+        nodes = monitor.latest.nodes.values() if monitor.latest else ()
         return (
             seen is not None
             and seen.messages_ready == 10
             and None not in (seen.publish_rate, seen.messages_ram)
+            and bool(seen.memory_bytes)
+            and bool(nodes)
+            and all(None not in astuple(node) for node in nodes)
         )
 
-    with Monitor(endpoint, tmp_path, interval_s=0.2) as monitor:
+    with Monitor(endpoint, tmp_path, interval_s=0.2, timeout_s=15) as monitor:
         wait_until(complete)
     last = read_samples(tmp_path)[-1]
     assert last == monitor.latest

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rmqbench.broker import wait_until
 from rmqbench.connection import admin
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
@@ -62,6 +63,11 @@ def publish(endpoint: Endpoint, exchange: str, routing_key: str, count: int = 1)
             channel.basic_publish(exchange, routing_key, b"x", mandatory=True)
 
 
+def wait_for_counts(endpoint: Endpoint, expected: dict[str, int]) -> None:
+    """A quorum queue confirms a little before it counts."""
+    wait_until(lambda: ready_counts(endpoint, expected) == expected, 60.0, f"{expected}")
+
+
 def exists(endpoint: Endpoint, queue: str) -> bool:
     try:
         ready_count(endpoint, queue)
@@ -79,7 +85,7 @@ def test_each_bound_queue_gets_a_copy_of_every_message(
     assert declared.created_exchange
     assert declared.created_queues == (work, audit)
     publish(endpoint, exchange, "work", 3)
-    assert ready_counts(endpoint, [work, audit]) == {work: 3, audit: 3}
+    wait_for_counts(endpoint, {work: 3, audit: 3})
 
 
 @pytest.mark.parametrize("kind", ["classic", "lazy", "quorum"])
@@ -180,6 +186,7 @@ def test_if_empty_keeps_a_queue_with_messages_and_its_exchange(
     endpoint, (exchange, work, audit) = rmqbench_broker.endpoint, names
     declared = declare(endpoint, topology(names, kind), rmqbench_broker.version)
     publish(endpoint, "", work, 2)
+    wait_for_counts(endpoint, {work: 2})
     with pytest.raises(QueueNotEmpty, match=f"'{work}'.* holds 2 messages"):
         delete(endpoint, declared, if_empty=True)
     assert exists(endpoint, work)
@@ -197,6 +204,7 @@ def test_a_queue_with_messages_is_named_with_the_ways_out(
     declare(endpoint, topology(names), rmqbench_broker.version)
     require_empty(endpoint, [work, audit])
     publish(endpoint, "", audit)
+    wait_for_counts(endpoint, {audit: 1})
     with pytest.raises(QueueNotEmpty) as caught:
         require_empty(endpoint, [work, audit])
     assert f"Queue {audit!r}" in caught.value.what
@@ -250,17 +258,17 @@ def test_an_end_of_the_connection_inside_is_an_error_of_ours(rmqbench_broker: An
 
 def test_a_broker_that_stops_answering_is_left_in_time(rmqbench_broker: Any) -> None:
     def wait_in_vain(proxy: Proxy) -> None:
-        with admin(proxy.endpoint, timeout_s=0.5) as channel:
+        with admin(proxy.endpoint, timeout_s=3) as channel:
             proxy.freeze()
             channel.queue_declare("t.nowhere", passive=True)
 
     started = time.monotonic()
     with (
         Proxy(rmqbench_broker.endpoint) as proxy,
-        pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.5 s"),
+        pytest.raises(DeadlineExceeded, match="did not answer within 3 s"),
     ):
         wait_in_vain(proxy)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_a_broker_that_is_frozen_from_the_start_is_unavailable(rmqbench_broker: Any) -> None:

@@ -25,6 +25,7 @@ SHAPES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.timeout(1800)
 @settings(
     max_examples=8,
     deadline=None,

@@ -400,8 +400,8 @@ def server(behave: Callable[[socket.socket], None]) -> Iterator[Endpoint]:
             each.close()
 
 
-def connect(endpoint: Endpoint) -> RmqbenchError:
-    parameters = pika_parameters(endpoint, connection_name="t", connect_timeout_s=0.5)
+def connect(endpoint: Endpoint, timeout_s: float = 10.0) -> RmqbenchError:
+    parameters = pika_parameters(endpoint, connection_name="t", connect_timeout_s=timeout_s)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - pika raises of many families
         pika.BlockingConnection(parameters)
     blocking = connect_error(caught.value, endpoint)
@@ -410,14 +410,15 @@ def connect(endpoint: Endpoint) -> RmqbenchError:
 
 
 def test_a_port_where_nobody_listens_is_told_at_once() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:  # nobody else gets the port, and nobody listens
+        taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    assert "connection refused" in str(connect(Endpoint("127.0.0.1", port)))
+        assert "connection refused" in str(connect(Endpoint("127.0.0.1", port)))
 
 
 def test_a_server_that_says_nothing_is_left_in_time() -> None:
     with server(lambda connection: None) as endpoint:
-        assert "in time" in str(connect(endpoint))
+        assert "in time" in str(connect(endpoint, timeout_s=0.5))
 
 
 def test_a_server_that_hangs_up_is_no_broker() -> None:

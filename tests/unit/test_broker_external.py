@@ -75,10 +75,11 @@ def test_a_silent_port_is_given_up() -> None:
 
 
 def test_nothing_listening_is_told_with_the_address() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    with pytest.raises(BrokerUnavailable, match=f"Nothing listens at 127.0.0.1:{port}"):
-        probe(Endpoint("127.0.0.1", port))
+    with socket.socket() as taken:  # nobody else gets the port, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(BrokerUnavailable, match=f"Nothing listens at 127.0.0.1:{port}"):
+            probe(Endpoint("127.0.0.1", port))
 
 
 @pytest.mark.parametrize(

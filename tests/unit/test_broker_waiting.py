@@ -52,7 +52,8 @@ def test_a_node_that_ended_is_not_waited_for() -> None:
 
 
 def test_readiness_that_never_comes_says_why() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    with pytest.raises(DeadlineExceeded, match=r"a node to be ready.*Nothing ever listened"):
-        wait_until_ready(Endpoint("127.0.0.1", port), lambda: None, 0.3, "a node")
+    with socket.socket() as taken:  # nobody else gets the port, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        endpoint = Endpoint("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(DeadlineExceeded, match=r"a node to be ready.*Nothing ever listened"):
+            wait_until_ready(endpoint, lambda: None, 0.3, "a node")

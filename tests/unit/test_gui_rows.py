@@ -231,17 +231,18 @@ def test_headers_without_end_are_cut():
 
 
 def test_a_line_is_cut_before_it_is_looked_at():
-    started = time.perf_counter()
-    assert line("\x1b" * 50_000_000, 3) == "\\x1b\\x1b\\x1b…"
-    assert time.perf_counter() - started < 0.5
+    text = "\x1b" * 50_000_000
+    started = time.process_time()
+    assert line(text, 3) == "\\x1b\\x1b\\x1b…"
+    assert time.process_time() - started < 2
 
 
 def test_many_rows_are_cheap():
     one = own()
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(5000):
         row(one)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256, "ü" * 128, "\udcff"])

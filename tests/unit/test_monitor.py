@@ -48,8 +48,10 @@ class FakeManagement:
 
     def queues(self, vhost: str | None = None) -> Any:
         self.vhosts.append(vhost)
-        self.asked.release()
-        return self._give("queues")
+        try:
+            return self._give("queues")
+        finally:
+            self.asked.release()
 
     def nodes(self) -> Any:
         return self._give("nodes")
@@ -67,7 +69,7 @@ class FakeManagement:
 
 
 def monitor(
-    fake: FakeManagement, directory: Path, *, interval_s: float = 0.01, timeout_s: float = 2.0
+    fake: FakeManagement, directory: Path, *, interval_s: float = 0.01, timeout_s: float = 15.0
 ) -> Monitor:
     clock = itertools.count(1000)
     return Monitor(
@@ -82,7 +84,7 @@ def monitor(
 
 def wait_for(fake: FakeManagement, samples: int) -> None:
     for _ in range(samples):
-        assert fake.asked.acquire(timeout=5)
+        assert fake.asked.acquire(timeout=30)
 
 
 def test_a_sample_holds_the_figures_of_queues_and_nodes() -> None:
@@ -158,20 +160,21 @@ def test_an_error_becomes_a_sample_and_sampling_goes_on(
 
 
 def test_a_broker_that_does_not_answer_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    answer = threading.Event()
+    asked, answer = threading.Event(), threading.Event()
 
     def wait_long() -> list[Any]:
-        answer.wait(30)
+        asked.set()
+        answer.wait(90)
         return [QUEUE]
 
     fake = FakeManagement(queues=wait_long)
     running = monitor(fake, tmp_path, timeout_s=0.1)
     started = time.monotonic()
     with running:
-        wait_for(fake, 1)
-    assert time.monotonic() - started < 5
+        assert asked.wait(30)
+    assert time.monotonic() - started < 25
     answer.set()
-    running._thread.join(5)
+    running._thread.join(30)
     assert not running._thread.is_alive()
     assert read_samples(tmp_path) == []  # what came too late is not written
     assert running.latest is None
