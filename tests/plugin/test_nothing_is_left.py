@@ -5,10 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+
+from rmqbench.broker.places import data_root
 
 LIMIT_S = 60
 
@@ -75,9 +79,16 @@ def wait_for_the_end_of(family):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_pytest_that_is_ended_in_the_middle_leaves_no_process_and_no_data(
-    pytester, tmp_path, number
+    pytester, tmp_path, monkeypatch, number
 ):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # as TMPDIR tells the other pytest
+    root = data_root()
+
+    def nodes():
+        return set(root.glob("rmqbench-node-*"))
+
     before = {p.pid for p in psutil.process_iter()}
+    others = nodes()  # where the data cannot be in the temporary directory, it is not ours alone
     with pytest_at_work(pytester, "--rmqbench-broker=local", TMPDIR=str(tmp_path)) as (
         process,
         family,
@@ -89,9 +100,11 @@ def test_a_pytest_that_is_ended_in_the_middle_leaves_no_process_and_no_data(
             if p.pid not in before and p.info["name"] in ("beam.smp", "epmd", "erl_child_setup")
         )
         assert any(p.name() == "beam.smp" for p in family if p.is_running())
+        data = nodes() - others
+        assert data, f"no node has its data in {root}"
         end(process, number)
     wait_for_the_end_of(family)
-    wait_until(lambda: not list(tmp_path.glob("*rabbit*")), "the node's data to be removed")
+    wait_until(lambda: not any(map(Path.exists, data)), f"{data} to be removed")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
