@@ -70,6 +70,7 @@ class Disturber:
         self._own: list[Injection] = []
         self._virtual_host = ""
         self._workers: list[tuple[Worker, Path]] = []
+        self._delivered = 0
 
     def prepare(self, place: Place, stack: ExitStack) -> Endpoint:
         """Make the scenario's faults ready; give the endpoint that the workers are to use."""
@@ -86,6 +87,7 @@ class Disturber:
                 queue=place.topology.queue_names[0],
                 proxy=proxy,
                 kill_consumer=self._kill_one_worker,
+                undelivered=self._undelivered if self._each_comes_once() else None,
             )
             injection = injection_of(fault, target, self._scenario.messages)
             injection.arm()
@@ -100,6 +102,8 @@ class Disturber:
 
     def announce(self, phase: str, done: int) -> None:
         """Let the faults know how far the run has come."""
+        if phase == "drain":
+            self._delivered = done
         announce(self._broker, phase, done)
 
     @property
@@ -147,6 +151,16 @@ class Disturber:
             for each in self._own
             if each.failure or each.struck_at is None
         )
+
+    def _each_comes_once(self) -> bool:
+        """Tell whether each message comes to a queue once.
+
+        One that is published again, or is given back under another fault, can push out another.
+        """
+        return len(self._scenario.faults) == 1 and not self._scenario.publish_again
+
+    def _undelivered(self) -> int:
+        return self._scenario.messages - self._delivered
 
     def _struck(self) -> list[Injection]:
         return struck_since(self._broker, self._began_at)

@@ -7,8 +7,10 @@ Every option ``--rmqbench-x`` has an ini setting ``rmqbench_x`` and an environme
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -203,6 +205,7 @@ class _OpenedBroker:
             raise self._error
         if self._broker is None:
             settings = _settings(self._config)
+            self._stack.enter_context(_interrupted_by_sigterm())
             try:
                 self._broker = self._stack.enter_context(
                     open_broker(
@@ -219,6 +222,36 @@ class _OpenedBroker:
 
     def close(self) -> None:
         self._stack.close()
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM end pytest as Ctrl-C does, so that a run leaves nothing on somebody's broker.
+
+    It is left alone where somebody else handles or ignores it.
+    """
+    here = threading.current_thread() is threading.main_thread()  # no other may set a handler
+    if not here or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    owner = os.getpid()
+    came = False
+
+    def interrupt(number: int, _frame: object) -> None:
+        nonlocal came
+        if os.getpid() != owner:  # forked from us: it is not pytest
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        if not came:  # a second one, which timeout(1) may send, is not to disturb the cleaning up
+            came = True
+            raise KeyboardInterrupt(signal.Signals(number).name)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is interrupt:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 _BROKER = pytest.StashKey[_OpenedBroker]()

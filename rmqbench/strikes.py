@@ -29,6 +29,8 @@ class Target:
     ``events`` is filled with what happens, in sentences with their times (Unix nanoseconds), and
     ``removals`` with what was taken out of queues. ``over`` is set when whatever lasts is to end.
     ``kill_consumer`` kills the process of one consumer that is at work, and says which.
+    ``undelivered`` counts the messages of the run that the queue may still give, those under way to
+    it and from it included (None: that cannot be told).
     """
 
     broker: Broker
@@ -36,6 +38,7 @@ class Target:
     queue: str = ""
     proxy: Proxy | None = None
     kill_consumer: Callable[[], str] | None = None
+    undelivered: Callable[[], int] | None = None
     lasting_s: float = 0.0
     events: list[tuple[int, str]] = field(default_factory=list)
     removals: list[tuple[str, Removal]] = field(default_factory=list)
@@ -112,6 +115,8 @@ def delete_queue(target: Target) -> None:
 
 
 def limit_queue(target: Target) -> None:
+    # Counted before: what is delivered from now on is not dropped, what is published is counted.
+    at_most = None if target.undelivered is None else max(0, target.undelivered() - _LIMIT)
     with target.broker.management as management:
         management.set_policy(
             f"rmqbench limit of {target.queue}",
@@ -119,7 +124,7 @@ def limit_queue(target: Target) -> None:
             {"max-length": _LIMIT},
             vhost=target.endpoint.virtual_host,
         )
-    _note_removal(target, Removal(f"a limit of {_LIMIT} messages, the oldest dropped"))
+    _note_removal(target, Removal(f"a limit of {_LIMIT} messages, the oldest dropped", at_most))
 
 
 def _note_removal(target: Target, removal: Removal) -> None:

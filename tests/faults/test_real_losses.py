@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from rmqbench import Fault, Run, Scenario, faults, reliability
+from rmqbench import Fault, Run, Scenario, faults, faulty, reliability
 from rmqbench import topology as topologies
 from rmqbench.connection import admin
 
@@ -141,6 +141,18 @@ def test_what_is_missing_beyond_what_a_purge_removed_is_a_loss(own_broker, stage
     result = stages(reliability(messages=MESSAGES), take_and_purge)
     assert result.verdict.outcome == "FAIL"
     assert result.verdict.found() == {"lost": 1, "removed": MESSAGES - 1}
+
+
+@pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
+def test_what_is_missing_beyond_what_a_limit_removed_is_a_loss(stages, queue_kind):
+    def take_one(endpoint):
+        with admin(endpoint) as channel:
+            channel.basic_get(WORK, auto_ack=True)
+
+    scenario = faulty("limit-queue", "publish", messages=MESSAGES, queue_kind=queue_kind)
+    result = stages(scenario, take_one)
+    assert result.verdict.outcome == "FAIL"
+    assert result.verdict.found() == {"lost": 1, "removed": MESSAGES - 100}
 
 
 @pytest.mark.parametrize("deed", [faults.purge_queue, faults.delete_queue])

@@ -5,10 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+
+from rmqbench.broker.places import data_root
 
 LIMIT_S = 60
 
@@ -28,39 +32,67 @@ def worker_of(family):
     return None
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_pytest_that_is_ended_in_the_middle_leaves_no_process_and_no_data(
-    pytester, tmp_path, number
-):
-    pytester.makepyfile(
-        """
-        import rmqbench
+LONG_TEST = """
+    import rmqbench
 
-        def test_long(rmqbench_run):
-            rmqbench_run(rmqbench.reliability(messages=5_000_000))
-        """
-    )
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    pytest_process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--rmqbench-broker=local", "-p", "no:cacheprovider"],
+    def test_long(rmqbench_run):
+        rmqbench_run(rmqbench.reliability(messages=5_000_000))
+    """
+
+
+@contextlib.contextmanager
+def pytest_at_work(pytester, *arguments, **environment):
+    """A pytest whose test has a worker, and the set of all processes that it has started."""
+    pytester.makepyfile(LONG_TEST)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
         cwd=pytester.path,
-        env=environment,
+        env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    me = psutil.Process()
-    before = {p.pid for p in psutil.process_iter()}
     try:
-        top = psutil.Process(pytest_process.pid)
+        top = psutil.Process(process.pid)
         family: set[psutil.Process] = set()
 
         def working():
-            assert pytest_process.poll() is None, "pytest ended too early"
+            assert process.poll() is None, "pytest ended too early"
             family.update(top.children(recursive=True))
             return worker_of(family) is not None
 
         wait_until(working, "a worker of the run")
+        yield process, family
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def end(process, number):
+    process.send_signal(number)
+    wait_until(lambda: process.poll() is not None, "pytest to end")
+
+
+def wait_for_the_end_of(family):
+    wait_until(lambda: not any(p.is_running() for p in family), f"the end of {family}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_pytest_that_is_ended_in_the_middle_leaves_no_process_and_no_data(
+    pytester, tmp_path, monkeypatch, number
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # as TMPDIR tells the other pytest
+    root = data_root()
+
+    def nodes():
+        return set(root.glob("rmqbench-node-*"))
+
+    before = {p.pid for p in psutil.process_iter()}
+    others = nodes()  # where the data cannot be in the temporary directory, it is not ours alone
+    with pytest_at_work(pytester, "--rmqbench-broker=local", TMPDIR=str(tmp_path)) as (
+        process,
+        family,
+    ):
         # Those that have left the family (a daemon) are found among all that came since.
         family.update(
             p
@@ -68,11 +100,30 @@ def test_a_pytest_that_is_ended_in_the_middle_leaves_no_process_and_no_data(
             if p.pid not in before and p.info["name"] in ("beam.smp", "epmd", "erl_child_setup")
         )
         assert any(p.name() == "beam.smp" for p in family if p.is_running())
-        pytest_process.send_signal(number)
-        wait_until(lambda: pytest_process.poll() is not None, "pytest to end")
-    finally:
-        pytest_process.kill()
-        pytest_process.wait(10)
-    left = family - {me}
-    wait_until(lambda: not any(p.is_running() for p in left), f"the end of {left}")
-    wait_until(lambda: not list(tmp_path.glob("*rabbit*")), "the node's data to be removed")
+        data = nodes() - others
+        assert data, f"no node has its data in {root}"
+        end(process, number)
+    wait_for_the_end_of(family)
+    wait_until(lambda: not any(map(Path.exists, data)), f"{data} to be removed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_pytest_that_is_ended_in_the_middle_leaves_nothing_on_somebody_s_broker(
+    pytester, rmqbench_broker, number
+):
+    def virtual_hosts():
+        with rmqbench_broker.management as management:
+            return {each["name"] for each in management._list("vhosts")}
+
+    before = virtual_hosts()
+    endpoint = rmqbench_broker.endpoint
+    with pytest_at_work(
+        pytester,
+        f"--rmqbench-broker={endpoint.url()}",
+        f"--rmqbench-management-url={endpoint.management_url}",
+    ) as (process, family):
+        assert virtual_hosts() > before
+        end(process, number)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert virtual_hosts() == before
+    wait_for_the_end_of(family)
