@@ -22,7 +22,7 @@ from rmqbench.cli.connecting import (
 )
 from rmqbench.cli.options import say
 from rmqbench.cli.output import write_out
-from rmqbench.cli.progress import shown_progress
+from rmqbench.cli.progress import Watch, shown_progress
 from rmqbench.cli.signals import interrupting
 from rmqbench.errors import RmqbenchError
 from rmqbench.message import text_of
@@ -133,6 +133,13 @@ def _take(
         for taker in takers:
             taker.stop()
 
+    def look(watch: Watch) -> None:
+        for sender in [*tally.senders]:
+            if sender not in greeted:
+                greeted.add(sender)
+                say(visible_line(f"{name}: from={sender}"))
+        watch(Progress(name, tally.acknowledged, expect))
+
     threads = [threading.Thread(target=work, args=(taker,), daemon=True) for taker in takers]
     greeted: set[str] = set()
     started = time.monotonic()
@@ -143,13 +150,10 @@ def _take(
         watch(Progress(name, 0, expect))  # the rate counts from here
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            next(thread for thread in threads if thread.is_alive()).join(_LOOK_S)
-            for sender in [*tally.senders]:
-                if sender not in greeted:
-                    greeted.add(sender)
-                    say(visible_line(f"{name}: from={sender}"))
-            watch(Progress(name, tally.acknowledged, expect))
+        while alive := [thread for thread in threads if thread.is_alive()]:
+            alive[0].join(_LOOK_S)
+            look(watch)
+        look(watch)  # at what came while the last one ended
     seconds = time.monotonic() - started
     for error in errors:
         say(f"Error: {visible(str(error))}")

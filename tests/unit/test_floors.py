@@ -25,6 +25,8 @@ FLOORS = {
     "topology": 2,
     "connection": 2,
     "pace": 2,
+    "pause": 2,
+    "vector": 2,
     "subscriber": 2,
     "taker": 2,
     "recovery": 2,
