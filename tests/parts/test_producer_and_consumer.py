@@ -2,12 +2,15 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pika
 import pytest
 
 from rmqbench.broker import wait_until
 from rmqbench.connection import admin
+from rmqbench.errors import QueueNotEmpty
+from rmqbench.isolation import declared_place
 from rmqbench.ledger import CONFIRMED, NACKED, RETURNED, SENT, DeliveryLedger, PublishLedger
 
 COUNT = 50
@@ -67,6 +70,15 @@ def test_messages_of_others_are_counted_and_left_in_the_queue(by_hand):
     assert by_hand.found() == {"foreign": 2}
     assert by_hand.ready() == 2
     assert "\x1b" not in str(by_hand.judge())
+
+
+def test_a_queue_that_holds_messages_is_no_place_for_a_run(by_hand, rmqbench_broker):
+    by_hand.publish()
+    here = replace(rmqbench_broker, endpoint=by_hand.place.endpoint)
+    place = declared_place(here, by_hand.place.topology, "a run", in_place=True)
+    with pytest.raises(QueueNotEmpty, match=f"holds {COUNT} messages"), place:
+        pass
+    assert by_hand.ready() == COUNT
 
 
 def test_the_same_message_published_by_somebody_twice_is_a_duplicate(by_hand):
