@@ -1543,6 +1543,12 @@ AGAINST_A_BROKER = [
         "(self._recorder.channel,)",
         "test_a_deleted_queue_ends_the_consumer_with_a_sentence[classic-vector]",
     ),
+    consumer_there(
+        "ready messages that never come",
+        "error=str(error) if error else self._stuck",
+        "error=str(error) if error else None",
+        "test_a_queue_that_another_consumer_holds_ends_in_a_sentence[classic-vector-arguments0]",
+    ),
     producer_there(
         "returned",
         "self._ledger.state[identity.sequence] |= RETURNED",

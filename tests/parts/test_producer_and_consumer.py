@@ -173,12 +173,16 @@ def test_a_deleted_queue_ends_the_consumer_with_a_sentence(by_hand):
     assert report.closed_channels == ()
 
 
+@pytest.mark.parametrize("arguments", [{"x-single-active-consumer": True}])
 def test_a_queue_that_another_consumer_holds_ends_in_a_sentence(by_hand):
     """Ready messages that never come: the consumer says so instead of waiting for ever."""
     by_hand.publish()
     with admin(by_hand.place.endpoint) as channel:
+        channel.basic_qos(prefetch_count=1)
         channel.basic_consume(by_hand.queue, lambda *_: None)
         channel.connection.process_data_events(time_limit=0.5)
-        by_hand.inject(b"x", pika.BasicProperties())
-        report = by_hand.consume(prefetch=1, stall_s=1)
+        report = by_hand.consume(stall_s=1)
     assert report.deliveries == 0
+    assert report.error == (
+        "Consumer 0 of work.queue received nothing for 1 s, although 49 messages are ready."
+    )
