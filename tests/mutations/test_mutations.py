@@ -1509,6 +1509,7 @@ consumer_there = partial(Mutation, "rmqbench.consumer", by_hand)
 subscriber_there = partial(Mutation, "rmqbench.subscriber", by_hand)
 producer_there = partial(Mutation, "rmqbench.producer", by_hand)
 connection_there = partial(Mutation, "rmqbench.connection", by_hand)
+verdict_there = partial(Mutation, "rmqbench.verdict", by_hand)
 isolation_there = partial(Mutation, "rmqbench.isolation", by_hand)
 topology_there = partial(Mutation, "rmqbench.topology", by_hand)
 
@@ -1578,6 +1579,26 @@ AGAINST_A_BROKER = [
         "np.array([isinstance(method, pika.spec.Basic.Nack)], np.bool_)",
         "np.array([False], np.bool_)",
         "test_what_a_full_queue_rejects_is_nacked[classic-pika-arguments0]",
+    ),
+    verdict_there(
+        "vanished",
+        'outcomes["indeterminate"] & ~seen.delivered',
+        'outcomes["unsent"] & ~seen.delivered',
+        "test_one_that_was_under_way_when_its_connection_ended_did_or_did_not_arrive"
+        "[classic-vector-publish-vanished]",
+    ),
+    verdict_there(
+        "survived",
+        'outcomes["indeterminate"] & seen.delivered',
+        'outcomes["unsent"] & seen.delivered',
+        "test_one_that_was_under_way_when_its_connection_ended_did_or_did_not_arrive"
+        "[classic-vector-confirm-survived]",
+    ),
+    verdict_there(
+        "how many are stuck",
+        "max(1, queue.drain.ready)",
+        "1",
+        "test_ready_messages_that_never_come_are_stuck_and_not_lost[classic]",
     ),
     isolation_there(
         "a queue that holds messages is no place for a run",
