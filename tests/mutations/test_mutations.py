@@ -57,6 +57,10 @@ subscriber_alone = partial(Mutation, "rmqbench.subscriber", "unit/test_subscribe
 taker = partial(Mutation, "rmqbench.taker", "unit/test_taker.py")
 producer = partial(Mutation, "rmqbench.producer", "unit/test_producer_settling.py")
 drain = partial(Mutation, "rmqbench.drain", "unit/test_drain.py")
+disturbance = partial(Mutation, "rmqbench.disturbance", "unit/test_disturbance.py")
+faults = partial(Mutation, "rmqbench.faults", "unit/test_disturbance.py")
+strikes = partial(Mutation, "rmqbench.strikes", "unit/test_disturbance.py")
+topology = partial(Mutation, "rmqbench.topology", "unit/test_disturbance.py")
 
 
 def effect(name: str, noticed_by: str) -> Mutation:
@@ -1347,11 +1351,179 @@ DRAINED = [
     ),
 ]
 
+DISTURBED = [
+    disturbance(
+        "no answer is believed soon after a restart",
+        "return self.restarted_at + _RECOVERY_S",
+        "return 0.0",
+        "test_a_queue_is_not_believed_too_soon_after_a_restart",
+    ),
+    disturbance(
+        "a lost connection may have been a restart",
+        "if self.unknown and self.shaken:",
+        "if False:",
+        "test_a_lost_connection_to_a_broker_that_is_not_ours_may_have_been_a_restart",
+    ),
+    disturbance(
+        "after what may have been a restart it takes time",
+        "return time.monotonic() + _RECOVERY_S",
+        "return time.monotonic()",
+        "test_a_lost_connection_to_a_broker_that_is_not_ours_may_have_been_a_restart",
+    ),
+    disturbance(
+        "what is unknown of a broker that is not ours",
+        "unknown=not self._broker.owned",
+        "unknown=False",
+        "test_only_of_a_broker_that_is_not_ours_a_restart_cannot_be_known[external]",
+    ),
+    disturbance(
+        "a restart of our own node",
+        "started_at is not None and started_at > self._began_at",
+        "False",
+        "test_a_start_of_our_node_during_the_run_was_a_restart",
+    ),
+    disturbance(
+        "an interruption shakes a run",
+        "shaken=interrupted or self.struck",
+        "shaken=self.struck",
+        "test_an_interruption_shakes_a_run",
+    ),
+    disturbance(
+        "a fault shakes a run",
+        "shaken=interrupted or self.struck",
+        "shaken=interrupted",
+        "test_a_fault_that_struck_shakes_a_run",
+    ),
+    disturbance(
+        "a fault is over before its run is told of it",
+        "        self.settle()\n        started_at",
+        "        started_at",
+        "test_the_state_is_told_once_a_fault_is_over",
+    ),
+    disturbance(
+        "a fault that failed",
+        "if each.failure or each.struck_at is None",
+        "if each.struck_at is None",
+        "test_a_fault_that_could_not_be_carried_out_is_a_failure",
+    ),
+    disturbance(
+        "a fault that never struck",
+        "if each.failure or each.struck_at is None",
+        "if each.failure",
+        "test_a_fault_that_never_struck_is_a_failure",
+    ),
+    disturbance(
+        "what a fault removed",
+        "(*removals(queue), *struck)",
+        "removals(queue)",
+        "test_a_fault_explains_what_is_missing_from_its_own_queue_only[queue0-endpoint0-True]",
+    ),
+    disturbance(
+        "what the queue's arguments drop",
+        "(*removals(queue), *struck)",
+        "tuple(struck)",
+        "test_a_queue_s_arguments_explain_what_they_drop_and_nothing_else[arguments1-causes1]",
+    ),
+    disturbance(
+        "a fault in another queue explains nothing here",
+        "            if name == queue.name\n",
+        "",
+        "test_a_fault_explains_what_is_missing_from_its_own_queue_only[queue1-endpoint1-False]",
+    ),
+    disturbance(
+        "a fault in another virtual host explains nothing here",
+        "            if injection.target.endpoint.virtual_host == self._virtual_host\n",
+        "",
+        "test_a_fault_explains_what_is_missing_from_its_own_queue_only[queue2-endpoint2-False]",
+    ),
+    disturbance(
+        "what was delivered was not dropped",
+        "self._scenario.messages - self._delivered",
+        "self._scenario.messages",
+        "test_a_limit_explains_no_more_than_all_but_what_it_leaves[given0-changes0-140]",
+    ),
+    disturbance(
+        "what is published again pushes out others",
+        "len(self._scenario.faults) == 1 and not self._scenario.publish_again",
+        "len(self._scenario.faults) == 1",
+        "test_a_limit_explains_no_more_than_all_but_what_it_leaves[given3-changes3-None]",
+    ),
+    disturbance(
+        "what is given back pushes out others",
+        "len(self._scenario.faults) == 1 and not self._scenario.publish_again",
+        "not self._scenario.publish_again",
+        "test_a_limit_explains_no_more_than_all_but_what_it_leaves[given4-changes4-None]",
+    ),
+    faults(
+        "a fault before the run was none of it",
+        "e.target.broker is broker and (e.struck_at or 0) >= since",
+        "e.target.broker is broker",
+        "test_a_fault_of_an_earlier_run_on_the_same_broker_does_not_shake_a_run",
+    ),
+    strikes(
+        "how many a purge removed",
+        'Removal(f"a purge of {count} messages", count)',
+        'Removal(f"a purge of {count} messages")',
+        "test_a_purge_explains_as_many_as_it_removed",
+    ),
+    strikes(
+        "what a limit leaves",
+        "target.undelivered() - _LIMIT",
+        "target.undelivered()",
+        "test_a_limit_explains_no_more_than_all_but_what_it_leaves[given0-changes0-140]",
+    ),
+    strikes(
+        "how many a limit can have removed",
+        'the oldest dropped", at_most)',
+        'the oldest dropped")',
+        "test_a_limit_explains_no_more_than_all_but_what_it_leaves[given0-changes0-140]",
+    ),
+    topology(
+        "what x-message-ttl drops",
+        'for name in ("x-message-ttl", "x-expires", "x-delivery-limit")',
+        'for name in ("x-no-such", "x-expires", "x-delivery-limit")',
+        "test_a_queue_s_arguments_explain_what_they_drop_and_nothing_else[arguments1-causes1]",
+    ),
+    topology(
+        "what x-expires drops",
+        'for name in ("x-message-ttl", "x-expires", "x-delivery-limit")',
+        'for name in ("x-message-ttl", "x-no-such", "x-delivery-limit")',
+        "test_a_queue_s_arguments_explain_what_they_drop_and_nothing_else[arguments2-causes2]",
+    ),
+    topology(
+        "what x-delivery-limit drops",
+        'for name in ("x-message-ttl", "x-expires", "x-delivery-limit")',
+        'for name in ("x-message-ttl", "x-expires", "x-no-such")',
+        "test_a_queue_s_arguments_explain_what_they_drop_and_nothing_else[arguments3-causes3]",
+    ),
+    topology(
+        "what x-max-length drops",
+        'for name in ("x-max-length", "x-max-length-bytes")',
+        'for name in ("x-no-such", "x-max-length-bytes")',
+        "test_a_queue_s_arguments_explain_what_they_drop_and_nothing_else[arguments4-causes4]",
+    ),
+    topology(
+        "what x-max-length-bytes drops",
+        'for name in ("x-max-length", "x-max-length-bytes")',
+        'for name in ("x-max-length", "x-no-such")',
+        "test_a_queue_s_arguments_explain_what_they_drop_and_nothing_else[arguments5-causes5]",
+    ),
+    topology(
+        "what is rejected is not dropped",
+        'if not str(asked.get("x-overflow", "drop-head")).startswith("reject-publish"):',
+        "if True:",
+        "test_a_queue_s_arguments_explain_what_they_drop_and_nothing_else[arguments7-causes7]",
+    ),
+]
+
 by_hand = "parts/test_producer_and_consumer.py"
 consumer_there = partial(Mutation, "rmqbench.consumer", by_hand)
 subscriber_there = partial(Mutation, "rmqbench.subscriber", by_hand)
 producer_there = partial(Mutation, "rmqbench.producer", by_hand)
 connection_there = partial(Mutation, "rmqbench.connection", by_hand)
+verdict_there = partial(Mutation, "rmqbench.verdict", by_hand)
+isolation_there = partial(Mutation, "rmqbench.isolation", by_hand)
+topology_there = partial(Mutation, "rmqbench.topology", by_hand)
 
 AGAINST_A_BROKER = [
     consumer_there(
@@ -1384,6 +1556,12 @@ AGAINST_A_BROKER = [
         "(self._recorder.channel,)",
         "test_a_deleted_queue_ends_the_consumer_with_a_sentence[classic-vector]",
     ),
+    consumer_there(
+        "ready messages that never come",
+        "error=str(error) if error else self._stuck",
+        "error=str(error) if error else None",
+        "test_a_queue_that_another_consumer_holds_ends_in_a_sentence[classic-vector-arguments0]",
+    ),
     producer_there(
         "returned",
         "self._ledger.state[identity.sequence] |= RETURNED",
@@ -1414,9 +1592,50 @@ AGAINST_A_BROKER = [
         "np.array([False], np.bool_)",
         "test_what_a_full_queue_rejects_is_nacked[classic-pika-arguments0]",
     ),
+    verdict_there(
+        "vanished",
+        'outcomes["indeterminate"] & ~seen.delivered',
+        'outcomes["unsent"] & ~seen.delivered',
+        "test_one_that_was_under_way_when_its_connection_ended_did_or_did_not_arrive"
+        "[classic-vector-publish-vanished]",
+    ),
+    verdict_there(
+        "survived",
+        'outcomes["indeterminate"] & seen.delivered',
+        'outcomes["unsent"] & seen.delivered',
+        "test_one_that_was_under_way_when_its_connection_ended_did_or_did_not_arrive"
+        "[classic-vector-confirm-survived]",
+    ),
+    verdict_there(
+        "how many are stuck",
+        "max(1, queue.drain.ready)",
+        "1",
+        "test_ready_messages_that_never_come_are_stuck_and_not_lost[classic]",
+    ),
+    isolation_there(
+        "a queue that holds messages is no place for a run",
+        "        topologies.require_empty(endpoint, topology.queue_names)\n",
+        "",
+        "test_a_queue_that_holds_messages_is_no_place_for_a_run[classic-vector]",
+    ),
+    topology_there(
+        "a queue that holds messages is not empty",
+        "        if count:\n            raise _not_empty(endpoint, name, count)\n",
+        "        pass\n",
+        "test_a_queue_that_holds_messages_is_no_place_for_a_run[classic-vector]",
+    ),
 ]
 
-WITHOUT_A_BROKER = [*JUDGED, *RECORDED, *RECOGNIZED, *READ, *TAKEN, *PUBLISHED, *DRAINED]
+WITHOUT_A_BROKER = [
+    *JUDGED,
+    *RECORDED,
+    *RECOGNIZED,
+    *READ,
+    *TAKEN,
+    *PUBLISHED,
+    *DRAINED,
+    *DISTURBED,
+]
 
 
 def unchanged(mutations: list[Mutation]) -> Plain:

@@ -2,13 +2,18 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pika
 import pytest
 
+from rmqbench import Run, reliability
 from rmqbench.broker import wait_until
 from rmqbench.connection import admin
+from rmqbench.errors import QueueNotEmpty
+from rmqbench.isolation import declared_place
 from rmqbench.ledger import CONFIRMED, NACKED, RETURNED, SENT, DeliveryLedger, PublishLedger
+from rmqbench.testing import Proxy, cut_inside
 
 COUNT = 50
 NOW = time.time_ns()
@@ -58,6 +63,42 @@ def test_what_overflow_drops_although_confirmed_is_lost_at_the_start(by_hand):
     assert "30 at the start" in str(by_hand.judge())
 
 
+@pytest.mark.parametrize(("what", "finding"), [("publish", "vanished"), ("confirm", "survived")])
+def test_one_that_was_under_way_when_its_connection_ended_did_or_did_not_arrive(
+    by_hand, what, finding
+):
+    cut = cut_inside(what, 20)
+    with Proxy(by_hand.place.endpoint, [cut]) as proxy:
+        report = by_hand.publish(endpoint=proxy.endpoint, window=1)
+    assert (report.error, len(report.interruptions)) == (None, 1)
+    assert [each.alteration for each in proxy.applied] == [cut]
+    assert by_hand.ready() == COUNT - (finding == "vanished")
+    by_hand.consume()
+    assert by_hand.found() == {"indeterminate": 1, finding: 1}
+    assert "sequence 19," in str(by_hand.judge())
+
+
+@pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
+def test_ready_messages_that_never_come_are_stuck_and_not_lost(
+    rmqbench_broker, tmp_path, queue_kind
+):
+    one_alone = {"x-single-active-consumer": True}
+    scenario = reliability(
+        messages=COUNT, queue_kind=queue_kind, queue_arguments=one_alone, stall_s=2.0
+    )
+    with Run(scenario, rmqbench_broker, directory=tmp_path / "run") as stages:
+        stages.publish()
+        with admin(stages.place.endpoint) as channel:
+            channel.basic_qos(prefetch_count=1)
+            channel.basic_consume("work.queue", lambda *_: None)
+            channel.connection.process_data_events(time_limit=0.5)
+            stages.drain_work_queue()
+        stages.drain_audit_queue()
+        verdict = stages.judge().verdict
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert verdict.found() == verdict.found("work.queue") == {"stuck": COUNT - 1}
+
+
 def test_messages_of_others_are_counted_and_left_in_the_queue(by_hand):
     by_hand.inject(b"not yours \x1b[2J", pika.BasicProperties(message_id="\x1b[2J"))
     by_hand.publish()
@@ -67,6 +108,15 @@ def test_messages_of_others_are_counted_and_left_in_the_queue(by_hand):
     assert by_hand.found() == {"foreign": 2}
     assert by_hand.ready() == 2
     assert "\x1b" not in str(by_hand.judge())
+
+
+def test_a_queue_that_holds_messages_is_no_place_for_a_run(by_hand, rmqbench_broker):
+    by_hand.publish()
+    here = replace(rmqbench_broker, endpoint=by_hand.place.endpoint)
+    place = declared_place(here, by_hand.place.topology, "a run", in_place=True)
+    with pytest.raises(QueueNotEmpty, match=f"holds {COUNT} messages"), place:
+        pass
+    assert by_hand.ready() == COUNT
 
 
 def test_the_same_message_published_by_somebody_twice_is_a_duplicate(by_hand):
@@ -161,12 +211,16 @@ def test_a_deleted_queue_ends_the_consumer_with_a_sentence(by_hand):
     assert report.closed_channels == ()
 
 
+@pytest.mark.parametrize("arguments", [{"x-single-active-consumer": True}])
 def test_a_queue_that_another_consumer_holds_ends_in_a_sentence(by_hand):
     """Ready messages that never come: the consumer says so instead of waiting for ever."""
     by_hand.publish()
     with admin(by_hand.place.endpoint) as channel:
+        channel.basic_qos(prefetch_count=1)
         channel.basic_consume(by_hand.queue, lambda *_: None)
         channel.connection.process_data_events(time_limit=0.5)
-        by_hand.inject(b"x", pika.BasicProperties())
-        report = by_hand.consume(prefetch=1, stall_s=1)
+        report = by_hand.consume(stall_s=1)
     assert report.deliveries == 0
+    assert report.error == (
+        "Consumer 0 of work.queue received nothing for 1 s, although 49 messages are ready."
+    )

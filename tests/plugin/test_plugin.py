@@ -1,8 +1,12 @@
 """The plugin in a user's own project."""
 
 import os
+import secrets
+from dataclasses import replace
 
 import pytest
+
+from rmqbench import pytest_plugin
 
 USERS_TEST = """
     import rmqbench
@@ -50,28 +54,74 @@ def test_a_users_test_passes_and_shows_its_table(pytester, url, management):
     )
 
 
-def test_the_password_is_nowhere_in_the_output(pytester, url, management, rmqbench_broker):
+@pytest.fixture
+def secret_user(rmqbench_broker):
+    """A user with all rights, whose password is like nothing else."""
+    name, password = (f"{what}-{secrets.token_hex(8)}" for what in ("user", "secret"))
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    with rmqbench_broker.management as management:
+        for path, body in (
+            (f"users/{name}", {"password": password, "tags": "administrator"}),
+            (f"permissions/%2F/{name}", everything),
+        ):
+            management._check(management._request("PUT", path, body=body), path)
+        yield name, password
+        management._request("DELETE", f"users/{name}")
+
+
+def test_the_password_is_nowhere_in_the_output(pytester, management, rmqbench_broker, secret_user):
+    name, password = secret_user
+    endpoint = replace(rmqbench_broker.endpoint, username=name, password=password)
     pytester.makepyfile(USERS_TEST.format(messages=1))
-    ended = run_pytest(pytester, f"--rmqbench-broker={url}", management, "-vv", "--showlocals")
+    ended = run_pytest(
+        pytester, f"--rmqbench-broker={endpoint.url()}", management, "-vv", "--showlocals"
+    )
     ended.assert_outcomes(failed=1)
-    password = rmqbench_broker.endpoint.password
-    assert f":{password}@" not in ended.stdout.str() + ended.stderr.str()
+    output = ended.stdout.str() + ended.stderr.str()
+    assert name in output
+    assert password not in output
 
 
-@pytest.mark.parametrize("way", ["option", "environment", "ini"])
-def test_option_environment_and_ini_mean_the_same(pytester, url, management, way, monkeypatch):
+def test_a_run_has_as_many_messages_as_are_asked_for(pytester, url, management):
     pytester.makepyfile(USERS_TEST.format(messages=123))
-    arguments = [f"--rmqbench-broker={url}", management]
-    if way == "option":
-        # The option wins over the others.
-        monkeypatch.setenv("RMQBENCH_MESSAGES", "7")
-        arguments.append("--rmqbench-messages=123")
-    elif way == "environment":
-        monkeypatch.setenv("RMQBENCH_MESSAGES", "123")
-        pytester.makeini("[pytest]\nrmqbench_messages = 7\n")
-    else:
-        pytester.makeini("[pytest]\nrmqbench_messages = 123\n")
-    run_pytest(pytester, *arguments).assert_outcomes(passed=1)
+    ended = run_pytest(pytester, f"--rmqbench-broker={url}", management, "--rmqbench-messages=123")
+    ended.assert_outcomes(passed=1)
+
+
+ASKED = {
+    "broker": "amqp://nobody@127.0.0.1:1",
+    "image": "rabbitmq:0-none",
+    "management-url": "http://127.0.0.1:2",
+    "messages": 123,
+    "min-publish-rate": 456.5,
+    "min-consume-rate": 789.5,
+}
+OTHERWISE = {name: 7 if isinstance(asked, int | float) else "7" for name, asked in ASKED.items()}
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [("option", "environment", "ini"), ("environment", "ini"), ("ini",)],
+    ids=" over ".join,
+)
+def test_option_environment_and_ini_mean_the_same_and_the_first_wins(pytester, monkeypatch, ways):
+    assert ASKED.keys() == pytest_plugin._OPTIONS.keys()
+    given = {way: OTHERWISE for way in ways[1:]} | {ways[0]: ASKED}
+    for name, value in given.get("environment", {}).items():
+        monkeypatch.setenv(f"RMQBENCH_{name.replace('-', '_').upper()}", str(value))
+    ini = [f"rmqbench_{n.replace('-', '_')} = {value}" for n, value in given["ini"].items()]
+    pytester.makeini("\n".join(["[pytest]", *ini]))
+    options = [f"--rmqbench-{name}={value}" for name, value in given.get("option", {}).items()]
+    asked = {name.replace("-", "_"): value for name, value in ASKED.items()}
+    pytester.makepyfile(
+        f"""
+        from rmqbench.pytest_plugin import Settings
+
+        def test_settings(rmqbench_settings):
+            assert rmqbench_settings == Settings(**{asked!r})
+        """
+    )
+    run_pytest(pytester, *options).assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("option", ["messages", "min-publish-rate", "min-consume-rate"])
