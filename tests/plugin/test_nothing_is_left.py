@@ -9,12 +9,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import platformdirs
 import psutil
 import pytest
 
 from rmqbench.broker.places import data_root
 
-LIMIT_S = 60
+LIMIT_S = 240
+CACHE = platformdirs.user_cache_path()  # before pytester has another home
 
 
 def wait_until(condition, what):
@@ -22,6 +24,19 @@ def wait_until(condition, what):
     while not condition():
         assert time.monotonic() < deadline, f"waited {LIMIT_S} s for {what}"
         time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def packages_are_there(monkeypatch):
+    """Have the other pytest find the broker's packages unpacked, as this one does."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(CACHE))
+
+
+def lives_in(process, directory):
+    """Tell whether it was started by one whose temporary directory this is."""
+    with contextlib.suppress(psutil.Error):
+        return process.environ().get("TMPDIR") == str(directory)
+    return False
 
 
 def worker_of(family):
@@ -87,18 +102,13 @@ def test_a_pytest_that_is_ended_in_the_middle_leaves_no_process_and_no_data(
     def nodes():
         return set(root.glob("rmqbench-node-*"))
 
-    before = {p.pid for p in psutil.process_iter()}
     others = nodes()  # where the data cannot be in the temporary directory, it is not ours alone
     with pytest_at_work(pytester, "--rmqbench-broker=local", TMPDIR=str(tmp_path)) as (
         process,
         family,
     ):
-        # Those that have left the family (a daemon) are found among all that came since.
-        family.update(
-            p
-            for p in psutil.process_iter(["name"])
-            if p.pid not in before and p.info["name"] in ("beam.smp", "epmd", "erl_child_setup")
-        )
+        # Those that have left the family (a daemon) are found by where they live.
+        family.update(p for p in psutil.process_iter() if lives_in(p, tmp_path))
         assert any(p.name() == "beam.smp" for p in family if p.is_running())
         data = nodes() - others
         assert data, f"no node has its data in {root}"
