@@ -3,12 +3,12 @@
 from rmqbench.broker import Broker, open_broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import RmqbenchError
-from rmqbench.faults import Fault
+from rmqbench.faults.injection import Fault
 from rmqbench.message import Recipe
-from rmqbench.result import Result
-from rmqbench.runner import Progress, Run, run
-from rmqbench.scenario import Scenario, faulty, reliability, stress
-from rmqbench.verdict import Finding, Verdict, VerdictError
+from rmqbench.runner.result import Result
+from rmqbench.runner.run import Progress, Run, run
+from rmqbench.runner.scenario import Scenario, faulty, reliability, stress
+from rmqbench.verdict.rules import Finding, Verdict, VerdictError
 
 __all__ = [
     "Broker",

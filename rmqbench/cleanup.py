@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from rmqbench.connection import admin
+from rmqbench.amqp.connection import admin
 from rmqbench.endpoint import Endpoint, is_loopback
 from rmqbench.errors import (
     ConnectionLost,
@@ -24,7 +24,7 @@ from rmqbench.errors import (
     RmqbenchError,
     UsageError,
 )
-from rmqbench.management import Management
+from rmqbench.management.client import Management
 
 __all__ = ["Deed", "Found", "Plan", "Scope", "delete", "find", "require_named", "scope", "unused"]
 

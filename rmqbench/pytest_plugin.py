@@ -21,10 +21,10 @@ import rmqbench
 from rmqbench.broker import DEFAULT_IMAGE, Broker, open_broker
 from rmqbench.endpoint import hide_password
 from rmqbench.errors import BrokerUnavailable, RmqbenchError
-from rmqbench.report import render, result_view
-from rmqbench.result import Result
-from rmqbench.runner import run
-from rmqbench.scenario import Scenario
+from rmqbench.report.terminal import render, result_view
+from rmqbench.runner.result import Result
+from rmqbench.runner.run import run
+from rmqbench.runner.scenario import Scenario
 
 __all__ = ["RunScenario", "Settings", "ShowResult"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, final
 from urllib.parse import urlsplit
 
-from rmqbench.broker.guard import Guard
 from rmqbench.broker.handle import control_error, control_timeout
 from rmqbench.broker.places import free_ports
+from rmqbench.broker.reaper import Guard
 from rmqbench.broker.waiting import wait_until, wait_until_ready
 from rmqbench.endpoint import Endpoint, is_loopback
 from rmqbench.errors import BrokerError, BrokerUnavailable, DeadlineExceeded

@@ -12,7 +12,7 @@ from typing import Any
 import pika
 import pika.exceptions
 
-from rmqbench.amqp import connect_error, pika_parameters
+from rmqbench.amqp.diagnosis import connect_error, pika_parameters
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import AccessRefused, BrokerUnavailable, RmqbenchError
 

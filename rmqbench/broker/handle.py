@@ -9,7 +9,7 @@ from typing import Literal, Protocol, final
 
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, DeadlineExceeded, UsageError
-from rmqbench.management import Management
+from rmqbench.management.client import Management
 
 __all__ = ["Broker", "Node", "control_error", "control_timeout"]
 

@@ -17,10 +17,10 @@ from typing import final
 
 import psutil
 
-from rmqbench.broker.guard import MARK, Guard, end_processes, marked_processes
 from rmqbench.broker.handle import control_error, control_timeout
-from rmqbench.broker.installed import Installation
+from rmqbench.broker.installation import Installation
 from rmqbench.broker.places import data_root, free_ports, require_space
+from rmqbench.broker.reaper import MARK, Guard, end_processes, marked_processes
 from rmqbench.broker.waiting import wait_until, wait_until_ready
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, BrokerUnavailable, DeadlineExceeded

@@ -11,7 +11,7 @@ from typing import Literal
 from rmqbench.broker.container import open_container_node
 from rmqbench.broker.external import probe
 from rmqbench.broker.handle import Broker, Node
-from rmqbench.broker.installed import Installation, find_installed
+from rmqbench.broker.installation import Installation, find_installed
 from rmqbench.broker.local import open_local_node
 from rmqbench.broker.packages import can_unpack, installation_from_packages
 from rmqbench.endpoint import Endpoint, shown_url

@@ -22,9 +22,9 @@ from typing import final
 
 import filelock
 
-from rmqbench.broker.guard import MARK, Guard
-from rmqbench.broker.installed import Installation, packaged_sbin
+from rmqbench.broker.installation import Installation, packaged_sbin
 from rmqbench.broker.places import cache_directory, has_blanks, require_space
+from rmqbench.broker.reaper import MARK, Guard
 from rmqbench.errors import BrokerUnavailable
 
 __all__ = ["can_unpack", "installation_from_packages"]

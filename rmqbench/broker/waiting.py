@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rmqbench.broker.external import probe
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, BrokerUnavailable, DeadlineExceeded, RmqbenchError
-from rmqbench.management import Management
+from rmqbench.management.client import Management
 
 __all__ = ["wait_until", "wait_until_ready"]
 

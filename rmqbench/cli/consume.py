@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from rmqbench import topology as topologies
+from rmqbench.amqp import topology as topologies
+from rmqbench.amqp.vector_switch import vector_path_is_on
 from rmqbench.cli.connecting import (
     HostOption,
     PasswordOption,
@@ -24,13 +25,12 @@ from rmqbench.cli.options import say
 from rmqbench.cli.output import write_out
 from rmqbench.cli.progress import Watch, shown_progress
 from rmqbench.cli.signals import interrupting
+from rmqbench.clients.subscriber import Subscription
+from rmqbench.clients.taker import NOBODY, Taker, Tally
 from rmqbench.errors import RmqbenchError
 from rmqbench.message import text_of
-from rmqbench.runner import Progress
-from rmqbench.subscriber import Subscription
-from rmqbench.taker import NOBODY, Taker, Tally
+from rmqbench.runner.run import Progress
 from rmqbench.text import visible, visible_line
-from rmqbench.vector import vector_path_is_on
 
 __all__ = ["consume"]
 

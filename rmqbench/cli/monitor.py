@@ -16,14 +16,14 @@ from rich.console import Console
 
 from rmqbench.cli.connecting import PasswordOption, UsernameOption
 from rmqbench.cli.output import let_go_of_stdout
-from rmqbench.dashboard.controls import Controls
-from rmqbench.dashboard.model import DEEP, VERY_DEEP, Picture, as_json
-from rmqbench.dashboard.screen import watch
-from rmqbench.dashboard.source import ask
-from rmqbench.dashboard.view import Scene, clock_time, render
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import RmqbenchError
-from rmqbench.management import Management
+from rmqbench.management.client import Management
+from rmqbench.monitor.controls import Controls
+from rmqbench.monitor.model import DEEP, VERY_DEEP, Picture, as_json
+from rmqbench.monitor.screen import watch
+from rmqbench.monitor.source import ask
+from rmqbench.monitor.view import Scene, clock_time, render
 
 __all__ = ["HELP", "management_endpoint", "monitor"]
 

@@ -13,7 +13,9 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from rmqbench import topology as topologies
+from rmqbench.amqp import topology as topologies
+from rmqbench.amqp.topology import Queue, QueueKind, Topology
+from rmqbench.amqp.vector_switch import vector_path_is_on
 from rmqbench.broker import open_broker, wait_until
 from rmqbench.cli.connecting import (
     HostOption,
@@ -28,16 +30,14 @@ from rmqbench.cli.options import say
 from rmqbench.cli.output import write_out
 from rmqbench.cli.progress import shown_progress
 from rmqbench.cli.signals import interrupting
+from rmqbench.clients.producer import Producer, ProducerPlan
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import DeadlineExceeded, RmqbenchError
-from rmqbench.ledger import CONFIRMED, NACKED, RETURNED, SENT, PublishLedger
 from rmqbench.message import Recipe
-from rmqbench.producer import Producer, ProducerPlan
-from rmqbench.runner import Progress
-from rmqbench.scenario import login_name
+from rmqbench.runner.run import Progress
+from rmqbench.runner.scenario import login_name
 from rmqbench.text import visible_line
-from rmqbench.topology import Queue, QueueKind, Topology
-from rmqbench.vector import vector_path_is_on
+from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, PublishLedger
 
 __all__ = ["produce"]
 

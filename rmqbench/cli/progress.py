@@ -19,8 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from rmqbench import runner
 from rmqbench.cli.options import say
+from rmqbench.runner import run as runner
 from rmqbench.text import visible
 
 __all__ = ["shown_progress"]

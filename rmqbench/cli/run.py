@@ -27,11 +27,11 @@ from rmqbench.cli.options import (
 from rmqbench.cli.output import write_out
 from rmqbench.cli.progress import shown_progress
 from rmqbench.errors import UsageError
-from rmqbench.faults import FAULTS, Phase
-from rmqbench.report import render, result_view
-from rmqbench.result import Result
-from rmqbench.runner import run
-from rmqbench.scenario import Scenario, faulty, reliability, stress
+from rmqbench.faults.injection import FAULTS, Phase
+from rmqbench.report.terminal import render, result_view
+from rmqbench.runner.result import Result
+from rmqbench.runner.run import run
+from rmqbench.runner.scenario import Scenario, faulty, reliability, stress
 
 app = typer.Typer(help="Run a scenario and judge it.", no_args_is_help=True)
 

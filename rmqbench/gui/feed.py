@@ -14,12 +14,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.amqp.topology import require_name
+from rmqbench.amqp.vector import Deliveries
+from rmqbench.clients.subscriber import Held, Look, Subscriber, Subscription
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound, RmqbenchError
-from rmqbench.frames import Deliveries
 from rmqbench.gui.rows import KEPT_BYTES, Message
-from rmqbench.subscriber import Held, Look, Subscriber, Subscription
-from rmqbench.topology import require_name
 
 __all__ = ["Batch", "Feed", "Phase", "State"]
 

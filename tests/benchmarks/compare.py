@@ -26,16 +26,22 @@ from pathlib import Path
 
 import pika
 
+from rmqbench.amqp.connection import admin
+from rmqbench.amqp.topology import Queue, Topology, declare, delete, ready_count
 from rmqbench.broker import open_broker
-from rmqbench.connection import admin
-from rmqbench.consumer import ConsumerPlan
-from rmqbench.evidence import ConsumerEvidence, Drain, Evidence, ProducerEvidence, QueueEvidence
-from rmqbench.ledger import DeliveryLedger, PublishLedger
+from rmqbench.clients.consumer import ConsumerPlan
+from rmqbench.clients.producer import ProducerPlan
 from rmqbench.message import Recipe
-from rmqbench.producer import ProducerPlan
-from rmqbench.topology import Queue, Topology, declare, delete, ready_count
-from rmqbench.verdict import judge
-from rmqbench.workers import run_workers
+from rmqbench.runner.workers import run_workers
+from rmqbench.verdict.evidence import (
+    ConsumerEvidence,
+    Drain,
+    Evidence,
+    ProducerEvidence,
+    QueueEvidence,
+)
+from rmqbench.verdict.ledger import DeliveryLedger, PublishLedger
+from rmqbench.verdict.rules import judge
 
 BODY_BYTES, WINDOW, PREFETCH = 100, 2000, 5000
 TOPOLOGY = Topology(

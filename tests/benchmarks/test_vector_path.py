@@ -11,10 +11,10 @@ from statistics import median
 import numpy as np
 import pytest
 
-from rmqbench.frames import Shape, Splitter
-from rmqbench.ledger import DeliveryLedger, DeliveryRecorder, PublishLedger
+from rmqbench.amqp.vector import Shape, Splitter
 from rmqbench.message import Recipe
-from rmqbench.workers import peak_rss_bytes
+from rmqbench.runner.workers import peak_rss_bytes
+from rmqbench.verdict.ledger import DeliveryLedger, DeliveryRecorder, PublishLedger
 
 pika = pytest.importorskip("pika")
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rmqbench.connection import admin
+from rmqbench.amqp.connection import admin
+from rmqbench.amqp.topology import ready_count
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
     AccessRefused,
@@ -18,9 +19,8 @@ from rmqbench.errors import (
     ManagementUnavailable,
     QueueNotFound,
 )
-from rmqbench.management import Management
-from rmqbench.monitor import Monitor, read_samples
-from rmqbench.topology import ready_count
+from rmqbench.management.client import Management
+from rmqbench.management.sampler import Monitor, read_samples
 
 
 @pytest.fixture

@@ -11,20 +11,8 @@ from typing import Any
 
 import pytest
 
-from rmqbench.broker import wait_until
-from rmqbench.connection import admin
-from rmqbench.endpoint import Endpoint
-from rmqbench.errors import (
-    AccessRefused,
-    BrokerError,
-    BrokerUnavailable,
-    ConnectionLost,
-    DeadlineExceeded,
-    QueueMismatch,
-    QueueNotEmpty,
-    QueueNotFound,
-)
-from rmqbench.topology import (
+from rmqbench.amqp.connection import admin
+from rmqbench.amqp.topology import (
     Declared,
     Queue,
     QueueKind,
@@ -36,6 +24,18 @@ from rmqbench.topology import (
     ready_count,
     ready_counts,
     require_empty,
+)
+from rmqbench.broker import wait_until
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import (
+    AccessRefused,
+    BrokerError,
+    BrokerUnavailable,
+    ConnectionLost,
+    DeadlineExceeded,
+    QueueMismatch,
+    QueueNotEmpty,
+    QueueNotFound,
 )
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from rmqbench import Fault, faults, faulty
-from rmqbench.ledger import CONFIRMED, SENT_AGAIN, PublishLedger
+from rmqbench.verdict.ledger import CONFIRMED, SENT_AGAIN, PublishLedger
 
 pytestmark = pytest.mark.faults
 

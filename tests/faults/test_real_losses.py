@@ -5,8 +5,8 @@ import time
 import pytest
 
 from rmqbench import Fault, Run, Scenario, faults, faulty, reliability
-from rmqbench import topology as topologies
-from rmqbench.connection import admin
+from rmqbench.amqp import topology as topologies
+from rmqbench.amqp.connection import admin
 
 pytestmark = pytest.mark.faults
 

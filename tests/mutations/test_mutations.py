@@ -42,25 +42,25 @@ class Plain:
     """Any change, or none at all, and any tests."""
 
     selection: tuple[str, ...]
-    module: str = "rmqbench.verdict"
+    module: str = "rmqbench.verdict.rules"
     original: str = ""
     mutated: str = ""
 
 
-verdict = partial(Mutation, "rmqbench.verdict", "unit/test_verdict.py")
-ledger = partial(Mutation, "rmqbench.ledger", "unit/test_ledger.py")
+verdict = partial(Mutation, "rmqbench.verdict.rules", "unit/test_verdict.py")
+ledger = partial(Mutation, "rmqbench.verdict.ledger", "unit/test_ledger.py")
 message = partial(Mutation, "rmqbench.message", "unit/test_message.py")
-frames = partial(Mutation, "rmqbench.frames", "unit/test_frames.py")
-consumer = partial(Mutation, "rmqbench.consumer", "unit/test_consumer_evidence.py")
-subscriber = partial(Mutation, "rmqbench.subscriber", "unit/test_consumer_evidence.py")
-subscriber_alone = partial(Mutation, "rmqbench.subscriber", "unit/test_subscriber.py")
-taker = partial(Mutation, "rmqbench.taker", "unit/test_taker.py")
-producer = partial(Mutation, "rmqbench.producer", "unit/test_producer_settling.py")
-drain = partial(Mutation, "rmqbench.drain", "unit/test_drain.py")
-disturbance = partial(Mutation, "rmqbench.disturbance", "unit/test_disturbance.py")
-faults = partial(Mutation, "rmqbench.faults", "unit/test_disturbance.py")
-strikes = partial(Mutation, "rmqbench.strikes", "unit/test_disturbance.py")
-topology = partial(Mutation, "rmqbench.topology", "unit/test_disturbance.py")
+frames = partial(Mutation, "rmqbench.amqp.vector", "unit/test_frames.py")
+consumer = partial(Mutation, "rmqbench.clients.consumer", "unit/test_consumer_evidence.py")
+subscriber = partial(Mutation, "rmqbench.clients.subscriber", "unit/test_consumer_evidence.py")
+subscriber_alone = partial(Mutation, "rmqbench.clients.subscriber", "unit/test_subscriber.py")
+taker = partial(Mutation, "rmqbench.clients.taker", "unit/test_taker.py")
+producer = partial(Mutation, "rmqbench.clients.producer", "unit/test_producer_settling.py")
+drain = partial(Mutation, "rmqbench.runner.drain", "unit/test_drain.py")
+disturbance = partial(Mutation, "rmqbench.faults.disturbance", "unit/test_disturbance.py")
+faults = partial(Mutation, "rmqbench.faults.injection", "unit/test_disturbance.py")
+strikes = partial(Mutation, "rmqbench.faults.effects", "unit/test_disturbance.py")
+topology = partial(Mutation, "rmqbench.amqp.topology", "unit/test_disturbance.py")
 
 
 def effect(name: str, noticed_by: str) -> Mutation:
@@ -1517,13 +1517,13 @@ DISTURBED = [
 ]
 
 by_hand = "parts/test_producer_and_consumer.py"
-consumer_there = partial(Mutation, "rmqbench.consumer", by_hand)
-subscriber_there = partial(Mutation, "rmqbench.subscriber", by_hand)
-producer_there = partial(Mutation, "rmqbench.producer", by_hand)
-connection_there = partial(Mutation, "rmqbench.connection", by_hand)
-verdict_there = partial(Mutation, "rmqbench.verdict", by_hand)
-isolation_there = partial(Mutation, "rmqbench.isolation", by_hand)
-topology_there = partial(Mutation, "rmqbench.topology", by_hand)
+consumer_there = partial(Mutation, "rmqbench.clients.consumer", by_hand)
+subscriber_there = partial(Mutation, "rmqbench.clients.subscriber", by_hand)
+producer_there = partial(Mutation, "rmqbench.clients.producer", by_hand)
+connection_there = partial(Mutation, "rmqbench.amqp.connection", by_hand)
+verdict_there = partial(Mutation, "rmqbench.verdict.rules", by_hand)
+isolation_there = partial(Mutation, "rmqbench.runner.isolation", by_hand)
+topology_there = partial(Mutation, "rmqbench.amqp.topology", by_hand)
 
 AGAINST_A_BROKER = [
     consumer_there(

@@ -6,15 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from rmqbench.connection import admin
-from rmqbench.consumer import ConsumerPlan, ConsumerReport
-from rmqbench.evidence import ConsumerEvidence, Drain, Evidence, ProducerEvidence, QueueEvidence
-from rmqbench.isolation import Place, declared_place
-from rmqbench.ledger import DeliveryLedger, PublishLedger
+from rmqbench.amqp.connection import admin
+from rmqbench.amqp.topology import Queue, Topology, ready_count
+from rmqbench.clients.consumer import ConsumerPlan, ConsumerReport
+from rmqbench.clients.producer import ProducerPlan, ProducerReport
 from rmqbench.message import Recipe
-from rmqbench.producer import ProducerPlan, ProducerReport
-from rmqbench.topology import Queue, Topology, ready_count
-from rmqbench.verdict import Verdict, judge
+from rmqbench.runner.isolation import Place, declared_place
+from rmqbench.verdict.evidence import (
+    ConsumerEvidence,
+    Drain,
+    Evidence,
+    ProducerEvidence,
+    QueueEvidence,
+)
+from rmqbench.verdict.ledger import DeliveryLedger, PublishLedger
+from rmqbench.verdict.rules import Verdict, judge
 
 COUNT = 50
 

@@ -8,7 +8,7 @@ import pytest
 import rmqbench
 from rmqbench import Run, open_broker, run
 from rmqbench.errors import UsageError
-from rmqbench.management import Management
+from rmqbench.management.client import Management
 
 
 class Strike:

@@ -6,9 +6,9 @@ import uuid
 import numpy as np
 import pytest
 
-from rmqbench.connection import Connection
+from rmqbench.amqp.connection import Connection
+from rmqbench.amqp.vector import Shape
 from rmqbench.errors import ConnectionLost
-from rmqbench.frames import Shape
 from rmqbench.message import Recipe
 
 HEARTBEAT_S = 3

@@ -8,12 +8,12 @@ import pika
 import pytest
 
 from rmqbench import Run, reliability
+from rmqbench.amqp.connection import admin
 from rmqbench.broker import wait_until
-from rmqbench.connection import admin
 from rmqbench.errors import QueueNotEmpty
-from rmqbench.isolation import declared_place
-from rmqbench.ledger import CONFIRMED, NACKED, RETURNED, SENT, DeliveryLedger, PublishLedger
-from rmqbench.testing import Proxy, cut_inside
+from rmqbench.proxy import Proxy, cut_inside
+from rmqbench.runner.isolation import declared_place
+from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, DeliveryLedger, PublishLedger
 
 COUNT = 50
 NOW = time.time_ns()

@@ -9,12 +9,11 @@ from dataclasses import replace
 import pika
 import pytest
 
+from rmqbench.amqp.connection import admin
 from rmqbench.broker import wait_until
-from rmqbench.connection import admin
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import UsageError
-from rmqbench.ledger import CONFIRMED, NACKED, SENT, PublishLedger
-from rmqbench.testing import (
+from rmqbench.proxy import (
     Proxy,
     cut,
     cut_inside,
@@ -26,6 +25,7 @@ from rmqbench.testing import (
     repeat,
     swap,
 )
+from rmqbench.verdict.ledger import CONFIRMED, NACKED, SENT, PublishLedger
 
 COUNT = 50
 NOW = time.time_ns()
@@ -53,7 +53,7 @@ def publish_through(by_hand, *plan, expected=COUNT, **changes):
 @pytest.fixture
 def patient(monkeypatch):
     """What changes places waits for the next one as long as a slow machine may need."""
-    monkeypatch.setattr("rmqbench.testing.proxy._HOLD_S", 10.0)
+    monkeypatch.setattr("rmqbench.proxy.proxy._HOLD_S", 10.0)
 
 
 def states(by_hand):
@@ -360,7 +360,7 @@ def test_a_cut_on_the_way_to_the_broker_ends_both_sides(endpoint, at):
 
 @pytest.mark.parametrize("what", ["delivery", "publish", "confirm"])
 def test_a_cut_inside_ends_the_connection_amid_the_message(endpoint, what, monkeypatch):
-    monkeypatch.setattr("rmqbench.testing.proxy._ARRIVE_S", 1.0)  # the client reads before the end
+    monkeypatch.setattr("rmqbench.proxy.proxy._ARRIVE_S", 1.0)  # the client reads before the end
     with Proxy(endpoint, [cut_inside(what, 2)]) as proxy, client(proxy.endpoint) as connection:
         channel = connection.channel()
         channel.confirm_delivery()

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from rmqbench.testing import Proxy, drop, flip, forge, repeat, swap
-from rmqbench.testing.alterations import Swap
+from rmqbench.proxy import Proxy, drop, flip, forge, repeat, swap
+from rmqbench.proxy.alterations import Swap
 
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 from hypothesis import HealthCheck, given, settings

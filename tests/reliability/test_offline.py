@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rmqbench
-from rmqbench.ledger import DeliveryLedger
+from rmqbench.verdict.ledger import DeliveryLedger
 
 pytestmark = pytest.mark.reliability
 

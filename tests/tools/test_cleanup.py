@@ -13,10 +13,10 @@ from dataclasses import replace
 import pytest
 import requests
 
+from rmqbench.amqp.connection import admin
 from rmqbench.cleanup import Deed, Found, delete, find
-from rmqbench.connection import admin
 from rmqbench.errors import BrokerUnavailable, ManagementUnavailable
-from rmqbench.management import Management
+from rmqbench.management.client import Management
 
 HOSTILE = "evil\x1b[31m\x07 a,b/c 'ü' \u202e%2F\\n"
 LONG = "long." + "x" * 250  # what the broker says of it is cut off

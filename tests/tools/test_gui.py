@@ -19,15 +19,15 @@ import pytest
 from typer.testing import CliRunner
 
 import rmqbench.gui
-from rmqbench import recovery
+from rmqbench.amqp.connection import Connection, admin
+from rmqbench.amqp.topology import Queue, Topology, counts, declare, ready_count
 from rmqbench.cli import app
-from rmqbench.connection import Connection, admin
+from rmqbench.clients import recovery
+from rmqbench.clients.recovery import Recovery
 from rmqbench.errors import ConnectionLost, QueueLocked, QueueNotFound, RmqbenchError
 from rmqbench.gui.feed import Feed, Phase
 from rmqbench.message import Recipe
-from rmqbench.recovery import Recovery
-from rmqbench.testing import Proxy
-from rmqbench.topology import Queue, Topology, counts, declare, ready_count
+from rmqbench.proxy import Proxy
 
 QUEUE = "work.queue"
 RECIPE = Recipe(uuid.uuid4(), producer_id="alice", host="build-01")

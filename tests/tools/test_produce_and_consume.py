@@ -13,10 +13,10 @@ from contextlib import suppress
 import pika
 import pytest
 
-from rmqbench.connection import admin
-from rmqbench.management import Management
-from rmqbench.testing import Proxy
-from rmqbench.topology import counts, ready_counts
+from rmqbench.amqp.connection import admin
+from rmqbench.amqp.topology import counts, ready_counts
+from rmqbench.management.client import Management
+from rmqbench.proxy import Proxy
 
 PROGRAM = (sys.executable, "-m", "rmqbench")
 

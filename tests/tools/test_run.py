@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rmqbench.connection import admin
-from rmqbench.faults import FAULTS
-from rmqbench.management import Management
-from rmqbench.topology import Queue, Topology, declare, ready_counts
+from rmqbench.amqp.connection import admin
+from rmqbench.amqp.topology import Queue, Topology, declare, ready_counts
+from rmqbench.faults.injection import FAULTS
+from rmqbench.management.client import Management
 
 NAMES = {"lost", "redelivered after ack", "nacked but delivered", "unsent", "stuck", "foreign"}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rmqbench.errors import UsageError
 from rmqbench.message import Recipe
-from rmqbench.testing import (
+from rmqbench.proxy import (
     Applied,
     cut,
     cut_inside,
@@ -25,9 +25,9 @@ from rmqbench.testing import (
     repeat,
     swap,
 )
-from rmqbench.testing.alterations import Plan
-from rmqbench.testing.messages import FrameCutter
-from rmqbench.testing.stream import (
+from rmqbench.proxy.alterations import Plan
+from rmqbench.proxy.messages import FrameCutter
+from rmqbench.proxy.stream import (
     UNKNOWN_TAG,
     AlteredConnection,
     Pause,

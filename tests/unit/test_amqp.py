@@ -30,7 +30,7 @@ from pika.exceptions import (
     StreamLostError,
 )
 
-from rmqbench.amqp import channel_error, connect_error, pika_parameters
+from rmqbench.amqp.diagnosis import channel_error, connect_error, pika_parameters
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
     AccessRefused,

@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rmqbench.broker.guard import MARK, Guard, end_processes
+from rmqbench.broker.reaper import MARK, Guard, end_processes
 from rmqbench.broker.waiting import wait_until
 
 # Has a guard hold a process and a directory, and waits to be ended.
 PARENT = """
 import os, subprocess, sys, time
-from rmqbench.broker.guard import MARK, Guard
+from rmqbench.broker.reaper import MARK, Guard
 mark, directory, fork = sys.argv[1], sys.argv[2], sys.argv[3] == "fork"
 guard = Guard()
 guard.hold(mark=mark)
@@ -93,7 +93,8 @@ def test_a_killed_parent_leaves_nothing(
         forked = [
             child for child in psutil.Process(parent.pid).children() if PARENT in child.cmdline()
         ]
-        assert len(marked(mark)) == 1
+        # A process shows its environment only once it has begun its program.
+        wait_until(lambda: len(marked(mark)) == 1, 20.0, "the marked process to begin")
         assert len(forked) == (mode == "fork")
         parent.send_signal(number)
         parent.wait(10)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from rmqbench.broker import container, installed, open_broker, opening
+from rmqbench.broker import container, installation, open_broker, opening
 from rmqbench.broker.container import Engine
-from rmqbench.broker.installed import find_installed, newest
+from rmqbench.broker.installation import find_installed, newest
 from rmqbench.errors import BrokerUnavailable, UsageError
 
 
@@ -178,7 +178,7 @@ def test_a_rabbitmq_without_erlang_does_not_count(
     fake_scripts(tmp_path / "sbin")
     monkeypatch.setenv("RABBITMQ_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(installed, "_ERLANG_HOMES", ())
+    monkeypatch.setattr(installation, "_ERLANG_HOMES", ())
     assert find_installed() is None
 
 

@@ -12,12 +12,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rmqbench import cli, topology
+from rmqbench import cli
+from rmqbench.amqp import topology
 from rmqbench.broker import Broker
 from rmqbench.cli import consume, options
+from rmqbench.clients.taker import Tally
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound, UsageError
-from rmqbench.taker import Tally
 
 
 def test_no_error_tells_the_password_of_a_url_that_was_taken_for_a_name(

@@ -7,13 +7,13 @@ import numpy as np
 import pika
 import pytest
 
-from rmqbench import subscriber as subscribers
-from rmqbench.consumer import ConsumerPlan
+from rmqbench.amqp.vector import Deliveries, Shape
+from rmqbench.clients import subscriber as subscribers
+from rmqbench.clients.consumer import ConsumerPlan
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import ConnectionLost
-from rmqbench.frames import Deliveries, Shape
-from rmqbench.ledger import DeliveryLedger
 from rmqbench.message import Recipe
+from rmqbench.verdict.ledger import DeliveryLedger
 
 COUNT = 10
 RECIPE = Recipe(uuid.UUID(int=1))

@@ -14,20 +14,20 @@ from typer.testing import CliRunner
 import rmqbench.cli.monitor
 from rmqbench.cli import app
 from rmqbench.cli.monitor import management_endpoint
-from rmqbench.dashboard.controls import Controls, after
-from rmqbench.dashboard.keys import _SEQUENCE, Keys
-from rmqbench.dashboard.model import (
+from rmqbench.errors import AccessRefused, ManagementUnavailable, UsageError
+from rmqbench.monitor.controls import Controls, after
+from rmqbench.monitor.keys import _SEQUENCE, Keys
+from rmqbench.monitor.model import (
     Answers,
     as_json,
     make_picture,
     matching,
     sorted_queues,
 )
-from rmqbench.dashboard.screen import watch
-from rmqbench.dashboard.short import line, short, short_bytes, short_rate
-from rmqbench.dashboard.source import ask
-from rmqbench.dashboard.view import Dashboard, Scene, clock_time, render
-from rmqbench.errors import AccessRefused, ManagementUnavailable, UsageError
+from rmqbench.monitor.screen import watch
+from rmqbench.monitor.short import line, short, short_bytes, short_rate
+from rmqbench.monitor.source import ask
+from rmqbench.monitor.view import Dashboard, Scene, clock_time, render
 
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 from hypothesis import given, settings

@@ -7,13 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from rmqbench import Broker, Endpoint, Fault, Scenario, faults, strikes, topology
-from rmqbench.disturbance import Disturbance, Disturber
+from rmqbench import Broker, Endpoint, Fault, Scenario, faults
+from rmqbench.amqp import topology
+from rmqbench.amqp.topology import Queue, Topology, removals
 from rmqbench.errors import BrokerError
-from rmqbench.evidence import Removal
-from rmqbench.faults import FAULTS, Kind
-from rmqbench.isolation import Place
-from rmqbench.topology import Queue, Topology, removals
+from rmqbench.faults import effects as strikes
+from rmqbench.faults.disturbance import Disturbance, Disturber
+from rmqbench.faults.injection import FAULTS, Kind
+from rmqbench.runner.isolation import Place
+from rmqbench.verdict.evidence import Removal
 
 RECOVERY_S = 8.0
 HERE = Endpoint(virtual_host="of this run")

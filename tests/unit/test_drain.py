@@ -6,17 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rmqbench import drain as drains
-from rmqbench.consumer import ConsumerPlan, ConsumerReport
-from rmqbench.disturbance import Disturbance
-from rmqbench.drain import drain_queue
+from rmqbench.clients.consumer import ConsumerPlan, ConsumerReport
+from rmqbench.clients.recovery import Interruption
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerUnavailable, QueueNotFound
-from rmqbench.evidence import Drain
-from rmqbench.ledger import DeliveryRecorder
+from rmqbench.faults.disturbance import Disturbance
 from rmqbench.message import Recipe
-from rmqbench.recovery import Interruption
-from rmqbench.workers import Outcome
+from rmqbench.runner import drain as drains
+from rmqbench.runner.drain import drain_queue
+from rmqbench.runner.workers import Outcome
+from rmqbench.verdict.evidence import Drain
+from rmqbench.verdict.ledger import DeliveryRecorder
 
 COUNT = 10
 ALL = range(COUNT)

@@ -4,7 +4,7 @@ import pytest
 
 from rmqbench import Broker, Endpoint, Fault, Run, faults, faulty
 from rmqbench.errors import UsageError
-from rmqbench.faults import FAULTS
+from rmqbench.faults.injection import FAULTS
 
 NOT_OURS = Broker("external", Endpoint(), "4.3.6", "named by its URL")
 

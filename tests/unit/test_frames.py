@@ -11,7 +11,7 @@ pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmqbench.frames import Confirms, Deliveries, Shape, Splitter
+from rmqbench.amqp.vector import Confirms, Deliveries, Shape, Splitter
 from rmqbench.message import HEAD_SIZE, MAX_SEQUENCE, Recipe
 
 RUN = uuid.UUID("0f0e0d0c-0b0a-4908-8706-050403020100")

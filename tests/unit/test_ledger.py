@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from rmqbench import ledger
 from rmqbench.errors import RmqbenchError
-from rmqbench.ledger import (
+from rmqbench.verdict import ledger
+from rmqbench.verdict.ledger import (
     CONFIRMED,
     FIRST_REDELIVERED,
     SENT,
@@ -136,7 +136,7 @@ def test_what_was_recorded_outlives_a_killed_process(tmp_path):
     PublishLedger.create(tmp_path, 1000)
     code = (
         "import os, signal, sys, pathlib\n"
-        "from rmqbench.ledger import *\n"
+        "from rmqbench.verdict.ledger import *\n"
         "ledger = PublishLedger.open(pathlib.Path(sys.argv[1]))\n"
         "ledger.state[:500] = SENT | CONFIRMED\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

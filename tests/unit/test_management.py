@@ -21,7 +21,7 @@ from rmqbench.errors import (
     RmqbenchError,
     UsageError,
 )
-from rmqbench.management import Management
+from rmqbench.management.client import Management
 
 Answer = tuple[int, bytes]
 
@@ -368,7 +368,7 @@ def test_a_connection_is_closed_with_a_reason_fit_for_a_header(server: Server) -
 
 
 def test_a_change_is_given_longer_than_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rmqbench.management._CHANGE_S", 0.4)
+    monkeypatch.setattr("rmqbench.management.client._CHANGE_S", 0.4)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with (

@@ -12,8 +12,15 @@ import pytest
 
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import AccessRefused, ManagementUnavailable
-from rmqbench.management import Management
-from rmqbench.monitor import Monitor, NodeSample, QueueSample, Sample, read_samples, take_sample
+from rmqbench.management.client import Management
+from rmqbench.management.sampler import (
+    Monitor,
+    NodeSample,
+    QueueSample,
+    Sample,
+    read_samples,
+    take_sample,
+)
 
 QUEUE = {
     "name": "work",

@@ -9,7 +9,7 @@ import pytest
 from pika.adapters.utils import io_services_utils
 
 import rmqbench
-from rmqbench.connection import Connection
+from rmqbench.amqp.connection import Connection
 
 PACKAGE = Path(rmqbench.__file__).parent
 TOUCHED = {
@@ -35,7 +35,7 @@ def private_names(path):
 
 
 def test_the_connection_touches_what_it_says_and_nothing_else():
-    assert set(private_names(PACKAGE / "connection.py")) == TOUCHED
+    assert set(private_names(PACKAGE / "amqp" / "connection.py")) == TOUCHED
     said = inspect.getdoc(inspect.getmodule(Connection))
     assert all(f"``{name}``" in said for name in TOUCHED)
 

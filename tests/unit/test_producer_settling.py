@@ -5,13 +5,13 @@ import uuid
 import numpy as np
 import pytest
 
-from rmqbench import producer as producers
+from rmqbench.amqp.vector import Confirms
+from rmqbench.clients import producer as producers
+from rmqbench.clients.producer import ProducerPlan, _Settling
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, ConnectionLost, DeadlineExceeded
-from rmqbench.frames import Confirms
-from rmqbench.ledger import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN, PublishLedger
 from rmqbench.message import Recipe
-from rmqbench.producer import ProducerPlan, _Settling
+from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN, PublishLedger
 
 COUNT = 20
 NOTHING = np.empty(0, np.int64)

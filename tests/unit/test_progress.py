@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from rmqbench.cli.progress import shown_progress
-from rmqbench.runner import Progress
+from rmqbench.runner.run import Progress
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import pytest
 
+from rmqbench.clients.rate import Pace
+from rmqbench.clients.recovery import Recovery
 from rmqbench.errors import (
     AccessRefused,
     BrokerUnavailable,
@@ -10,8 +12,6 @@ from rmqbench.errors import (
     QueueNotFound,
     UsageError,
 )
-from rmqbench.pace import Pace
-from rmqbench.recovery import Recovery
 
 LOST = ConnectionLost("The connection ended.", "See the broker's log.")
 AWAY = BrokerUnavailable("Nobody is there.")

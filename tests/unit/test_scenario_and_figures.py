@@ -7,7 +7,7 @@ import pytest
 
 import rmqbench
 from rmqbench.errors import UsageError
-from rmqbench.figures import latency_of, phase_of
+from rmqbench.runner.metrics import latency_of, phase_of
 
 
 def test_the_default_is_the_documented_one():

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rmqbench import subscriber as subscribers
+from rmqbench.amqp.vector import Deliveries
+from rmqbench.clients import subscriber as subscribers
+from rmqbench.clients.subscriber import Held, Subscriber, Subscription, Taken
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import ConnectionLost
-from rmqbench.frames import Deliveries
 from rmqbench.message import Recipe
-from rmqbench.subscriber import Held, Subscriber, Subscription, Taken
 
 RECIPE = Recipe(uuid.UUID(int=1))
 

@@ -10,12 +10,12 @@ import numpy as np
 import pika
 import pytest
 
+from rmqbench.amqp.vector import Deliveries
+from rmqbench.clients.subscriber import Held, Subscription, Taken
+from rmqbench.clients.taker import NOBODY, OTHERS, Taker, Tally
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import ConnectionLost
-from rmqbench.frames import Deliveries
 from rmqbench.message import Recipe
-from rmqbench.subscriber import Held, Subscription, Taken
-from rmqbench.taker import NOBODY, OTHERS, Taker, Tally
 
 RECIPE = Recipe(uuid.UUID(int=1), producer_id="me")
 LOOK = None  # what a taker sees of its queue: it doesn't look

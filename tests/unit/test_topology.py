@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from rmqbench.amqp.topology import Queue, Topology, arguments
 from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
-from rmqbench.isolation import _clean_up
-from rmqbench.topology import Queue, Topology, arguments
+from rmqbench.runner.isolation import _clean_up
 
 
 def test_the_default_topology_copies_every_message_to_work_and_audit() -> None:

@@ -5,7 +5,8 @@ import uuid
 import numpy as np
 import pytest
 
-from rmqbench.evidence import (
+from rmqbench.message import Recipe
+from rmqbench.verdict.evidence import (
     ConsumerEvidence,
     Drain,
     Evidence,
@@ -13,7 +14,7 @@ from rmqbench.evidence import (
     QueueEvidence,
     Removal,
 )
-from rmqbench.ledger import (
+from rmqbench.verdict.ledger import (
     CONFIRMED,
     FIRST_REDELIVERED,
     NACKED,
@@ -22,8 +23,7 @@ from rmqbench.ledger import (
     SENT_AGAIN,
     Incident,
 )
-from rmqbench.message import Recipe
-from rmqbench.verdict import FINDINGS, OUTCOMES, VerdictError, judge
+from rmqbench.verdict.rules import FINDINGS, OUTCOMES, VerdictError, judge
 
 RECIPE = Recipe(uuid.UUID(int=0xABC << 80))
 COUNT = 10

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-from rmqbench.workers import peak_rss_bytes, run_workers
+from rmqbench.runner.workers import peak_rss_bytes, run_workers
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
     code = (
         "import sys, pathlib\n"
         "from test_workers import Deed\n"
-        "from rmqbench.workers import run_workers\n"
+        "from rmqbench.runner.workers import run_workers\n"
         "run_workers([Deed('hang')], [pathlib.Path(sys.argv[1])], progress=lambda: 0, stall_s=99)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log")])

@@ -1,0 +1,285 @@
+"""Take messages from one queue: over as many connections as it needs, acknowledged when taken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pika.channel
+
+from rmqbench.amqp.connection import Connection
+from rmqbench.amqp.vector import Deliveries, Shape
+from rmqbench.clients.rate import Pace
+from rmqbench.clients.recovery import Interruption, Recovery
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import ConnectionLost, RmqbenchError
+from rmqbench.message import Recipe
+
+__all__ = ["Handler", "Held", "Look", "Subscriber", "Subscription", "Taken"]
+
+_ANSWER_S = 10.0
+_CANCEL_S = 30.0
+_LASTING_S = 2.0  # a channel that lives so long is progress, also where nothing comes
+_BURSTS = 8  # deliveries gather up to this share of the prefetch, so that the broker never waits
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """What is to be taken, and how.
+
+    ``name`` is the connection's and ``tag`` the consumer's, both shown by the broker. ``rate``
+    limits the messages a second: what is over it is acknowledged later. With ``auto_ack`` the
+    broker forgets each message as it delivers it. ``stall_s`` is how long it tries to reconnect.
+    """
+
+    endpoint: Endpoint
+    queue: str
+    name: str
+    tag: str
+    prefetch: int = 1000
+    rate: float | None = None
+    auto_ack: bool = False
+    vector: bool = True
+    heartbeat_s: int = 30
+    stall_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A message that may be acknowledged.
+
+    ``places`` is for the handler to know it by, shape (1,). With ``recipe`` others of its shape may
+    be taken many at once: it is to the last byte what the recipe computes.
+    """
+
+    places: npt.NDArray[np.int64]
+    recipe: Recipe | None = None
+
+
+class Held:
+    """A message that is not to be acknowledged: it is back in its queue when the channel closes."""
+
+
+class Handler(Protocol):
+    """What is done with the messages. A subscriber calls it from its own thread only."""
+
+    def begin(self) -> None:
+        """Begin a new channel: what was not acknowledged on the last one comes again."""
+
+    def take(self, method: Any, properties: Any, body: bytes) -> Taken | Held:
+        """Take one message, of any origin, length and content."""
+
+    def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
+        """Take messages of a learned shape, the first ones of them or all.
+
+        Gives how many were taken, and the places to know them by (a phantom has none).
+        """
+
+    def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
+        """Note that the acknowledgement of these is being sent."""
+
+
+class Subscriber:
+    """Holds a consumer on a queue; reconnects when it must.
+
+    ``delivered`` counts the messages that its handler has taken.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        handler: Handler,
+        *,
+        on_lost: Callable[[RmqbenchError], None] = lambda _: None,
+        sleep: Callable[[float], bool | None] = time.sleep,
+    ) -> None:
+        """Prepare to take messages.
+
+        ``on_lost`` is called when a channel has ended unasked, or could not be opened, and
+        ``sleep`` between attempts, as of :class:`Recovery`.
+        """
+        self.subscription = subscription
+        self._on_lost = on_lost
+        self.delivered = 0
+        self._handler = handler
+        self._recovery = Recovery(subscription.stall_s, sleep=sleep)
+        self._pace = Pace(subscription.rate)
+        self._tags: list[npt.NDArray[np.int64]] = []  # taken and not acknowledged
+        self._places: list[npt.NDArray[np.int64]] = []
+        self._holds_some = False
+        self._learned = 0  # the length of the shape that is taken off the stream, 0: none yet
+        self._unlearned = 0  # the length of the last one that was as sent, but of another shape
+        self._cancelled = False
+
+    @property
+    def interruptions(self) -> tuple[Interruption, ...]:
+        """What kept it from its work, and when."""
+        return tuple(self._recovery.interruptions)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether messages wait to be acknowledged only because of the rate."""
+        return bool(self._tags) and self._pace.allowance() <= 0
+
+    def run(self, go_on: Callable[[Look], bool]) -> RmqbenchError | None:
+        """Take messages until ``go_on`` is false; give the error with which it was given up.
+
+        ``go_on`` is called twenty times a second at least. In the end the consumer is cancelled,
+        what was taken is acknowledged, and the broker has said that it took these.
+        """
+
+        def attempt() -> None:
+            try:
+                self._consume_on_a_new_channel(go_on)
+            except RmqbenchError as error:
+                self._on_lost(error)
+                raise
+
+        return self._recovery.run(attempt)
+
+    def _consume_on_a_new_channel(self, go_on: Callable[[Look], bool]) -> None:
+        asked = self.subscription
+        with Connection(
+            asked.endpoint, name=asked.name, vector=asked.vector, heartbeat_s=asked.heartbeat_s
+        ) as connection:
+            self._recovery.connected()
+            channel = connection.channel()
+            channel.basic_qos(prefetch_count=asked.prefetch)
+            channel.add_on_cancel_callback(self._on_cancel)
+            self._begin()
+            connection.expect_deliveries(channel, self._on_deliveries)
+            begun: list[object] = []
+            tag = channel.basic_consume(
+                asked.queue,
+                self._on_message(connection),
+                auto_ack=asked.auto_ack,
+                consumer_tag=asked.tag,
+                callback=begun.append,
+            )
+            connection.wait_until(lambda: bool(begun), _ANSWER_S, f"queue {asked.queue!r}")
+            look = Look(connection, channel, connection.channel(), asked.queue)
+            began = time.monotonic()
+            while go_on(look):
+                before = self.delivered
+                connection.turn()
+                if self._pace.allowance() > 0:
+                    self._acknowledge(channel)
+                if self._cancelled:
+                    raise ConnectionLost(
+                        f"The broker cancelled the consumer of queue {asked.queue!r}.",
+                        "The queue was deleted, or the node that led it is gone.",
+                    )
+                if self.delivered > before or time.monotonic() - began >= _LASTING_S:
+                    self._recovery.progressed()
+            limit_s = min(asked.stall_s, _CANCEL_S)
+            stopped: list[object] = []
+            channel.basic_cancel(tag, stopped.append)
+            connection.wait_until(lambda: bool(stopped), limit_s, "the consumer to be cancelled")
+            self._acknowledge(channel)
+            # The answer comes after all that was sent: the acknowledgements were taken.
+            channel.close()
+            connection.wait_until(lambda: channel.is_closed, limit_s, "the channel to close")
+
+    def _begin(self) -> None:
+        self._tags, self._places = [], []
+        self._holds_some = self._cancelled = False
+        self._learned = self._unlearned = 0
+        self._pace.start()
+        self._handler.begin()
+
+    def _acknowledge(self, channel: pika.channel.Channel) -> None:
+        """Acknowledge what was taken, with one frame where nothing between it is held."""
+        tags, self._tags = self._tags, []
+        places, self._places = self._places, []
+        if not tags:
+            return
+        for each in places:
+            self._handler.acknowledge(each)
+            self._pace.spend(len(each))
+        if self.subscription.auto_ack:
+            return
+        if self._holds_some:
+            for tag in np.concatenate(tags).tolist():
+                channel.basic_ack(tag)
+        else:
+            channel.basic_ack(int(tags[-1][-1]), multiple=True)
+
+    def _on_cancel(self, _: object) -> None:
+        self._cancelled = True
+
+    def _on_deliveries(self, deliveries: Deliveries) -> None:
+        taken, places = self._handler.take_many(deliveries)
+        if taken < len(deliveries.tags):
+            self._holds_some = True
+        if taken:
+            self._add(deliveries.tags[:taken], places)
+
+    def _on_message(self, connection: Connection) -> Any:
+        def on_message(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            taken = self._handler.take(method, properties, body)
+            if isinstance(taken, Held):
+                self._holds_some = True
+                return
+            if taken.recipe is not None and connection.raw_delivery is not None:
+                self._learn(connection, channel, connection.raw_delivery, taken.recipe)
+            self._add(np.array([method.delivery_tag], np.int64), taken.places)
+
+        return on_message
+
+    def _add(self, tags: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> None:
+        self._tags.append(tags)
+        self._places.append(places)
+        self.delivered += len(tags)
+
+    def _learn(
+        self, connection: Connection, channel: pika.channel.Channel, frames: bytes, recipe: Recipe
+    ) -> None:
+        """Take messages of this one's shape off the stream from now on.
+
+        Once a shape is known, another takes its place only when two of that length came in a row:
+        a single odd one (RabbitMQ adds a header when it delivers again) changes nothing.
+        """
+        if not self._learned or self._unlearned == len(frames):
+            shape = Shape.of_delivery(frames, recipe)
+            if shape is not None:
+                connection.learn(channel, shape)
+                connection.burst_bytes = self.subscription.prefetch * len(frames) // _BURSTS
+                self._learned = len(frames)
+        self._unlearned = len(frames)
+
+
+class Look:
+    """What can be seen and done between two turns."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        channel: pika.channel.Channel,
+        control: pika.channel.Channel,
+        queue: str,
+    ) -> None:
+        self._connection = connection
+        self._channel = channel
+        self._control = control
+        self._queue = queue
+
+    def ready(self) -> int:
+        """Ask the queue itself how many messages are ready."""
+        answers: list[Any] = []
+        self._control.queue_declare(self._queue, passive=True, callback=answers.append)
+        self._connection.wait_until(
+            lambda: bool(answers), _ANSWER_S, f"queue {self._queue!r} to answer"
+        )
+        return int(answers[0].method.message_count)
+
+    def acknowledge(self, tag: int) -> None:
+        """Acknowledge what was held, up to a delivery tag, for a handler that does so itself."""
+        self._channel.basic_ack(tag, multiple=True)
+
+    def wake(self) -> None:
+        """Have ``go_on`` called at once; from any thread, and without effect after the end."""
+        self._connection.wake()

@@ -1,0 +1,164 @@
+"""What each fault does to a broker, a queue, a connection or a worker."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rmqbench.amqp import topology as topologies
+from rmqbench.amqp.connection import admin
+from rmqbench.broker import Broker, wait_until
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import BrokerError, UsageError
+from rmqbench.proxy import Proxy
+from rmqbench.verdict.evidence import Removal
+
+__all__ = ["Target"]
+
+_LISTED_S = 15.0  # how long the Management API may take to list a new connection
+_LIMIT = 100  # messages that a limited queue may hold
+
+
+@dataclass
+class Target:
+    """What a fault may strike; what it has not got it cannot strike.
+
+    ``events`` is filled with what happens, in sentences with their times (Unix nanoseconds), and
+    ``removals`` with what was taken out of queues. ``over`` is set when whatever lasts is to end.
+    ``kill_consumer`` kills the process of one consumer that is at work, and says which.
+    ``undelivered`` counts the messages of the run that the queue may still give, those under way to
+    it and from it included (None: that cannot be told).
+    """
+
+    broker: Broker
+    endpoint: Endpoint
+    queue: str = ""
+    proxy: Proxy | None = None
+    kill_consumer: Callable[[], str] | None = None
+    undelivered: Callable[[], int] | None = None
+    lasting_s: float = 0.0
+    events: list[tuple[int, str]] = field(default_factory=list)
+    removals: list[tuple[str, Removal]] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def note(self, event: str) -> None:
+        """Note what happens now."""
+        self.events.append((time.time_ns(), event))
+
+    def last(self) -> None:
+        """Wait as long as the fault lasts."""
+        self.over.wait(self.lasting_s)
+
+
+def kill_broker(target: Target) -> None:
+    target.broker.kill()
+    target.note("the broker is dead")
+    target.broker.start()
+
+
+def restart_broker(target: Target) -> None:
+    target.broker.restart()
+
+
+def pause_broker(target: Target) -> None:
+    target.broker.pause()
+    try:
+        target.last()
+    finally:
+        target.broker.resume()
+
+
+def close_connections(target: Target) -> None:
+    virtual_host = target.endpoint.virtual_host
+    with target.broker.management as management:
+        names: list[str] = []
+
+        def listed() -> bool:
+            names[:] = [
+                str(each["name"])
+                for each in management.connections(virtual_host)
+                if not str(each.get("user_provided_name", "")).endswith("topology")
+            ]
+            return bool(names)
+
+        wait_until(listed, _LISTED_S, "the Management API to list a connection", every_s=0.2)
+        for name in names:
+            management.close_connection(name, "a fault")
+        target.note(f"{len(names)} connections were closed")
+
+
+def alarm(setting: str, eager: str, read: str) -> Callable[[Target], None]:
+    def strike(target: Target) -> None:
+        before = target.broker.control("eval", read).strip()
+        target.broker.control(setting, eager)
+        try:
+            target.note("the alarm is set")
+            target.last()
+        finally:
+            target.broker.control(setting, before)
+
+    return strike
+
+
+def purge_queue(target: Target) -> None:
+    count = topologies.purge(target.endpoint, target.queue)
+    _note_removal(target, Removal(f"a purge of {count} messages", count))
+
+
+def delete_queue(target: Target) -> None:
+    with admin(target.endpoint) as channel:
+        count = channel.queue_delete(target.queue).method.message_count
+    _note_removal(target, Removal(f"it was deleted, with {count} ready messages"))
+
+
+def limit_queue(target: Target) -> None:
+    # Counted before: what is delivered from now on is not dropped, what is published is counted.
+    at_most = None if target.undelivered is None else max(0, target.undelivered() - _LIMIT)
+    with target.broker.management as management:
+        management.set_policy(
+            f"rmqbench limit of {target.queue}",
+            f"^{re.escape(target.queue)}$",
+            {"max-length": _LIMIT},
+            vhost=target.endpoint.virtual_host,
+        )
+    _note_removal(target, Removal(f"a limit of {_LIMIT} messages, the oldest dropped", at_most))
+
+
+def _note_removal(target: Target, removal: Removal) -> None:
+    target.removals.append((target.queue, removal))
+    target.note(f"{target.queue}: {removal.cause}")
+
+
+def by_proxy(deed: Callable[[Proxy, Target], object]) -> Callable[[Target], None]:
+    def strike(target: Target) -> None:
+        if target.proxy is None:
+            raise UsageError("There is no proxy between the run and the broker.")
+        deed(target.proxy, target)
+
+    return strike
+
+
+def require_some(count: int) -> None:
+    if not count:
+        raise BrokerError("There was no connection that the fault could strike.")
+
+
+def slow(proxy: Proxy, target: Target) -> None:
+    proxy.set_rate(200_000)
+    target.last()
+    proxy.set_rate(None)
+
+
+def late(proxy: Proxy, target: Target) -> None:
+    proxy.set_latency(0.05, 0.02)
+    target.last()
+    proxy.set_latency(0)
+
+
+def kill_consumer(target: Target) -> None:
+    if target.kill_consumer is None:
+        raise UsageError("There is no consumer that could be killed.")
+    target.note(target.kill_consumer())

@@ -1,0 +1,124 @@
+"""Results for people: a small table of each run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from rmqbench.runner.result import Result
+from rmqbench.text import visible
+
+__all__ = ["render", "result_view"]
+
+_STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
+_SHOWN = {
+    "lost": "lost",
+    "duplicate": "duplicated",
+    "redelivered": "redelivered",
+    "reordered": "reordered",
+    "corrupted": "corrupted",
+}
+
+
+def result_view(result: Result, title: str | None = None) -> RenderableType:
+    """Show one result: verdict, what each queue delivered, rates, latency, broker."""
+    verdict = result.verdict
+    head = Text.assemble(
+        (f"{verdict.outcome} ", _STYLES[verdict.outcome]),
+        (visible(title or _describe_scenario(result)), "bold"),
+    )
+    lines: list[RenderableType] = [head, Text(_describe_publish(result)), _Queues(result)]
+    lines.append(Text(f"consumed at {result.consume.rate_per_s:,.0f}/s"))
+    lines.append(Text(visible(_describe_broker(result)), "dim"))
+    lines += [Text(visible(f"note: {note}"), "dim") for note in result.notes]
+    if any(event.kind != "stage" for event in result.events):
+        lines += [Text(visible(line), "dim") for line in _describe_events(result)]
+    if not verdict.passed:
+        lines.append(Text(visible(str(verdict)), _STYLES[verdict.outcome]))
+    return Group(*lines)
+
+
+class _Queues:
+    """What each queue delivered: a table where it fits, else lines; no column is ever dropped."""
+
+    def __init__(self, result: Result) -> None:
+        headings = ("delivered", *_SHOWN.values())
+        self._rows = {
+            visible(name): dict(
+                zip(
+                    headings,
+                    (figures.delivered, *(result.verdict.count(f, name) for f in _SHOWN)),
+                    strict=True,
+                )
+            )
+            for name, figures in result.queues.items()
+        }
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("queue", no_wrap=True)
+        for heading in next(iter(self._rows.values())):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for name, numbers in self._rows.items():
+            table.add_row(Text(name), *(f"{number:,}" for number in numbers.values()))
+        unlimited = options.update(max_width=10_000)
+        if console.measure(table, options=unlimited).maximum <= options.max_width:
+            yield table
+            return
+        for name, numbers in self._rows.items():
+            counts = ", ".join(f"{heading} {number:,}" for heading, number in numbers.items())
+            yield Text(f"{name}: {counts}")
+
+
+def render(views: Iterable[RenderableType], *, width: int, colour: bool) -> str:
+    """Render to text of a given width, with escape sequences only if ``colour``."""
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+        legacy_windows=False,
+    )
+    for view in views:
+        console.print(view)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def _describe_scenario(result: Result) -> str:
+    scenario = result.scenario
+    consumers = scenario["consumers"]
+    return (
+        f"{scenario['name']}, {scenario['queue_kind']} queues, "
+        f"{consumers} consumer{'s' if consumers > 1 else ''}"
+    )
+
+
+def _describe_publish(result: Result) -> str:
+    published = result.messages - result.verdict.count("unsent")
+    text = (
+        f"published {published:,}, confirmed {result.confirmed:,}, "
+        f"at {result.publish.rate_per_s:,.0f}/s"
+    )
+    if latency := result.confirm_latency:
+        text += (
+            f"; confirm latency p50 {latency.p50_ms:.0f}, p95 {latency.p95_ms:.0f}, "
+            f"p99 {latency.p99_ms:.0f}, max {latency.max_ms:.0f} ms"
+        )
+    return text
+
+
+def _describe_events(result: Result) -> Iterator[str]:
+    began_ns = result.events[0].time_ns
+    for event in result.events:
+        yield f"{(event.time_ns - began_ns) / 1e9:7.2f} s  {event.event}"
+
+
+def _describe_broker(result: Result) -> str:
+    broker = result.broker
+    return f"RabbitMQ {broker['version']} at {broker['endpoint']}: {broker['how']}"

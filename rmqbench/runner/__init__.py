@@ -1,0 +1,1 @@
+"""A run: what it is to do, what it does, and what came of it."""

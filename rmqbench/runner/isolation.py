@@ -1,0 +1,102 @@
+"""A place for one run on a broker: nothing of anybody else's is there, nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from rmqbench.amqp import topology as topologies
+from rmqbench.amqp.topology import Topology
+from rmqbench.broker import Broker
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import AccessRefused, BrokerError, RmqbenchError
+
+__all__ = ["Place", "declared_place"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run happens: endpoint and topology, declared and empty, with notes for a person."""
+
+    endpoint: Endpoint
+    topology: Topology
+    notes: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def declared_place(
+    broker: Broker, topology: Topology, run_name: str, *, in_place: bool
+) -> Iterator[Place]:
+    """Declare a topology for one run and remove it afterwards.
+
+    It gets a virtual host of its own; where none may be created, its names carry ``run_name``.
+    With ``in_place`` it is declared as it is named, in the endpoint's virtual host: queues that
+    exist must have the same arguments (QueueMismatch) and be empty (QueueNotEmpty), and only what
+    was not there before is deleted afterwards, and only if it is empty then: under a plain name
+    somebody else may have found it in the meantime.
+    """
+    with contextlib.ExitStack() as stack:
+        endpoint = broker.endpoint
+        notes: tuple[str, ...] = ()
+        if not in_place:
+            try:
+                endpoint = stack.enter_context(_own_virtual_host(broker, run_name))
+            except (AccessRefused, BrokerError) as error:
+                topology = _renamed(topology, run_name)
+                notes = (
+                    f"No virtual host of its own could be created: {error.what} The run used "
+                    f"{endpoint.virtual_host!r}, with names that end in {run_name!r}.",
+                )
+        declared = topologies.declare(endpoint, topology, broker.version)
+        if endpoint == broker.endpoint:
+
+            def delete() -> None:
+                topologies.delete(endpoint, declared, if_empty=in_place)
+
+            stack.callback(_clean_up, broker, "a queue of the run", delete)
+        topologies.require_empty(endpoint, topology.queue_names)
+        yield Place(endpoint, topology, (*notes, *declared.notes))
+
+
+@contextlib.contextmanager
+def _own_virtual_host(broker: Broker, name: str) -> Iterator[Endpoint]:
+    def delete() -> None:
+        with broker.management as management:
+            management.delete_virtual_host(name)
+
+    try:
+        with broker.management as management:
+            management.create_virtual_host(name)
+    except RmqbenchError:
+        with contextlib.suppress(RmqbenchError):
+            delete()  # it may have been made and then not have been opened to us
+        raise
+    try:
+        yield broker.endpoint.in_virtual_host(name)
+    finally:
+        _clean_up(broker, f"virtual host {name!r}", delete)
+
+
+def _clean_up(broker: Broker, what: str, delete: Callable[[], object]) -> None:
+    """Delete what the run made. A broker that is gone must not hide how the run went."""
+    try:
+        delete()
+    except RmqbenchError as error:
+        if not broker.owned:  # ours ends with everything in it
+            # Said, not raised: it must not hide how the run went either.
+            text = f"{what} is left behind at {broker.endpoint}: {error}"
+            try:
+                warnings.warn(text, stacklevel=2)
+            except Warning:  # where every warning is an error
+                print(text, file=sys.stderr)
+
+
+def _renamed(topology: Topology, run_name: str) -> Topology:
+    return replace(
+        topology,
+        exchange=f"{topology.exchange}.{run_name}",
+        queues=tuple(replace(q, name=f"{q.name}.{run_name}") for q in topology.queues),
+    )
