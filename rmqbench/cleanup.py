@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from rmqbench.amqp.connection import admin
+from rmqbench.amqp.topology import is_name
 from rmqbench.endpoint import Endpoint, is_loopback
 from rmqbench.errors import (
     ConnectionLost,
@@ -256,7 +257,7 @@ def _find_named(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str]) 
         _check_name(name, may_be_long="," in name and name not in exact)
     parts = {word: _parts(word) for word in words if "," in word}
     candidates = dict.fromkeys(
-        (*(each for each in wholes if _fits(each)), *(p for each in parts.values() for p in each))
+        (*(each for each in wholes if is_name(each)), *(p for each in parts.values() for p in each))
     )
     known, notes = _known(endpoint)
     there = {
@@ -277,7 +278,7 @@ def _find_named(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str]) 
         names = ", ".join(map(repr, missing))
         raise QueueNotFound(
             f"There {'is no queue' if len(missing) == 1 else 'are no queues'} {names} in virtual "
-            f"host {endpoint.virtual_host!r} of the broker at {endpoint.host}:{endpoint.port}; "
+            f"host {endpoint.virtual_host!r} of the broker at {endpoint.address}; "
             "nothing was deleted.",
             "Check the name and the virtual host: rmqbench monitor shows what there is.",
         )
@@ -342,15 +343,8 @@ def _unspeakable(name: str) -> str:
 def _check_name(name: str, *, may_be_long: bool) -> None:
     if not name or _unspeakable(name):
         raise UsageError(f"{name!r} is no name of a queue.", "It is empty, or has a line break.")
-    if not may_be_long and not _fits(name):
+    if not may_be_long and not is_name(name):
         raise UsageError(f"{name!r} is no name of a queue.", "A name has at most 255 bytes, UTF-8.")
-
-
-def _fits(name: str) -> bool:
-    try:
-        return len(name.encode()) <= 255
-    except UnicodeEncodeError:
-        return False
 
 
 def _parts(word: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where a broker is and how to be let in: a value, shared by every part that connects."""
+"""Where a broker is and how to log in: a value, shared by every part that connects."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from urllib.parse import quote, unquote, urlsplit
 from rmqbench.errors import UsageError
 from rmqbench.text import require_utf8
 
-__all__ = ["Endpoint", "hide_password", "is_loopback", "shown_url"]
+__all__ = ["Endpoint", "hide_password", "host_and_port", "is_loopback", "shown_url"]
 
-# From the first colon behind the scheme to the last @; only a text's first word may lack a scheme.
+# From the first colon after the scheme to the last @; only a text's first word may lack a scheme.
 _PASSWORD_IN_URL = re.compile(r"(?:(?<=://)|\A(?![^:\s]*://))([^:\s]*):\S*@")
 
 
@@ -32,7 +32,7 @@ class Endpoint:
     management_url: str | None = field(default=None, repr=False)  # it may hold a login
 
     def __post_init__(self) -> None:
-        """Refuse what UTF-8 cannot say, and so no broker can be told."""
+        """Raise UsageError for what UTF-8 cannot encode: AMQP has no other way to carry it."""
         for name in ("host", "username", "password", "virtual_host"):
             require_utf8(name.replace("_", " "), getattr(self, name))
 
@@ -75,30 +75,35 @@ class Endpoint:
             password="guest" if parts.password is None else unquote(parts.password),
             virtual_host=unquote(path) if path else "/",
             tls=tls,
-            management_url=management_url or f"{scheme}://{_bracketed(host)}:{management_port}",
+            management_url=management_url or f"{scheme}://{host_and_port(host, management_port)}",
         )
 
+    @property
+    def address(self) -> str:
+        """Return ``host:port`` of AMQP."""
+        return host_and_port(self.host, self.port)
+
     def url(self) -> str:
-        """Give the AMQP URL **with** the password."""
+        """Return the AMQP URL **with** the password."""
         login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
         return self._url(login)
 
     def __str__(self) -> str:
-        """Give the AMQP URL without the password."""
+        """Return the AMQP URL without the password."""
         return self._url(quote(self.username, safe=""))
 
     def in_virtual_host(self, name: str) -> Endpoint:
-        """Give the same endpoint in another virtual host."""
+        """Return the same endpoint in another virtual host."""
         return replace(self, virtual_host=name)
 
     def _url(self, login: str) -> str:
         scheme = "amqps" if self.tls else "amqp"
         vhost = "" if self.virtual_host == "/" else "/" + quote(self.virtual_host, safe="")
-        return f"{scheme}://{login}@{_bracketed(self.host)}:{self.port}{vhost}"
+        return f"{scheme}://{login}@{self.address}{vhost}"
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine's own loopback for certain."""
+    """Whether a host is certainly this machine's own: ``localhost`` or a loopback address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -106,17 +111,24 @@ def is_loopback(host: str) -> bool:
 
 
 def hide_password(text: str) -> str:
-    """Blank the password of every URL in a text: it may be printed afterwards.
+    """Return a text that may be printed: ``***`` stands for the password of every URL in it.
 
-    A text may begin with a URL that lacks its scheme; anywhere else this would be any text.
+    A URL without its scheme is found at the beginning of the text only, as any text may look like
+    one.
     """
     return _PASSWORD_IN_URL.sub(r"\1:***@", text)
 
 
 def shown_url(url: str) -> str:
-    """Give what was meant for one URL as it may be printed: a space in it ends no password."""
+    """Return what should be one URL as it may be printed, even if its password has spaces."""
     return hide_password(re.sub(r"\s", "%20", url))
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def host_and_port(host: str, port: int | None = None) -> str:
+    """Return ``host:port``, or the host alone, as people and URLs write it.
+
+    An IPv6 address gets brackets (RFC 3986, section 3.2.2), unless it has them already.
+    """
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    return host if port is None else f"{host}:{port}"

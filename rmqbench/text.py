@@ -1,14 +1,14 @@
-"""Text that others wrote: shown, never obeyed, and refused where it is none."""
+"""Text that others wrote: shown, never obeyed, and refused where it cannot be encoded."""
 
 from __future__ import annotations
 
 from rmqbench.errors import UsageError
 
-__all__ = ["require_utf8", "visible", "visible_line"]
+__all__ = ["is_utf8", "require_utf8", "visible", "visible_line"]
 
 
 def visible(text: str) -> str:
-    """Write control characters and escape sequences out (``\\x1b``); line feeds stay."""
+    """Return a text with control characters written out (``\\x1b``); line feeds stay."""
     return "".join(
         character
         if character.isprintable() or character == "\n"
@@ -18,18 +18,29 @@ def visible(text: str) -> str:
 
 
 def visible_line(text: str) -> str:
-    """Write line feeds out, too, where what others wrote must not look like a line of ours."""
+    """Return a text as :func:`visible` does, with line feeds written out, too.
+
+    So no text of others can look like a line of ours.
+    """
     return visible(text).replace("\n", "\\n")
 
 
-def require_utf8(what: str, text: str) -> None:
-    """Raise UsageError where a text of the command line came of bytes that are no text.
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can encode a text.
 
-    The text, which may be a password, is not shown.
+    It cannot encode half of a surrogate pair, which is what Python makes of bytes on the command
+    line that are not UTF-8 (PEP 383).
     """
     try:
         text.encode()
     except UnicodeEncodeError:
+        return False
+    return True
+
+
+def require_utf8(what: str, text: str) -> None:
+    """Raise UsageError where a text is not UTF-8; the text, maybe a password, is not shown."""
+    if not is_utf8(text):
         raise UsageError(
-            f"The {what} cannot be written as UTF-8.", "See how the shell encodes it."
-        ) from None
+            f"The {what} cannot be written as UTF-8.", "Check the encoding of your shell."
+        )

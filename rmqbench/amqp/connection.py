@@ -348,7 +348,7 @@ def _limit(connection: Any, timeout_s: float, endpoint: Endpoint) -> None:
 
     def give_up() -> NoReturn:
         raise DeadlineExceeded(
-            f"The broker at {endpoint.host}:{endpoint.port} did not answer within {timeout_s:g} s.",
+            f"The broker at {endpoint.address} did not answer within {timeout_s:g} s.",
             "It keeps the connection open: look at its log, and for a queue without a majority of "
             "its members.",
         )

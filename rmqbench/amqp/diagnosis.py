@@ -390,5 +390,4 @@ def _brief(error: BaseException) -> str:
 
 
 def _place(endpoint: Endpoint) -> str:
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"{host}:{endpoint.port}"
+    return endpoint.address

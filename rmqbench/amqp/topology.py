@@ -25,6 +25,7 @@ from rmqbench.errors import (
     RmqbenchError,
     UsageError,
 )
+from rmqbench.text import is_utf8
 from rmqbench.verdict.evidence import Removal
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "counts",
     "declare",
     "delete",
+    "is_name",
     "purge",
     "ready_count",
     "ready_counts",
@@ -360,13 +362,17 @@ def _not_empty(endpoint: Endpoint, name: str, ready: int, consumers: int = 0) ->
     )
 
 
+def is_name(name: str) -> bool:
+    """Whether a text can name a queue, an exchange or a consumer.
+
+    AMQP carries it as a short string (AMQP 0-9-1, section 4.2.5.3), and it is not empty.
+    """
+    return is_utf8(name) and 1 <= len(name.encode()) <= 255
+
+
 def require_name(what: str, name: str) -> None:
-    """Raise UsageError where AMQP cannot say a name: it is a short string, and not empty."""
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        size = 0
-    if not 1 <= size <= 255:
+    """Raise UsageError where :func:`is_name` does not hold; ``what`` is to have the name."""
+    if not is_name(name):
         raise UsageError(
             f"{name!r} is no name for {'an' if what[0] in 'aeiou' else 'a'} {what}.",
             "A name has 1 to 255 bytes of UTF-8.",

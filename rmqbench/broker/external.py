@@ -80,7 +80,7 @@ def _diagnose(  # noqa: PLR0911  one return for each thing that can be there
     endpoint: Endpoint, timeout_s: float
 ) -> BrokerUnavailable | None:
     """Say what is at that address, by a bare socket; None if it looks like a broker."""
-    place = _place(endpoint)
+    place = endpoint.address
     try:
         with socket.create_connection((endpoint.host, endpoint.port), timeout_s) as plain:
             return _diagnose_answer(plain, endpoint)
@@ -118,7 +118,7 @@ def _diagnose(  # noqa: PLR0911  one return for each thing that can be there
 def _diagnose_answer(  # noqa: PLR0911  one return for each kind of answer
     plain: socket.socket, endpoint: Endpoint
 ) -> BrokerUnavailable | None:
-    place = _place(endpoint)
+    place = endpoint.address
     with contextlib.ExitStack() as stack:
         channel = plain
         if endpoint.tls:
@@ -184,11 +184,6 @@ def _silent_pika() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _place(endpoint: Endpoint) -> str:
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"{host}:{endpoint.port}"
 
 
 def _text(value: object) -> str:

@@ -206,9 +206,7 @@ def _line(each: Found) -> str:
 
 
 def _place(plan: Plan) -> str:
-    endpoint = plan.endpoint
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"virtual host {endpoint.virtual_host!r} at {host}:{endpoint.port}"
+    return f"virtual host {plan.endpoint.virtual_host!r} at {plan.endpoint.address}"
 
 
 def _numbers(things: Iterable[Found]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rmqbench.cli.options import ManagementUrlOption, UrlOption
-from rmqbench.endpoint import Endpoint
+from rmqbench.endpoint import Endpoint, host_and_port
 from rmqbench.errors import UsageError
 
 __all__ = [
@@ -67,7 +67,7 @@ def chosen_endpoint(
         management_url = management_url or os.environ.get("RMQBENCH_MANAGEMENT_URL")
     if url:
         return Endpoint.from_url(url, management_url)
-    endpoint = Endpoint.from_url(f"amqp://{_bracketed(host or 'localhost')}", management_url)
+    endpoint = Endpoint.from_url(f"amqp://{host_and_port(host or 'localhost')}", management_url)
     return replace(
         endpoint,
         port=port or endpoint.port,
@@ -75,7 +75,3 @@ def chosen_endpoint(
         password=password or os.environ.get("RMQBENCH_PASSWORD") or endpoint.password,
         virtual_host=vhost or endpoint.virtual_host,
     )
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host

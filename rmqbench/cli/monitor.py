@@ -16,7 +16,7 @@ from rich.console import Console
 
 from rmqbench.cli.connecting import PasswordOption, UsernameOption
 from rmqbench.cli.output import let_go_of_stdout
-from rmqbench.endpoint import Endpoint
+from rmqbench.endpoint import Endpoint, host_and_port
 from rmqbench.errors import RmqbenchError
 from rmqbench.management.client import Management
 from rmqbench.monitor.controls import Controls
@@ -127,7 +127,7 @@ def _completed(url: str) -> str:
     if "://" in url:
         return url
     if url.count(":") > 1 and not any(each in url for each in "[]@/"):
-        url = f"[{url}]"
+        url = host_and_port(url)
     with suppress(ValueError):
         parts = urlsplit(f"http://{url}")
         port = "" if parts.port else f":{_PORT}"

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 import requests
 from requests.auth import HTTPBasicAuth
 
-from rmqbench.endpoint import Endpoint, hide_password, is_loopback
+from rmqbench.endpoint import Endpoint, hide_password, host_and_port, is_loopback
 from rmqbench.errors import (
     AccessRefused,
     BrokerError,
@@ -393,13 +393,11 @@ def _split_url(url: str) -> tuple[tuple[str, str] | None, str]:
         raise wrong from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise wrong
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    where = host if port is None else f"{host}:{port}"
     path = parts.path.rstrip("/").removesuffix("/api")
     login = None
     if parts.username is not None:
         login = unquote(parts.username), unquote(parts.password or "")
-    return login, f"{parts.scheme}://{where}{path}"
+    return login, f"{parts.scheme}://{host_and_port(parts.hostname, port)}{path}"
 
 
 def _quoted(name: str) -> str:

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from rmqbench.endpoint import host_and_port
+
 __all__ = [
     "DEEP",
     "SORTS",
@@ -319,9 +321,8 @@ def _summary(queues: tuple[Queue, ...], connections: int) -> Summary:
 
 
 def _host(found: Mapping[str, Any]) -> str:
-    host, port = _text(found.get("peer_host")), _text(found.get("peer_port"))
-    host = f"[{host}]" if ":" in host else host
-    return f"{host}:{port}" if host and port else host
+    host, port = _text(found.get("peer_host")), _whole(found.get("peer_port"))
+    return host_and_port(host, port or None) if host else ""
 
 
 def _map(value: object) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from rmqbench.amqp.topology import Queue, QueueKind, Topology
 from rmqbench.errors import UsageError
 from rmqbench.faults.injection import Fault, Phase
 from rmqbench.message import MAX_PRODUCERS, MAX_SEQUENCE, Recipe
+from rmqbench.text import is_utf8
 from rmqbench.verdict.rules import FINDINGS, OUTCOMES
 
 __all__ = ["Scenario", "faulty", "reliability", "stress"]
@@ -80,7 +81,7 @@ class Scenario:
                 f"allowed names what is no finding: {', '.join(sorted(unknown))}.",
                 f"There are {', '.join([*OUTCOMES, *FINDINGS])}.",
             )
-        if not _is_encodable(self.text):
+        if not is_utf8(self.text):
             raise UsageError(
                 "The text has half of a surrogate pair, which UTF-8 cannot hold.", "Remove it."
             )
@@ -201,11 +202,3 @@ def _require_between(name: str, value: int, least: int, most: int) -> None:
         raise UsageError(
             f"{name} is {value!r}.", f"Give a whole number between {least:,} and {most:,}."
         )
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -6,7 +6,7 @@ pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmqbench.endpoint import Endpoint, hide_password
+from rmqbench.endpoint import Endpoint, hide_password, host_and_port
 from rmqbench.errors import UsageError
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -41,10 +41,25 @@ def test_a_given_management_address_is_kept() -> None:
     assert Endpoint.from_url("amqp://h", "http://m:1").management_url == "http://m:1"
 
 
-def test_an_ipv6_host_keeps_its_brackets_in_urls_only() -> None:
+@pytest.mark.parametrize(
+    ("host", "port", "shown"),
+    [
+        ("h", 1, "h:1"),
+        ("h", None, "h"),
+        ("::1", 1, "[::1]:1"),
+        ("::1", None, "[::1]"),
+        ("[::1]", 1, "[::1]:1"),
+    ],
+)
+def test_only_an_ipv6_address_gets_brackets(host: str, port: int | None, shown: str) -> None:
+    assert host_and_port(host, port) == shown
+
+
+def test_an_ipv6_host_has_brackets_only_where_it_is_shown() -> None:
     endpoint = Endpoint.from_url("amqp://[::1]:5673")
     assert endpoint.host == "::1"
     assert endpoint.management_url == "http://[::1]:15672"
+    assert endpoint.address == "[::1]:5673"
     assert str(endpoint) == "amqp://guest@[::1]:5673"
 
 

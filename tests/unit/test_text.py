@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from rmqbench.text import visible, visible_line
+import pytest
+
+from rmqbench.text import is_utf8, visible, visible_line
+
+
+@pytest.mark.parametrize(
+    ("text", "is_it"), [("", True), ("ü😀\x00", True), ("\ud83d", False), ("a\udcff", False)]
+)
+def test_half_of_a_surrogate_pair_is_not_utf8(text: str, is_it: bool) -> None:
+    assert is_utf8(text) is is_it
 
 
 def test_control_characters_are_written_out_and_line_feeds_stay() -> None:
