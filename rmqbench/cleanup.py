@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -24,6 +24,16 @@ from rmqbench.errors import (
     QueueNotFound,
     RmqbenchError,
     UsageError,
+)
+from rmqbench.management.answers import (
+    BindingInfo,
+    ExchangeInfo,
+    PolicyInfo,
+    QueueInfo,
+    read_bindings,
+    read_exchanges,
+    read_policies,
+    read_queues,
 )
 from rmqbench.management.client import Management
 
@@ -155,32 +165,30 @@ def find(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str] = ()) ->
 
 
 def unused(
-    exchanges: Iterable[Mapping[str, Any]],
-    bindings: Iterable[Mapping[str, Any]],
-    queues: Iterable[Mapping[str, Any]],
-    policies: Iterable[Mapping[str, Any]],
-) -> tuple[str, ...]:
-    """Give the names of the exchanges without any use, from answers of the Management API.
+    exchanges: Sequence[ExchangeInfo],
+    bindings: Iterable[BindingInfo],
+    queues: Iterable[QueueInfo],
+    policies: Iterable[PolicyInfo],
+) -> tuple[ExchangeInfo, ...]:
+    """Return the exchanges that nothing uses, without the built-in ones.
 
-    In use is one with a binding from it or to it, and one that a queue, an exchange or a policy
-    names as where messages go that are dead or were not routed. Built-in ones are not given.
+    An exchange is used if a binding leads from it or to it, or if a queue, another exchange or a
+    policy names it as the destination of dead-lettered or unroutable messages.
     """
-    exchanges = tuple(exchanges)
-    used = set()
+    used: set[str | None] = set()
     for binding in bindings:
-        used.add(binding.get("source"))
-        if binding.get("destination_type") == "exchange":
-            used.add(binding.get("destination"))
-    for each in exchanges:
-        used.add(_table(each, "arguments").get("alternate-exchange"))
-    for each in queues:
-        used.add(_table(each, "arguments").get("x-dead-letter-exchange"))
-        used.add(_table(each, "effective_policy_definition").get("dead-letter-exchange"))
-    for each in policies:
-        definition = _table(each, "definition")
-        used.update((definition.get("alternate-exchange"), definition.get("dead-letter-exchange")))
-    names = (str(each["name"]) for each in exchanges)
-    return tuple(name for name in names if name not in used and not _is_built_in(name))
+        used.add(binding.source)
+        if binding.destination_type == "exchange":
+            used.add(binding.destination)
+    for exchange in exchanges:
+        used.add(exchange.alternate_exchange)
+    for queue in queues:
+        used.update(queue.dead_letter_exchanges)
+    for policy in policies:
+        used.update((policy.alternate_exchange, policy.dead_letter_exchange))
+    return tuple(
+        each for each in exchanges if each.name not in used and not _is_built_in(each.name)
+    )
 
 
 def delete(plan: Plan) -> Iterator[Deed]:
@@ -233,22 +241,24 @@ def delete(plan: Plan) -> Iterator[Deed]:
 
 def _find_all(endpoint: Endpoint, management: Management) -> Plan:
     vhost = endpoint.virtual_host
-    listed = [_queue(each) for each in management.queues(vhost)]
+    listed = [_queue(each) for each in read_queues(management.queues(vhost))]
     exchanges = [
         _exchange(each)
-        for each in management.exchanges(vhost)
-        if not _is_built_in(str(each["name"]))
+        for each in read_exchanges(management.exchanges(vhost))
+        if not _is_built_in(each.name)
     ]
     return Plan(endpoint, "all", (*_counted(endpoint, listed), *exchanges))
 
 
 def _find_unused(endpoint: Endpoint, management: Management) -> Plan:
     vhost = endpoint.virtual_host
-    exchanges = management.exchanges(vhost)
-    bindings, policies = management.bindings(vhost), management.policies(vhost)
-    names = set(unused(exchanges, bindings, management.queues(vhost), policies))
-    found = (_exchange(each) for each in exchanges if each["name"] in names)
-    return Plan(endpoint, "exchanges", tuple(found))
+    exchanges = unused(
+        read_exchanges(management.exchanges(vhost)),
+        read_bindings(management.bindings(vhost)),
+        read_queues(management.queues(vhost)),
+        read_policies(management.policies(vhost)),
+    )
+    return Plan(endpoint, "exchanges", tuple(map(_exchange, exchanges)))
 
 
 def _find_named(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str]) -> Plan:
@@ -289,12 +299,12 @@ def _known(endpoint: Endpoint) -> tuple[dict[str, Found], list[str]]:
     """Ask for what only the Management API knows, which named queues can do without."""
     try:
         with Management(endpoint) as management:
-            listed = [_queue(each) for each in management.queues(endpoint.virtual_host)]
+            queues = read_queues(management.queues(endpoint.virtual_host))
     except UsageError:
         raise
     except RmqbenchError as error:
         return {}, [f"Unacknowledged messages are not known: {_sentence(error)}."]
-    return {each.name: each for each in listed}, []
+    return {each.name: _queue(each) for each in queues}, []
 
 
 def _counted(endpoint: Endpoint, queues: Sequence[Found]) -> list[Found]:
@@ -316,23 +326,21 @@ def _counted(endpoint: Endpoint, queues: Sequence[Found]) -> list[Found]:
     return counted
 
 
-def _queue(answer: Mapping[str, Any]) -> Found:
-    name, unacknowledged = str(answer["name"]), answer.get("messages_unacknowledged")
-    trouble = _unspeakable(name)
-    if answer.get("exclusive"):
+def _queue(queue: QueueInfo) -> Found:
+    trouble = _unspeakable(queue.name)
+    if queue.exclusive:
         trouble = "it belongs to another connection alone (exclusive), and goes with it"
     return Found(
         "queue",
-        name,
-        answer.get("type"),
-        unacknowledged=unacknowledged if isinstance(unacknowledged, int) else None,
+        queue.name,
+        queue.type,
+        unacknowledged=queue.messages_unacknowledged,
         trouble=trouble,
     )
 
 
-def _exchange(answer: Mapping[str, Any]) -> Found:
-    name = str(answer["name"])
-    return Found("exchange", name, answer.get("type"), trouble=_unspeakable(name))
+def _exchange(exchange: ExchangeInfo) -> Found:
+    return Found("exchange", exchange.name, exchange.type, trouble=_unspeakable(exchange.name))
 
 
 def _unspeakable(name: str) -> str:
@@ -354,12 +362,6 @@ def _parts(word: str) -> list[str]:
     if not parts:
         raise UsageError(f"{word!r} names no queue.", f"Or do you mean --queue {word!r}?")
     return parts
-
-
-def _table(answer: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Give a table of an answer; an empty one may come as a list."""
-    table = answer.get(key)
-    return table if isinstance(table, Mapping) else {}
 
 
 def _is_built_in(exchange: str) -> bool:

@@ -1,7 +1,8 @@
 """RabbitMQ's Management API over HTTP: figures for charts, and a few administrative acts.
 
-Its figures are emitted every 5 s and are partial for objects just made: good for a display, never
-for a verdict (see :func:`rmqbench.amqp.topology.ready_count` for exact counts).
+The broker emits its figures every 5 s, and only a part of them for an object just made: good for a
+display, never for a verdict (:func:`rmqbench.amqp.topology.ready_count` counts exactly). What is
+returned is the broker's JSON as it is; :mod:`rmqbench.management.answers` reads its fields.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rmqbench.errors import (
     QueueNotFound,
     UsageError,
 )
+from rmqbench.management.answers import whole_number
 
 __all__ = ["Management"]
 
@@ -31,22 +33,23 @@ _ENABLE = (
     "its address with --management-url."
 )
 _PAGE_SIZE = 500  # the API's own upper limit
-_CHANGE_S = 30.0  # a virtual host is made and removed on the broker's disk: given longer, at least
+_CHANGE_S = 30.0  # at least, for a change: the broker makes and removes a virtual host on disk
 
 
 class Management:
     """A client of one broker's Management API.
 
-    Every request is bounded: ``timeout_s`` limits the connecting and, apart from that, each wait
-    for bytes (where something is changed, 30 s at least). One instance belongs to one thread
-    (``requests.Session`` is not safe to share).
+    ``timeout_s`` limits the connecting and, apart from that, each wait for bytes (at least 30 s
+    where something is changed). One instance belongs to one thread (``requests.Session`` is not
+    safe to share).
 
-    A user and password within ``endpoint.management_url`` go before the endpoint's own. Proxies
-    named by the environment are not used towards this machine itself. With ``https`` the
-    certificate is verified; ``REQUESTS_CA_BUNDLE`` or ``SSL_CERT_FILE`` name an authority.
+    A user and password in ``endpoint.management_url`` take precedence over the endpoint's own. A
+    proxy named by the environment is not used for this machine itself. With ``https`` the
+    certificate is verified; ``REQUESTS_CA_BUNDLE`` or ``SSL_CERT_FILE`` names an authority.
 
-    Errors: ManagementUnavailable (nothing there, or something else), AccessRefused (user or
-    permission), QueueNotFound, other BrokerError. They never hold a password.
+    Every request may raise ManagementUnavailable (nothing answers, or something else does),
+    AccessRefused (the user lacks a permission or tag), or another BrokerError. None of them holds a
+    password.
     """
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float = 5.0) -> None:
@@ -67,7 +70,7 @@ class Management:
             self._session.verify = authority
 
     def __enter__(self) -> Management:
-        """Give the client itself; it is closed at the end."""
+        """Return the client itself; it is closed at the end."""
         return self
 
     def __exit__(
@@ -84,21 +87,18 @@ class Management:
         self._session.close()
 
     def overview(self) -> dict[str, Any]:
-        """Give the broker's overview: ``rabbitmq_version``, ``object_totals``, ``queue_totals``."""
+        """Return the overview: ``rabbitmq_version``, ``object_totals``, ``queue_totals``."""
         return self._object("overview")
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Give every node: ``mem_used`` and ``disk_free`` in bytes, alarms.
+        """Return every node: ``mem_used`` and ``disk_free`` in bytes, alarms.
 
         The user needs the tag ``monitoring``.
         """
         return self._list("nodes")
 
     def queue(self, name: str, vhost: str | None = None) -> dict[str, Any]:
-        """Give one queue (of the endpoint's virtual host unless told otherwise).
-
-        Raises QueueNotFound.
-        """
+        """Return one queue, by default of the endpoint's virtual host. Raises QueueNotFound."""
         vhost = self._endpoint.virtual_host if vhost is None else vhost
         missing = QueueNotFound(
             f"There is no queue {name!r} in virtual host {vhost!r} at {self.url} (or user "
@@ -108,36 +108,36 @@ class Management:
         return self._object(f"queues/{_quoted(vhost)}/{_quoted(name)}", missing)
 
     def queues(self, vhost: str | None = None) -> list[dict[str, Any]]:
-        """Give the queues of a virtual host, or of all that the user may see."""
+        """Return the queues of a virtual host, or of all that the user may see."""
         return self._pages("queues" if vhost is None else f"queues/{_quoted(vhost)}", vhost)
 
     def exchanges(self, vhost: str | None = None) -> list[dict[str, Any]]:
-        """Give the exchanges of a virtual host, or of all that the user may see."""
+        """Return the exchanges of a virtual host, or of all that the user may see."""
         return self._pages("exchanges" if vhost is None else f"exchanges/{_quoted(vhost)}", vhost)
 
     def bindings(self, vhost: str) -> list[dict[str, Any]]:
-        """Give the bindings of a virtual host, those of the default exchange among them."""
+        """Return the bindings of a virtual host, including those of the default exchange."""
         return self._list(f"bindings/{_quoted(vhost)}", self._no_vhost(vhost))
 
     def policies(self, vhost: str) -> list[dict[str, Any]]:
-        """Give the policies of a virtual host."""
+        """Return the policies of a virtual host."""
         return self._list(f"policies/{_quoted(vhost)}", self._no_vhost(vhost))
 
     def connections(self, vhost: str | None = None) -> list[dict[str, Any]]:
-        """Give the open connections of a virtual host, or all that the user may see."""
+        """Return the open connections of a virtual host, or all that the user may see."""
         if vhost is None:
             return self._pages("connections", None)
         return self._list(f"vhosts/{_quoted(vhost)}/connections", self._no_vhost(vhost))
 
     def consumers(self, vhost: str | None = None) -> list[dict[str, Any]]:
-        """Give the consumers of a virtual host, or all that the user may see."""
+        """Return the consumers of a virtual host, or all that the user may see."""
         path = "consumers" if vhost is None else f"consumers/{_quoted(vhost)}"
         return self._list(path, self._no_vhost(vhost))
 
     def alarms(self) -> list[dict[str, Any]]:
-        """Give the alarms in force anywhere in the cluster: ``node`` and ``resource`` each.
+        """Return the alarms in force anywhere in the cluster, each with ``node`` and ``resource``.
 
-        Asks the health check, which answers at once and not with figures of the last interval.
+        The health check knows them at once, unlike the figures, which are of the last interval.
         """
         response = self._request("GET", "health/checks/alarms")
         if response.status_code not in (200, 503):
@@ -145,22 +145,26 @@ class Management:
         answer = self._json(response)
         alarms = answer.get("alarms", []) if isinstance(answer, dict) else None
         if not isinstance(alarms, list):
-            raise self._not_the_api("answered something else than alarms")
+            raise self._not_the_api("answered something other than alarms")
         return alarms
 
     def deprecated_features(self) -> list[dict[str, Any]]:
-        """Give each deprecated feature's ``name`` and ``state``; empty before RabbitMQ 3.13."""
-        response = self._request("GET", "deprecated-features")
+        """Return each deprecated feature: its ``name``, ``deprecation_phase`` and ``state``.
+
+        ``state`` is None where the broker does not say it: RabbitMQ 4.0.5 does not, 4.3.6 does
+        (``permitted`` or ``denied``). Before 3.13 there are no deprecated features.
+        """
+        path = "deprecated-features"
+        response = self._request("GET", path)
         if response.status_code == 404:
             return []
-        answer = self._answer(response, "deprecated-features")
-        return answer if isinstance(answer, list) else []
+        return [{"state": None} | each for each in self._listed(response, path)]
 
     def create_virtual_host(self, name: str) -> bool:
-        """Create a virtual host and let the endpoint's user do everything there.
+        """Create a virtual host and grant the endpoint's user every permission there.
 
-        Says whether it is new: an existing one stays as it is (permissions are granted all the
-        same). The Management API's user needs the tag ``administrator``.
+        Returns whether it is new. One that exists stays as it is, but for the permissions. The user
+        of the Management API needs the tag ``administrator``.
         """
         path = f"vhosts/{_quoted(name)}"
         made = self._request("PUT", path, body={})
@@ -172,7 +176,7 @@ class Management:
         return made.status_code == 201
 
     def delete_virtual_host(self, name: str) -> None:
-        """Delete a virtual host with everything in it; one that is gone already is no error."""
+        """Delete a virtual host with everything in it, if it exists."""
         path = f"vhosts/{_quoted(name)}"
         response = self._request("DELETE", path)
         if response.status_code != 404:
@@ -187,10 +191,11 @@ class Management:
         vhost: str | None = None,
         apply_to: str = "queues",
     ) -> None:
-        """Let a definition hold for what has a name that matches the regular expression.
+        """Apply a definition to everything whose name matches the regular expression ``pattern``.
 
-        Replaces a policy of this name. The user needs the tag ``policymaker``. Raises BrokerError
-        for a definition that the broker refuses.
+        A policy of the same name is replaced. ``apply_to`` is ``queues``, ``exchanges`` or ``all``.
+        The user needs the tag ``policymaker``. Raises BrokerError where the broker refuses the
+        definition (https://www.rabbitmq.com/docs/policies).
         """
         vhost = self._endpoint.virtual_host if vhost is None else vhost
         path = f"policies/{_quoted(vhost)}/{_quoted(name)}"
@@ -198,7 +203,7 @@ class Management:
         self._check(self._request("PUT", path, body=body), path, self._no_vhost(vhost))
 
     def delete_policy(self, name: str, vhost: str | None = None) -> None:
-        """Delete a policy; one that is gone already is no error."""
+        """Delete a policy, if it exists."""
         vhost = self._endpoint.virtual_host if vhost is None else vhost
         path = f"policies/{_quoted(vhost)}/{_quoted(name)}"
         response = self._request("DELETE", path)
@@ -206,7 +211,7 @@ class Management:
             self._check(response, path)
 
     def close_connection(self, name: str, reason: str) -> None:
-        """Make the broker close a connection; its client is told 320 and ``reason``.
+        """Make the broker close a connection: its client gets code 320 and ``reason``.
 
         Raises BrokerError where no connection has this name.
         """
@@ -221,20 +226,25 @@ class Management:
     def _object(self, path: str, missing: BrokerError | None = None) -> dict[str, Any]:
         answer = self._answer(self._request("GET", path), path, missing)
         if not isinstance(answer, dict):
-            raise self._not_the_api(f"answered /api/{path} with something else than an object")
+            raise self._not_the_api(f"answered /api/{path} with something other than an object")
         return answer
 
     def _list(self, path: str, missing: BrokerError | None = None) -> list[dict[str, Any]]:
-        answer = self._answer(self._request("GET", path), path, missing)
-        if not isinstance(answer, list):
-            raise self._not_the_api(f"answered /api/{path} with something else than a list")
+        return self._listed(self._request("GET", path), path, missing)
+
+    def _listed(
+        self, response: requests.Response, path: str, missing: BrokerError | None = None
+    ) -> list[dict[str, Any]]:
+        answer = self._answer(response, path, missing)
+        if not isinstance(answer, list) or not all(isinstance(each, dict) for each in answer):
+            raise self._not_the_api(f"answered /api/{path} with something other than a list")
         return answer
 
     def _pages(self, path: str, vhost: str | None) -> list[dict[str, Any]]:
-        """Give all items of a paged list, each once.
+        """Return all items of a paged list, each once.
 
-        Items come and go between two pages: a page that no longer exists is the end, and one item
-        can be moved to a later page and be seen twice.
+        Items come and go between two requests: a page that no longer exists is the end, and an item
+        that moved to a later page is seen twice.
         """
         items: dict[tuple[str, str], dict[str, Any]] = {}
         page, page_count = 1, 1
@@ -244,11 +254,12 @@ class Management:
             if response.status_code == 400 and page > 1:
                 break
             answer = self._answer(response, path, self._no_vhost(vhost))
-            if not isinstance(answer, dict) or not isinstance(answer.get("items"), list):
-                raise self._not_the_api(f"answered /api/{path} with something else than pages")
-            for item in answer["items"]:
+            found = answer.get("items") if isinstance(answer, dict) else None
+            if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+                raise self._not_the_api(f"answered /api/{path} with something other than pages")
+            for item in found:
                 items[str(item.get("vhost")), str(item.get("name"))] = item
-            page, page_count = page + 1, int(answer.get("page_count", 0))
+            page, page_count = page + 1, whole_number(answer.get("page_count")) or 0
         return list(items.values())
 
     def _no_vhost(self, vhost: str | None) -> BrokerError | None:
@@ -282,14 +293,14 @@ class Management:
             )
         except requests.exceptions.SSLError as error:
             raise ManagementUnavailable(
-                f"No TLS connection to the Management API at {self.url} came about "
-                f"({_innermost(error)}).",
-                "Is it http:// there? An authority of your own is named by SSL_CERT_FILE.",
+                f"No TLS connection to the Management API at {self.url}: {_innermost(error)}.",
+                "Use http:// if the port is one without TLS; for a certificate authority of your "
+                "own set SSL_CERT_FILE.",
             ) from None
         except requests.exceptions.Timeout:
             raise ManagementUnavailable(
                 f"The Management API at {self.url} did not answer within {answer_s:g} s.",
-                "Is the broker overloaded, or something else at this port?",
+                "Check whether the broker is overloaded, and whether this is its port.",
             ) from None
         except OSError as error:  # RequestException among them, and an unreadable authority
             raise ManagementUnavailable(
@@ -339,9 +350,9 @@ class Management:
         )
 
     def _refused(self, status: int, reason: str | None, path: str) -> AccessRefused:
-        """Tell a wrong login from a missing tag or permission.
+        """Return the error for a wrong login, or for a missing tag or permission.
 
-        RabbitMQ 3.10 to 4.3 answer 401 for all of them and differ in ``reason`` only.
+        RabbitMQ 3.10 to 4.3 answer 401 to all of them; only the reason in the answer differs.
         """
         user, lower = self._user, (reason or "").lower()
         for word, tag in (
@@ -354,7 +365,7 @@ class Management:
                 return AccessRefused(
                     f"User {user!r} may not use /api/{path} of the Management API at {self.url}: "
                     f"the tag {tag!r} is missing.",
-                    f"Give it: rabbitmqctl set_user_tags {user} {tag}",
+                    f"Add it: rabbitmqctl set_user_tags {user} {tag}",
                 )
         if "virtual host" in lower or "vhost" in lower:
             return AccessRefused(
@@ -376,15 +387,16 @@ class Management:
 
     def _not_the_api(self, what: str) -> ManagementUnavailable:
         return ManagementUnavailable(
-            f"The server at {self.url} is no RabbitMQ Management API: it {what}.", _ENABLE
+            f"The server at {self.url} is not a RabbitMQ Management API: it {what}.", _ENABLE
         )
 
 
 def _split_url(url: str) -> tuple[tuple[str, str] | None, str]:
-    """Part a URL into login and the rest, which is fit to be shown."""
+    """Return the login in a URL, if there is one, and the URL without it."""
     shown = url.rpartition("@")[2]  # whatever is wrong with it, no password is shown
     wrong = UsageError(
-        f"{shown!r} is no address of a Management API.", "Write http://host:15672 or https://…."
+        f"{shown!r} is not the address of a Management API.",
+        "Write http://host:15672 or https://….",
     )
     try:
         parts = urlsplit(url)
@@ -401,17 +413,17 @@ def _split_url(url: str) -> tuple[tuple[str, str] | None, str]:
 
 
 def _quoted(name: str) -> str:
-    """Encode a name whole: a virtual host ``/`` is ``%2F``.
+    """Return a name percent-encoded, with its slashes: a virtual host ``/`` is ``%2F``.
 
-    A name of dots alone (``..``) would be taken for a step in the path by every HTTP library.
+    Every HTTP library takes ``.`` and ``..`` for steps in the path.
     """
     if name in (".", ".."):
-        raise UsageError(f"The name {name!r} cannot be asked for over HTTP.", "Choose another one.")
+        raise UsageError(f"The name {name!r} cannot be part of a URL.", "Choose another one.")
     return quote(name, safe="")
 
 
 def _reason(response: requests.Response) -> str | None:
-    """Give the API's own words, or None where the answer is not the API's."""
+    """Return the API's own words, or None where the answer is not the API's."""
     try:
         answer = response.json()
     except ValueError:
@@ -422,7 +434,7 @@ def _reason(response: requests.Response) -> str | None:
 
 
 def _innermost(error: BaseException) -> str:
-    """Give the cause at the bottom: requests and urllib3 wrap it several times."""
+    """Return the cause as text: requests and urllib3 wrap it several times."""
     seen: list[BaseException] = [error]
     while True:
         args = seen[-1].args

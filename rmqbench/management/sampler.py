@@ -14,14 +14,15 @@ from typing import Any
 
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import AccessRefused, RmqbenchError
+from rmqbench.management.answers import NodeInfo, QueueInfo, read_nodes, read_queues
 from rmqbench.management.client import Management
 
 __all__ = [
     "SAMPLES_FILE",
-    "Monitor",
     "NodeSample",
     "QueueSample",
     "Sample",
+    "Sampler",
     "read_samples",
     "take_sample",
 ]
@@ -33,9 +34,9 @@ SAMPLES_FILE = "samples.jsonl"
 class QueueSample:
     """One queue's figures, as the broker emitted them last (every 5 s by default).
 
-    ``messages_ram`` counts messages held in memory, ``memory_bytes`` the memory of the queue's
-    process; with a standing backlog both stay small when it is on disk. Rates are per second, over
-    the broker's last interval. None: the broker does not say (yet).
+    ``messages_ram`` is the number of messages in memory, ``memory_bytes`` the memory of the queue's
+    process: both stay small while a backlog is on disk. Rates are per second, over the broker's
+    last interval. None: the broker does not say (yet).
     """
 
     messages_ready: int | None = None
@@ -67,15 +68,15 @@ class Sample:
     error: str | None = None
 
 
-class Monitor:
+class Sampler:
     """A context manager that appends one JSON line for each sample to ``samples.jsonl``.
 
-    It samples in a daemon thread of its own, with an HTTP session of its own, every ``interval_s``
-    seconds, the first time at once and a last time at the end. Whatever goes wrong becomes a
-    sample with ``error``; nothing is raised into the run. ``timeout_s`` limits each request.
+    It samples in a daemon thread with an HTTP session of its own, every ``interval_s`` seconds: for
+    the first time at once, for the last time at the end. Whatever goes wrong becomes a sample with
+    ``error``; nothing is raised into the run. ``timeout_s`` limits each request.
 
-    Leaving the context takes at most about ``2 * timeout_s`` even when the broker no longer
-    answers; a thread that is still waiting then ends by itself and writes no more.
+    Leaving the context takes at most about ``2 * timeout_s``, even if the broker no longer answers;
+    a thread that is still waiting then ends by itself and writes no more.
     """
 
     def __init__(
@@ -97,15 +98,15 @@ class Monitor:
         self._lock = threading.Lock()
         self._abandoned = False
         self._latest: Sample | None = None
-        self._thread = threading.Thread(target=self._run, name="rmqbench monitor", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="rmqbench sampler", daemon=True)
         self.path = directory / SAMPLES_FILE
 
     @property
     def latest(self) -> Sample | None:
-        """Give the newest sample, None before the first one."""
+        """Return the newest sample, None before the first one."""
         return self._latest
 
-    def __enter__(self) -> Monitor:
+    def __enter__(self) -> Sampler:
         """Start sampling."""
         self._thread.start()
         return self
@@ -130,7 +131,7 @@ class Monitor:
             try:
                 management = management or self._open_management(self._endpoint)
                 sample = take_sample(management, self._endpoint.virtual_host, self._clock_ns())
-            except Exception as error:  # a monitor must not fall over what it looks at
+            except Exception as error:  # whatever happens to the broker must not end the sampling
                 what = error.what if isinstance(error, RmqbenchError) else repr(error)
                 sample = Sample(self._clock_ns(), error=what)
             self._keep(sample)
@@ -151,21 +152,23 @@ class Monitor:
 
 
 def take_sample(management: Management, vhost: str, time_ns: int) -> Sample:
-    """Ask for the figures of a virtual host's queues and of the nodes.
+    """Return the figures of a virtual host's queues and of the nodes.
 
-    The nodes are left out where the user lacks the tag ``monitoring``.
+    The nodes are left out where the user lacks the tag ``monitoring``. Raises what the requests of
+    :class:`~rmqbench.management.client.Management` raise.
     """
-    queues = {str(each["name"]): _queue_sample(each) for each in management.queues(vhost)}
+    queues = {each.name: _queue_sample(each) for each in read_queues(management.queues(vhost))}
     nodes: dict[str, NodeSample] = {}
     with contextlib.suppress(AccessRefused):
-        nodes = {str(each["name"]): _node_sample(each) for each in management.nodes()}
+        nodes = {each.name: _node_sample(each) for each in read_nodes(management.nodes())}
     return Sample(time_ns, queues, nodes)
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Read the samples of a file, or of a run's directory, in the order they were taken.
+    """Return the samples of a file, or of a run's directory, in the order they were taken.
 
-    A line that is torn (its writer was killed) or is no sample is left out; no file, no samples.
+    A line that is torn (its writer was killed) or holds no sample is left out. Without a file there
+    are no samples.
     """
     if path.is_dir():
         path = path / SAMPLES_FILE
@@ -178,36 +181,25 @@ def read_samples(path: Path) -> list[Sample]:
     return samples
 
 
-def _queue_sample(queue: Mapping[str, Any]) -> QueueSample:
-    stats = queue.get("message_stats") or {}
+def _queue_sample(queue: QueueInfo) -> QueueSample:
     return QueueSample(
-        messages_ready=_whole(queue.get("messages_ready")),
-        messages_unacknowledged=_whole(queue.get("messages_unacknowledged")),
-        messages_ram=_whole(queue.get("messages_ram")),
-        memory_bytes=_whole(queue.get("memory")),
-        publish_rate=_rate(stats, "publish"),
-        deliver_rate=_rate(stats, "deliver_get"),
-        ack_rate=_rate(stats, "ack"),
+        messages_ready=queue.messages_ready,
+        messages_unacknowledged=queue.messages_unacknowledged,
+        messages_ram=queue.messages_ram,
+        memory_bytes=queue.memory_bytes,
+        publish_rate=queue.publish_rate,
+        deliver_rate=queue.deliver_rate,
+        ack_rate=queue.ack_rate,
     )
 
 
-def _node_sample(node: Mapping[str, Any]) -> NodeSample:
+def _node_sample(node: NodeInfo) -> NodeSample:
     return NodeSample(
-        mem_used_bytes=_whole(node.get("mem_used")),
-        disk_free_bytes=_whole(node.get("disk_free")),
-        mem_alarm=node.get("mem_alarm"),
-        disk_free_alarm=node.get("disk_free_alarm"),
+        mem_used_bytes=node.mem_used_bytes,
+        disk_free_bytes=node.disk_free_bytes,
+        mem_alarm=node.mem_alarm,
+        disk_free_alarm=node.disk_free_alarm,
     )
-
-
-def _whole(value: object) -> int | None:
-    """Give a number; the broker writes words such as ``NaN`` where it has none."""
-    return int(value) if isinstance(value, int | float) else None
-
-
-def _rate(stats: Mapping[str, Any], name: str) -> float | None:
-    details = stats.get(f"{name}_details")
-    return None if details is None else details.get("rate")
 
 
 def _to_json(sample: Sample) -> dict[str, Any]:

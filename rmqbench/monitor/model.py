@@ -1,25 +1,30 @@
-"""What the Management API answered, turned into one value that can be shown: no I/O here.
+"""What the Management API answered, joined into one value that can be shown: no I/O here.
 
-The API leaves out what it does not know yet, and writes words such as ``NaN`` in place of numbers:
-each field is read on its own, and what is missing counts as nothing.
+What the broker does not say (see :mod:`rmqbench.management.answers`) is shown as 0 or as empty.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from rmqbench.endpoint import host_and_port
+from rmqbench.management.answers import (
+    Alarm,
+    ConnectionInfo,
+    ConsumerInfo,
+    NodeInfo,
+    QueueInfo,
+)
 
 __all__ = [
     "DEEP",
     "SORTS",
     "VERY_DEEP",
-    "Answers",
     "Connection",
     "Consumer",
     "Node",
@@ -34,33 +39,21 @@ __all__ = [
 ]
 
 DEEP = 1_000
-"""From this many messages on (ready and unacknowledged) a queue is yellow."""
+"""A queue with this many messages or more, ready and unacknowledged, is yellow."""
 VERY_DEEP = 10_000
-"""From this many messages on a queue is red."""
+"""A queue with this many messages or more is red."""
 
 Depth = Literal["green", "yellow", "red"]
 Sort = Literal["depth", "rate", "name"]
 SORTS: tuple[Sort, ...] = ("depth", "rate", "name")
 
 _HEALTHY = {"running", "idle", "flow", "syncing", ""}
-"""What the broker says of a queue that works; others are ``down``, ``crashed``, ``minority``, …"""
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The API's answers as they came; ``nodes`` is None where the user may not see them."""
-
-    overview: Mapping[str, Any] = field(default_factory=dict)
-    queues: Iterable[Mapping[str, Any]] = ()
-    connections: Iterable[Mapping[str, Any]] = ()
-    consumers: Iterable[Mapping[str, Any]] = ()
-    nodes: Iterable[Mapping[str, Any]] | None = None
-    alarms: Iterable[Mapping[str, Any]] | None = None
+"""States of a queue that works; others are ``down``, ``crashed``, ``minority``, …"""
 
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """Who takes messages from a queue, and over which connection."""
+    """A consumer of a queue: ``host`` and ``connection`` (a name) say where it is."""
 
     tag: str
     host: str
@@ -72,7 +65,7 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """One queue's figures; rates are per second, over the broker's last interval."""
+    """One queue: counts of messages, and rates per second over the broker's last interval."""
 
     name: str
     vhost: str
@@ -88,37 +81,37 @@ class Queue:
 
     @property
     def total(self) -> int:
-        """Give the depth: all messages that are in the queue."""
+        """Return the depth: all messages in the queue."""
         return self.ready + self.unacknowledged
 
     @property
     def healthy(self) -> bool:
-        """Say whether the broker finds the queue working."""
+        """Whether the queue works, as the broker sees it."""
         return self.broker_state in _HEALTHY
 
     @property
     def depth(self) -> Depth:
-        """Give the depth as a colour; a queue that does not work is red."""
+        """Return the depth as a colour; a queue that does not work is red."""
         if self.total >= VERY_DEEP or not self.healthy:
             return "red"
         return "yellow" if self.total >= DEEP else "green"
 
     @property
     def activity(self) -> tuple[str, ...]:
-        """Give what goes on: ``publishing``, ``consuming``, both, or neither (idle)."""
+        """Return ``publishing``, ``consuming``, both, or neither (idle)."""
         publishing = ("publishing",) if self.publish_rate > 0 else ()
         consuming = ("consuming",) if max(self.deliver_rate, self.ack_rate) > 0 else ()
         return publishing + consuming
 
     @property
     def state(self) -> str:
-        """Give the activity in words, or the broker's word for what is wrong."""
+        """Return the activity in words, or the broker's word for what is wrong."""
         return (", ".join(self.activity) or "idle") if self.healthy else self.broker_state
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A client's connection; rates in bytes per second, as seen from the broker."""
+    """A client's connection; rates in bytes per second, as the broker sees them."""
 
     name: str
     host: str
@@ -145,7 +138,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Everything that is visible, added up."""
+    """Everything in the picture, added up."""
 
     queues: int
     active: int
@@ -160,7 +153,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """All that was to be seen at ``time_s`` (Unix seconds).
+    """Everything that could be seen at ``time_s`` (Unix seconds).
 
     ``nodes`` is None where the user may not see them (tag ``monitoring``).
     """
@@ -173,31 +166,41 @@ class Picture:
     nodes: tuple[Node, ...] | None
 
 
-def make_picture(answers: Answers, time_s: float) -> Picture:
-    """Join the answers: each consumer to its queue and to the name of its connection."""
-    found = [_map(each) for each in answers.connections]
-    given_names = {str(each.get("name")): _text(each.get("user_provided_name")) for each in found}
-    consumers: dict[tuple[str, str], list[Consumer]] = defaultdict(list)
-    for each in map(_map, answers.consumers):
-        queue = _map(each.get("queue"))
-        key = _text(queue.get("vhost")), _text(queue.get("name"))
-        consumers[key].append(_consumer(each, given_names))
-    queues = tuple(_queue(each, consumers) for each in map(_map, answers.queues))
-    connections = tuple(sorted(map(_connection, found), key=lambda each: (each.name, each.host)))
+def make_picture(
+    time_s: float,
+    version: str | None = None,
+    *,
+    queues: Iterable[QueueInfo] = (),
+    connections: Sequence[ConnectionInfo] = (),
+    consumers: Iterable[ConsumerInfo] = (),
+    nodes: Iterable[NodeInfo] | None = None,
+    alarms: Iterable[Alarm] | None = None,
+) -> Picture:
+    """Return the picture: each consumer at its queue, with the name of its connection.
+
+    ``nodes`` is None where the user may not see them, and ``alarms`` where the health check did not
+    answer: then the nodes' own flags count, which are some seconds older.
+    """
+    given_names = {each.name: each.given_name or "" for each in connections}
+    by_queue: dict[tuple[str, str], list[Consumer]] = defaultdict(list)
+    for each in consumers:
+        by_queue[each.vhost or "", each.queue or ""].append(_consumer(each, given_names))
+    shown = tuple(_queue(each, by_queue) for each in queues)
+    clients = sorted(map(_connection, connections), key=lambda each: (each.name, each.host))
     return Picture(
         time_s=time_s,
-        version=_text(answers.overview.get("rabbitmq_version")),
-        summary=_summary(queues, len(connections)),
-        queues=queues,
-        connections=connections,
-        nodes=_nodes(answers),
+        version=version or "",
+        summary=_summary(shown, len(clients)),
+        queues=shown,
+        connections=tuple(clients),
+        nodes=None if nodes is None else _nodes(nodes, alarms),
     )
 
 
 def matching(queues: Iterable[Queue], pattern: str | None) -> list[Queue]:
-    """Give the queues whose name holds the pattern, or matches it where it has ``*`` or ``?``.
+    """Return the queues whose name contains the pattern, or matches it if it has ``*`` or ``?``.
 
-    Letters of both cases are the same.
+    Upper and lower case are the same.
     """
     if not pattern:
         return list(queues)
@@ -209,7 +212,7 @@ def matching(queues: Iterable[Queue], pattern: str | None) -> list[Queue]:
 
 
 def sorted_queues(queues: Iterable[Queue], by: Sort) -> list[Queue]:
-    """Give the queues by name, the deepest first, or the busiest first."""
+    """Return the queues sorted by name, with the deepest first, or with the busiest first."""
     named = sorted(queues, key=lambda each: (each.name.casefold(), each.name, each.vhost))
     if by == "depth":
         named.sort(key=lambda each: (not each.healthy, each.total), reverse=True)
@@ -219,7 +222,7 @@ def sorted_queues(queues: Iterable[Queue], by: Sort) -> list[Queue]:
 
 
 def as_json(picture: Picture, pattern: str | None, by: Sort) -> dict[str, Any]:
-    """Give the picture as an object of JSON, with what follows from its figures."""
+    """Return the picture as a JSON object, with what follows from its figures."""
     queues = sorted_queues(matching(picture.queues, pattern), by)
     shown = asdict(replace(picture, queues=()))
     time = datetime.fromtimestamp(picture.time_s, UTC).isoformat(timespec="milliseconds")
@@ -231,77 +234,69 @@ def as_json(picture: Picture, pattern: str | None, by: Sort) -> dict[str, Any]:
     return shown | {"time": time, "queues": derived}
 
 
-def _queue(queue: Mapping[str, Any], consumers: Mapping[tuple[str, str], list[Consumer]]) -> Queue:
-    stats = _map(queue.get("message_stats"))
-    name, vhost = _text(queue.get("name")), _text(queue.get("vhost"))
-    own = tuple(sorted(consumers.get((vhost, name), ()), key=lambda each: each.tag))
+def _queue(queue: QueueInfo, consumers: Mapping[tuple[str, str], list[Consumer]]) -> Queue:
+    vhost = queue.vhost or ""
+    own = tuple(sorted(consumers.get((vhost, queue.name), ()), key=lambda each: each.tag))
     return Queue(
-        name=name,
+        name=queue.name,
         vhost=vhost,
-        kind=_text(queue.get("type")),
-        broker_state=_text(queue.get("state")),
-        ready=_whole(queue.get("messages_ready")),
-        unacknowledged=_whole(queue.get("messages_unacknowledged")),
-        publish_rate=_rate(stats, "publish"),
-        deliver_rate=_rate(stats, "deliver_get"),
-        ack_rate=_rate(stats, "ack"),
+        kind=queue.type or "",
+        broker_state=queue.state or "",
+        ready=queue.messages_ready or 0,
+        unacknowledged=queue.messages_unacknowledged or 0,
+        publish_rate=queue.publish_rate or 0.0,
+        deliver_rate=queue.deliver_rate or 0.0,
+        ack_rate=queue.ack_rate or 0.0,
         # The list of consumers is newer than the queue's figures.
-        consumer_count=len(own) or _whole(queue.get("consumers")),
+        consumer_count=len(own) or queue.consumers or 0,
         consumers=own,
     )
 
 
-def _consumer(consumer: Mapping[str, Any], given_names: Mapping[str, str]) -> Consumer:
-    channel = _map(consumer.get("channel_details"))
+def _consumer(consumer: ConsumerInfo, given_names: Mapping[str, str]) -> Consumer:
     return Consumer(
-        tag=_text(consumer.get("consumer_tag")),
-        host=_host(channel),
-        connection=given_names.get(_text(channel.get("connection_name")), ""),
-        prefetch=_whole(consumer.get("prefetch_count")),
-        manual_ack=bool(consumer.get("ack_required", True)),
-        status=_text(consumer.get("activity_status")),
+        tag=consumer.tag or "",
+        host=_host(consumer),
+        connection=given_names.get(consumer.connection or "", ""),
+        prefetch=consumer.prefetch or 0,
+        manual_ack=consumer.manual_ack is not False,
+        status=consumer.status or "",
     )
 
 
-def _connection(connection: Mapping[str, Any]) -> Connection:
-    name = _text(connection.get("user_provided_name"))
+def _connection(connection: ConnectionInfo) -> Connection:
     return Connection(
-        name=name or _text(connection.get("name")),
+        name=connection.given_name or connection.name,
         host=_host(connection),
-        user=_text(connection.get("user")),
-        vhost=_text(connection.get("vhost")),
-        state=_text(connection.get("state")),
-        channels=_whole(connection.get("channels")),
-        received_rate=_rate(connection, "recv_oct"),
-        sent_rate=_rate(connection, "send_oct"),
+        user=connection.user or "",
+        vhost=connection.vhost or "",
+        state=connection.state or "",
+        channels=connection.channels or 0,
+        received_rate=connection.received_rate or 0.0,
+        sent_rate=connection.sent_rate or 0.0,
     )
 
 
-def _nodes(answers: Answers) -> tuple[Node, ...] | None:
-    if answers.nodes is None:
-        return None
-    checked: set[tuple[str, str]] | None = None
-    if answers.alarms is not None:
-        alarms = map(_map, answers.alarms)
-        checked = {(_text(each.get("node")), _text(each.get("resource"))) for each in alarms}
-    nodes = [_node(_map(each), checked) for each in answers.nodes]
-    return tuple(sorted(nodes, key=lambda each: each.name))
+def _nodes(nodes: Iterable[NodeInfo], alarms: Iterable[Alarm] | None) -> tuple[Node, ...]:
+    checked = None
+    if alarms is not None:
+        checked = {(each.node, each.resource) for each in alarms if each.resource}
+    return tuple(sorted((_node(each, checked) for each in nodes), key=lambda each: each.name))
 
 
-def _node(node: Mapping[str, Any], checked: set[tuple[str, str]] | None) -> Node:
-    name = _text(node.get("name"))
+def _node(node: NodeInfo, checked: set[tuple[str | None, str]] | None) -> Node:
     if checked is None:
-        flags = {"memory": node.get("mem_alarm"), "disk": node.get("disk_free_alarm")}
-        alarms = {resource for resource, raised in flags.items() if raised is True}
+        flags = {"memory": node.mem_alarm, "disk": node.disk_free_alarm}
+        alarms = {resource for resource, raised in flags.items() if raised}
     else:
-        alarms = {resource for where, resource in checked if where == name}
+        alarms = {resource for where, resource in checked if where == node.name}
     return Node(
-        name=name,
-        running=node.get("running") is not False,
-        memory_used=_whole(node.get("mem_used")),
-        memory_limit=_whole(node.get("mem_limit")),
-        disk_free=_whole(node.get("disk_free")),
-        disk_limit=_whole(node.get("disk_free_limit")),
+        name=node.name,
+        running=node.running is not False,
+        memory_used=node.mem_used_bytes or 0,
+        memory_limit=node.mem_limit_bytes or 0,
+        disk_free=node.disk_free_bytes or 0,
+        disk_limit=node.disk_free_limit_bytes or 0,
         alarms=tuple(sorted(alarms)),
     )
 
@@ -320,29 +315,5 @@ def _summary(queues: tuple[Queue, ...], connections: int) -> Summary:
     )
 
 
-def _host(found: Mapping[str, Any]) -> str:
-    host, port = _text(found.get("peer_host")), _whole(found.get("peer_port"))
-    return host_and_port(host, port or None) if host else ""
-
-
-def _map(value: object) -> Mapping[str, Any]:
-    """Give an object; the API writes ``[]`` for an object that it does not know."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: object) -> str:
-    return "" if value is None or isinstance(value, Mapping | list) else str(value)
-
-
-def _number(value: object) -> float:
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    number = float(value) if known else 0.0  # type: ignore[arg-type]
-    return number if 0 < number < float("inf") else 0.0
-
-
-def _whole(value: object) -> int:
-    return int(_number(value))
-
-
-def _rate(stats: Mapping[str, Any], name: str) -> float:
-    return _number(_map(stats.get(f"{name}_details")).get("rate"))
+def _host(peer: ConnectionInfo | ConsumerInfo) -> str:
+    return host_and_port(peer.peer_host, peer.peer_port) if peer.peer_host else ""

@@ -9,8 +9,16 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from rmqbench.errors import AccessRefused, BrokerError
+from rmqbench.management.answers import (
+    read_alarms,
+    read_connections,
+    read_consumers,
+    read_nodes,
+    read_queues,
+    read_version,
+)
 from rmqbench.management.client import Management
-from rmqbench.monitor.model import Answers, Picture, make_picture
+from rmqbench.monitor.model import Picture, make_picture
 
 __all__ = ["Source", "ask"]
 
@@ -18,27 +26,35 @@ __all__ = ["Source", "ask"]
 def ask(
     management: Management, vhost: str | None, clock: Callable[[], float] = time.time
 ) -> Picture:
-    """Ask for all that a picture shows: a handful of requests, however many queues there are.
+    """Ask for all that a picture shows: six requests, more only for more than 500 queues.
 
-    ``vhost`` None is every virtual host that the user may see. Raises what Management raises.
+    ``vhost`` None is every virtual host that the user may see. Raises what
+    :class:`~rmqbench.management.client.Management` raises.
     """
-    overview = management.overview()
-    queues = management.queues(vhost)
-    consumers = management.consumers(vhost)
-    connections = management.connections(vhost)
+    version = read_version(management.overview())
+    queues = read_queues(management.queues(vhost))
+    consumers = read_consumers(management.consumers(vhost))
+    connections = read_connections(management.connections(vhost))
     nodes = alarms = None
     with suppress(AccessRefused):  # they need the tag 'monitoring'
-        nodes = management.nodes()
-    with suppress(AccessRefused, BrokerError):  # the nodes tell theirs, too, a little later
-        alarms = management.alarms()
-    answers = Answers(overview, queues, connections, consumers, nodes, alarms)
-    return make_picture(answers, clock())
+        nodes = read_nodes(management.nodes())
+    with suppress(AccessRefused, BrokerError):  # the nodes' own flags show them a little later
+        alarms = read_alarms(management.alarms())
+    return make_picture(
+        clock(),
+        version,
+        queues=queues,
+        connections=connections,
+        consumers=consumers,
+        nodes=nodes,
+        alarms=alarms,
+    )
 
 
 class Source:
-    """Fetches in a daemon thread, so that nobody waits for a broker that does not answer.
+    """Fetches in a daemon thread, so that nothing waits for a broker that does not answer.
 
-    One fetch at a time; nobody waits for one that is under way at the end.
+    One fetch runs at a time; one that is still running at the end is not waited for.
     """
 
     def __init__(self, fetch: Callable[[], Picture]) -> None:
@@ -46,16 +62,16 @@ class Source:
         self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Picture | Exception] = queue.SimpleQueue()
         self.busy = False
-        threading.Thread(target=self._run, name="rmqbench dashboard", daemon=True).start()
+        threading.Thread(target=self._run, name="rmqbench monitor", daemon=True).start()
 
     def ask(self) -> None:
-        """Begin to fetch a picture, unless that is under way."""
+        """Start to fetch a picture, unless a fetch is running."""
         if not self.busy:
             self.busy = True
             self._wanted.put(True)
 
     def take(self) -> Picture | Exception | None:
-        """Give what came in, a picture or the error instead; None where nothing did."""
+        """Return the picture that was fetched, or the error; None if there is nothing new."""
         try:
             result = self._results.get_nowait()
         except queue.Empty:
@@ -64,12 +80,12 @@ class Source:
         return result
 
     def close(self) -> None:
-        """Let the thread end, when it is done with what it does."""
+        """End the thread after the fetch that is running."""
         self._wanted.put(False)
 
     def _run(self) -> None:
         while self._wanted.get():
             try:
                 self._results.put(self._fetch())
-            except Exception as error:  # who takes it decides
+            except Exception as error:  # whoever takes it decides
                 self._results.put(error)

@@ -24,7 +24,7 @@ from rmqbench.clients.producer import ProducerPlan, ProducerReport
 from rmqbench.clients.recovery import Interruption
 from rmqbench.errors import DeadlineExceeded, RmqbenchError, UsageError
 from rmqbench.faults.disturbance import Disturbance, Disturber
-from rmqbench.management.sampler import Monitor
+from rmqbench.management.sampler import Sampler
 from rmqbench.runner.drain import Drained, drain_queue
 from rmqbench.runner.isolation import Place, declared_place
 from rmqbench.runner.metrics import Phase, latency_of, phase_of
@@ -135,7 +135,7 @@ class Run:
             self._place = stack.enter_context(
                 declared_place(self.broker, topology, self._name, in_place=self._in_place)
             )
-            stack.enter_context(Monitor(self._place.endpoint, self._directory.path))
+            stack.enter_context(Sampler(self._place.endpoint, self._directory.path))
             self._workers_at = self._disturber.prepare(self._place, stack)
             self._stack = stack.pop_all()
         self._rest()

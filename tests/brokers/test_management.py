@@ -19,8 +19,9 @@ from rmqbench.errors import (
     ManagementUnavailable,
     QueueNotFound,
 )
+from rmqbench.management import answers
 from rmqbench.management.client import Management
-from rmqbench.management.sampler import Monitor, read_samples
+from rmqbench.management.sampler import Sampler, read_samples
 
 
 @pytest.fixture
@@ -34,11 +35,21 @@ def queue(rmqbench_broker: Any) -> Iterator[str]:
         channel.queue_delete(name)
 
 
+@pytest.fixture
+def own_vhost(rmqbench_broker: Any) -> Iterator[Endpoint]:
+    """A virtual host of the test's own; gone at the end."""
+    name = f"t.{uuid.uuid4().hex[:12]}"
+    with rmqbench_broker.management as management:
+        management.create_virtual_host(name)
+        yield rmqbench_broker.endpoint.in_virtual_host(name)
+        management.delete_virtual_host(name)
+
+
 def wait_until(what: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Wait for something true: figures of the Management API come seconds late."""
     deadline = time.monotonic() + timeout_s
     while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come to pass in time"
+        assert time.monotonic() < deadline, f"not {what.__name__} within {timeout_s:g} s"
         time.sleep(0.2)
     return found
 
@@ -87,15 +98,87 @@ def test_nodes_tell_memory_disk_and_alarms(rmqbench_broker: Any) -> None:
     assert management.alarms() == []
 
 
-def test_deprecated_features_have_a_state_where_the_broker_knows_them(
+def test_deprecated_features_have_a_phase_and_a_state_where_the_broker_says_it(
     rmqbench_broker: Any,
 ) -> None:
     features = rmqbench_broker.management.deprecated_features()
-    if tuple(map(int, rmqbench_broker.version.split(".")[:2])) < (3, 13):
+    version = tuple(map(int, rmqbench_broker.version.split(".")[:2]))
+    if version < (3, 13):
         assert features == []
-    else:
-        assert "transient_nonexcl_queues" in {each["name"] for each in features}
-        assert all(each["state"] for each in features)
+        return
+    assert "transient_nonexcl_queues" in {each["name"] for each in features}
+    assert all(each["deprecation_phase"] for each in features)
+    states = {each["state"] for each in features}
+    assert states <= {"permitted", "denied", None}
+    if version == (4, 0):
+        assert states == {None}
+    if version >= (4, 3):
+        assert None not in states
+
+
+def test_the_broker_writes_every_field_that_is_read(
+    rmqbench_broker: Any, own_vhost: Endpoint
+) -> None:
+    management, vhost = rmqbench_broker.management, own_vhost.virtual_host
+    definition = {"dead-letter-exchange": "dead", "alternate-exchange": "other"}
+    management.set_policy("p", "^no such name$", definition, vhost=vhost, apply_to="all")
+    definition = {"dead-letter-exchange": "by.policy"}
+    management.set_policy("q", "^q$", definition, vhost=vhost, apply_to="queues")
+
+    def read() -> list[Any]:
+        return [
+            *answers.read_queues(management.queues(vhost)),
+            *answers.read_connections(management.connections(vhost)),
+            *answers.read_consumers(management.consumers(vhost)),
+            *answers.read_nodes(management.nodes()),
+        ]
+
+    with admin(own_vhost, name="test", timeout_s=120) as channel:
+        arguments = {"x-dead-letter-exchange": "by.argument"}
+        channel.queue_declare("q", durable=True, arguments=arguments)
+        channel.exchange_declare("e", "fanout", arguments={"alternate-exchange": "other"})
+        channel.queue_bind("q", "e")
+        for _ in range(3):
+            channel.basic_publish("", "q", b"x")
+        channel.basic_qos(prefetch_count=1)
+        tags: list[int] = []
+        channel.basic_consume(
+            "q", lambda _, method, *__: tags.append(method.delivery_tag), consumer_tag="tag"
+        )
+
+        def delivered() -> bool:
+            channel.connection.process_data_events(0.1)
+            return bool(tags)
+
+        def complete() -> list[Any]:
+            channel.connection.process_data_events(0)
+            found = read()
+            whole = len(found) >= 4 and all(None not in astuple(each) for each in found)
+            # The API gathers each kind of figure at a time of its own.
+            return found if whole and found[0].messages_ready == 1 else []
+
+        wait_until(delivered)
+        channel.basic_ack(tags[0])
+        queue, connection, consumer, *nodes = wait_until(complete, 90.0)
+
+    assert (queue.name, queue.vhost, queue.type) == ("q", vhost, "classic")
+    assert set(queue.dead_letter_exchanges) == {"by.argument", "by.policy"}
+    assert (queue.messages_unacknowledged, queue.consumers) == (1, 1)
+    assert queue.message_bytes_ready >= 1
+    assert queue.exclusive is False
+    assert connection.given_name == "test"
+    assert connection.peer_port == consumer.peer_port
+    assert (consumer.tag, consumer.queue, consumer.vhost) == ("tag", "q", vhost)
+    assert (consumer.connection, consumer.prefetch) == (connection.name, 1)
+    assert consumer.manual_ack is True
+    assert all(each.running for each in nodes)
+    assert answers.read_version(management.overview()) == rmqbench_broker.version
+    exchanges = answers.read_exchanges(management.exchanges(vhost))
+    assert answers.ExchangeInfo("e", "fanout", "other") in exchanges
+    bindings = answers.read_bindings(management.bindings(vhost))
+    assert answers.BindingInfo("e", "q", "queue") in bindings
+    policies = answers.read_policies(management.policies(vhost))
+    assert answers.PolicyInfo("other", "dead") in policies
 
 
 def test_a_wrong_password_is_told_without_showing_it(rmqbench_broker: Any) -> None:
@@ -160,7 +243,7 @@ def test_a_consumer_and_its_connection_are_seen_and_the_connection_can_be_closed
         management.close_connection("t.nowhere", "")
 
 
-def test_the_monitor_sees_a_backlog_and_the_node(
+def test_the_sampler_sees_a_backlog_and_the_node(
     rmqbench_broker: Any, queue: str, tmp_path: Path
 ) -> None:
     endpoint = rmqbench_broker.endpoint
@@ -170,9 +253,9 @@ def test_the_monitor_sees_a_backlog_and_the_node(
             channel.basic_publish("", queue, b"x")
 
     def complete() -> bool:
-        seen = monitor.latest.queues.get(queue) if monitor.latest else None
+        seen = sampler.latest.queues.get(queue) if sampler.latest else None
         # The API gathers each kind of figure at a time of its own.
-        nodes = monitor.latest.nodes.values() if monitor.latest else ()
+        nodes = sampler.latest.nodes.values() if sampler.latest else ()
         return (
             seen is not None
             and seen.messages_ready == 10
@@ -182,10 +265,10 @@ def test_the_monitor_sees_a_backlog_and_the_node(
             and all(None not in astuple(node) for node in nodes)
         )
 
-    with Monitor(endpoint, tmp_path, interval_s=0.2, timeout_s=15) as monitor:
+    with Sampler(endpoint, tmp_path, interval_s=0.2, timeout_s=15) as sampler:
         wait_until(complete)
     last = read_samples(tmp_path)[-1]
-    assert last == monitor.latest
+    assert last == sampler.latest
     assert last.error is None
     seen = last.queues[queue]
     assert seen.messages_unacknowledged == 0

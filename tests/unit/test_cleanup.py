@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -9,58 +10,61 @@ import pytest
 from rmqbench.cleanup import Found, Plan, require_named, scope, unused
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import UsageError
+from rmqbench.management.answers import BindingInfo, ExchangeInfo, PolicyInfo, QueueInfo
 
 BUILT_IN = ("", "amq.direct", "amq.fanout", "amq.rabbitmq.trace")
 
 
-def exchanges(*names: str, **arguments: str) -> list[dict[str, Any]]:
-    """Answer with these and the built-in ones; ``arguments`` are alternate exchanges by name."""
-    named = [
-        {"name": name, "arguments": {"alternate-exchange": alternate}}
-        for name, alternate in arguments.items()
-    ]
-    return [{"name": name, "arguments": {}} for name in (*BUILT_IN, *names)] + named
+def exchanges(*names: str, **alternates: str) -> list[ExchangeInfo]:
+    """Return these and the built-in ones; ``alternates`` are alternate exchanges by name."""
+    named = [ExchangeInfo(name, "fanout", alternate) for name, alternate in alternates.items()]
+    return [ExchangeInfo(name) for name in (*BUILT_IN, *names)] + named
 
 
-def binding(source: str, destination: str, kind: str = "queue") -> dict[str, Any]:
-    return {"source": source, "destination": destination, "destination_type": kind}
+def names(found: Iterable[ExchangeInfo]) -> list[str]:
+    return [each.name for each in found]
 
 
 def test_an_exchange_without_a_binding_is_unused_and_built_in_ones_never_are() -> None:
-    assert unused(exchanges("a", "b"), [], [], []) == ("a", "b")
+    assert names(unused(exchanges("a", "b"), [], [], [])) == ["a", "b"]
 
 
 def test_a_binding_from_it_or_to_it_is_a_use() -> None:
-    bindings = [binding("a", "q"), binding("a", "b", "exchange"), binding("", "c")]
-    assert unused(exchanges("a", "b", "c"), bindings, [], []) == ("c",)
+    bindings = [
+        BindingInfo("a", "q", "queue"),
+        BindingInfo("a", "b", "exchange"),
+        BindingInfo("", "c", "queue"),
+    ]
+    assert names(unused(exchanges("a", "b", "c"), bindings, [], [])) == ["c"]
 
 
 def test_a_queue_of_the_same_name_is_no_use() -> None:
-    assert unused(exchanges("work"), [binding("", "work")], [], []) == ("work",)
+    bindings = [BindingInfo("", "work", "queue")]
+    assert names(unused(exchanges("work"), bindings, [], [])) == ["work"]
 
 
 @pytest.mark.parametrize(
     ("queues", "policies"),
     [
-        ([{"arguments": {"x-dead-letter-exchange": "dead"}}], []),
-        ([{"arguments": {}, "effective_policy_definition": {"dead-letter-exchange": "dead"}}], []),
-        ([], [{"definition": {"dead-letter-exchange": "dead"}}]),
-        ([], [{"definition": {"alternate-exchange": "dead"}}]),
+        ([QueueInfo("q", dead_letter_exchanges=("dead",))], []),
+        ([QueueInfo("q", dead_letter_exchanges=("other", "dead"))], []),
+        ([], [PolicyInfo(dead_letter_exchange="dead")]),
+        ([], [PolicyInfo(alternate_exchange="dead")]),
     ],
 )
 def test_where_dead_or_unrouted_messages_go_is_in_use(
-    queues: list[dict[str, Any]], policies: list[dict[str, Any]]
+    queues: list[QueueInfo], policies: list[PolicyInfo]
 ) -> None:
-    assert unused(exchanges("dead", "b"), [], queues, policies) == ("b",)
+    assert names(unused(exchanges("dead", "b"), [], queues, policies)) == ["b"]
 
 
 def test_the_alternate_exchange_of_another_one_is_in_use() -> None:
-    assert unused(exchanges("other", main="other"), [], [], []) == ("main",)
+    assert names(unused(exchanges("other", main="other"), [], [], [])) == ["main"]
 
 
-def test_an_empty_table_may_come_as_a_list_or_not_at_all() -> None:
-    queues: list[dict[str, Any]] = [{"arguments": [], "effective_policy_definition": []}, {}]
-    assert unused([{"name": "a"}, {"name": "b", "arguments": []}], [], queues, [{}]) == ("a", "b")
+def test_what_the_broker_does_not_say_is_no_use() -> None:
+    said_nothing = [BindingInfo()], [QueueInfo("q")], [PolicyInfo()]
+    assert names(unused(exchanges("a"), *said_nothing)) == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,16 @@ import rmqbench.cli.monitor
 from rmqbench.cli import app
 from rmqbench.cli.monitor import management_endpoint
 from rmqbench.errors import AccessRefused, ManagementUnavailable, UsageError
+from rmqbench.management.answers import (
+    read_alarms,
+    read_connections,
+    read_consumers,
+    read_nodes,
+    read_queues,
+)
 from rmqbench.monitor.controls import Controls, after
 from rmqbench.monitor.keys import _SEQUENCE, Keys
 from rmqbench.monitor.model import (
-    Answers,
     as_json,
     make_picture,
     matching,
@@ -92,9 +98,15 @@ NODE = {
 
 
 def picture(*queues, connections=(), consumers=(), nodes=(NODE,), alarms=(), time_s=TIME_S):
-    overview = {"rabbitmq_version": "4.1.2"}
-    answers = Answers(overview, queues, connections, consumers, nodes, alarms)
-    return make_picture(answers, time_s)
+    return make_picture(
+        time_s,
+        "4.1.2",
+        queues=read_queues(queues),
+        connections=read_connections(connections),
+        consumers=read_consumers(consumers),
+        nodes=None if nodes is None else read_nodes(nodes),
+        alarms=None if alarms is None else read_alarms(alarms),
+    )
 
 
 def text(shown, width=100, **more):
@@ -102,7 +114,7 @@ def text(shown, width=100, **more):
 
 
 def on_a_screen(shown, columns, lines, **more):
-    """Give the lines as the live dashboard draws them into this size."""
+    """Return the lines as the live dashboard draws them into this size."""
     console = Console(width=columns, height=lines, force_terminal=False, legacy_windows=False)
     scene = Scene("http://b:15672", shown, live=True, keys=True, **more)
     with console.capture() as captured:
@@ -252,7 +264,11 @@ JUNK = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(JUNK, max_size=4))
 def test_whatever_the_api_answers_is_a_picture(junk):
-    shown = make_picture(Answers({}, junk, junk, junk, junk, junk), TIME_S)
+    queues, connections, consumers, nodes = (
+        [*junk, *(whole | each for each in junk if isinstance(each, dict))]
+        for whole in (queue(), connection(), consumer(), NODE)
+    )
+    shown = picture(*queues, connections=connections, consumers=consumers, nodes=nodes, alarms=junk)
     assert "figures of" in text(shown, width=60)
     json.dumps(as_json(shown, None, "depth"), allow_nan=False)
 
@@ -646,8 +662,8 @@ def test_a_negative_interval_is_refused(command):
     ("arguments", "kind", "words"),
     [
         (["--host", "127.0.0.1:1"], ManagementUnavailable, "answers at http://127.0.0.1:1"),
-        (["--host", "amqp://127.0.0.1"], UsageError, "no address of a Management API"),
-        (["--host", "127.0.0.1:x"], UsageError, "no address of a Management API"),
+        (["--host", "amqp://127.0.0.1"], UsageError, "not the address of a Management API"),
+        (["--host", "127.0.0.1:x"], UsageError, "not the address of a Management API"),
     ],
 )
 def test_a_trouble_is_an_error_of_ours(command, monkeypatch, arguments, kind, words):

@@ -126,7 +126,7 @@ def test_an_address_may_have_a_prefix(server: Server, path: str) -> None:
 
 @pytest.mark.parametrize("url", ["", "localhost:15672", "ftp://u:s3cret@h", "http://u:s3/cret@h"])
 def test_a_wrong_address_is_refused_without_showing_a_password(url: str) -> None:
-    with pytest.raises(UsageError, match="no address of a Management API") as caught:
+    with pytest.raises(UsageError, match="not the address of a Management API") as caught:
         Management(Endpoint(management_url=url))
     assert "s3" not in str(caught.value)
 
@@ -173,6 +173,23 @@ def test_a_page_that_vanished_meanwhile_is_the_end(server: Server) -> None:
         return 400, b'{"error":"page_out_of_range","reason":"Page out of range"}'
 
     server.answers["GET /api/queues"] = page
+    with server.management() as management:
+        assert [each["name"] for each in management.queues()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"items":[7]}', b'{"items":{}}', b"[]", b'{"page_count":1}', b"null"]
+)
+def test_pages_of_another_kind_are_another_server(server: Server, body: bytes) -> None:
+    server.answers["GET /api/queues"] = 200, body
+    with server.management() as management, pytest.raises(ManagementUnavailable, match="pages"):
+        management.queues()
+
+
+@pytest.mark.parametrize("count", ["null", '"NaN"', "-1", "1e999"])
+def test_a_number_of_pages_that_is_none_ends_with_this_page(server: Server, count: str) -> None:
+    body = f'{{"items":[{{"name":"a","vhost":"/"}}],"page_count":{count}}}'
+    server.answers["GET /api/queues"] = 200, body.encode()
     with server.management() as management:
         assert [each["name"] for each in management.queues()] == ["a"]
 
@@ -225,7 +242,7 @@ def test_a_server_of_another_kind_is_told_with_the_way_to_the_plugin(
 ) -> None:
     error = failure(server, status, body)
     assert isinstance(error, ManagementUnavailable)
-    assert "is no RabbitMQ Management API" in error.what
+    assert "is not a RabbitMQ Management API" in error.what
     assert "rabbitmq-plugins enable rabbitmq_management" in error.remedy
     assert len(server.requests) == 1
 
@@ -278,8 +295,19 @@ def test_https_to_a_plain_port_is_told_apart(server: Server) -> None:
 def test_brokers_without_deprecated_features_have_none(server: Server) -> None:
     with server.management() as management:
         assert management.deprecated_features() == []
-        server.answers["GET /api/deprecated-features"] = 200, b'[{"name":"x","state":"denied"}]'
-        assert management.deprecated_features() == [{"name": "x", "state": "denied"}]
+
+
+def test_the_state_of_a_deprecated_feature_is_none_where_the_broker_does_not_say_it(
+    server: Server,
+) -> None:
+    path, said = "GET /api/deprecated-features", {"name": "x", "state": "denied"}
+    unsaid = {"name": "y", "deprecation_phase": "permitted_by_default"}
+    with server.management() as management:
+        server.answers[path] = 200, json.dumps([said, unsaid]).encode()
+        assert management.deprecated_features() == [said, unsaid | {"state": None}]
+        server.answers[path] = 200, b"{}"
+        with pytest.raises(ManagementUnavailable):
+            management.deprecated_features()
 
 
 def test_alarms_are_read_from_the_failing_health_check(server: Server) -> None:

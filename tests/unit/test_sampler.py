@@ -14,10 +14,10 @@ from rmqbench.endpoint import Endpoint
 from rmqbench.errors import AccessRefused, ManagementUnavailable
 from rmqbench.management.client import Management
 from rmqbench.management.sampler import (
-    Monitor,
     NodeSample,
     QueueSample,
     Sample,
+    Sampler,
     read_samples,
     take_sample,
 )
@@ -45,7 +45,7 @@ SEEN = QueueSample(5, 2, 1, 4096, 10.0, 8.0, 6.5)
 
 
 class FakeManagement:
-    """Give what it is told to, or raise it."""
+    """Stands in for Management: returns what it is told to, or raises it."""
 
     def __init__(self, queues: Any = (QUEUE,), nodes: Any = (NODE,)) -> None:
         self.answers = {"queues": queues, "nodes": nodes}
@@ -75,11 +75,11 @@ class FakeManagement:
         return list(answer)
 
 
-def monitor(
+def sampler(
     fake: FakeManagement, directory: Path, *, interval_s: float = 0.01, timeout_s: float = 15.0
-) -> Monitor:
+) -> Sampler:
     clock = itertools.count(1000)
-    return Monitor(
+    return Sampler(
         Endpoint(virtual_host="team"),
         directory,
         interval_s=interval_s,
@@ -119,7 +119,7 @@ def test_a_user_who_may_not_see_the_nodes_still_sees_the_queues() -> None:
 
 def test_samples_are_written_as_they_come_and_read_back_the_same(tmp_path: Path) -> None:
     fake = FakeManagement()
-    with monitor(fake, tmp_path) as running:
+    with sampler(fake, tmp_path) as running:
         wait_for(fake, 3)
     samples = read_samples(tmp_path / "samples.jsonl")
     assert len(samples) >= 3
@@ -132,7 +132,7 @@ def test_samples_are_written_as_they_come_and_read_back_the_same(tmp_path: Path)
 
 def test_the_last_sample_is_taken_at_the_end(tmp_path: Path) -> None:
     fake = FakeManagement()
-    with monitor(fake, tmp_path, interval_s=3600):
+    with sampler(fake, tmp_path, interval_s=3600):
         wait_for(fake, 1)
         fake.answers["queues"] = []
     first, last = read_samples(tmp_path)
@@ -151,7 +151,7 @@ def test_an_error_becomes_a_sample_and_sampling_goes_on(
     tmp_path: Path, error: Exception, text: str
 ) -> None:
     fake = FakeManagement(queues=error)
-    with monitor(fake, tmp_path):
+    with sampler(fake, tmp_path):
         wait_for(fake, 2)
         fake.answers["queues"] = [QUEUE]
         wait_for(fake, 2)
@@ -175,7 +175,7 @@ def test_a_broker_that_does_not_answer_does_not_hold_up_the_end(tmp_path: Path) 
         return [QUEUE]
 
     fake = FakeManagement(queues=wait_long)
-    running = monitor(fake, tmp_path, timeout_s=0.1)
+    running = sampler(fake, tmp_path, timeout_s=0.1)
     started = time.monotonic()
     with running:
         assert asked.wait(30)
@@ -189,15 +189,15 @@ def test_a_broker_that_does_not_answer_does_not_hold_up_the_end(tmp_path: Path) 
 
 def test_a_directory_that_cannot_be_written_does_not_disturb_the_run(tmp_path: Path) -> None:
     fake = FakeManagement()
-    with monitor(fake, tmp_path / "missing") as running:
+    with sampler(fake, tmp_path / "missing") as running:
         wait_for(fake, 2)
     assert running.latest is not None
     assert read_samples(tmp_path / "missing") == []
 
 
-def test_a_real_monitor_records_that_nobody_is_there(tmp_path: Path) -> None:
+def test_a_real_sampler_records_that_nobody_is_there(tmp_path: Path) -> None:
     endpoint = Endpoint(management_url="http://127.0.0.1:1")
-    with Monitor(endpoint, tmp_path, interval_s=60, timeout_s=1):
+    with Sampler(endpoint, tmp_path, interval_s=60, timeout_s=1):
         pass
     samples = read_samples(tmp_path)
     assert samples
