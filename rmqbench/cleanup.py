@@ -1,9 +1,9 @@
-"""Queues and exchanges that are to go: find them as a value, then delete just these.
+"""Delete queues and exchanges: first find them, as a value, then delete exactly these.
 
-Between the two a person may think for as long as they like: what has appeared since stays, what
-is gone is no error, and a queue that was found idle and is not any more is kept. Ready messages
-and consumers come from a passive declare and are exact, but for streams, whose figures lag by some
-seconds; unacknowledged messages are known to the Management API alone.
+A person may think for as long as they like in between: what has appeared since then stays, what is
+gone is no error, and a queue that was idle is kept if it no longer is. Ready messages and consumers
+come from a passive declare and are exact; only the Management API knows the unacknowledged messages
+and the consumers of a stream, whose counts are some seconds old.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from rmqbench.amqp.connection import admin
-from rmqbench.amqp.topology import is_name
+from rmqbench.amqp.idle import counts_over, delete_if_idle, in_use
+from rmqbench.amqp.topology import is_name, require_name
 from rmqbench.endpoint import Endpoint, is_loopback
 from rmqbench.errors import (
     ConnectionLost,
@@ -37,22 +38,32 @@ from rmqbench.management.answers import (
 )
 from rmqbench.management.client import Management
 
-__all__ = ["Deed", "Found", "Plan", "Scope", "delete", "find", "require_named", "scope", "unused"]
+__all__ = [
+    "Candidate",
+    "CleanupPlan",
+    "Deletion",
+    "Scope",
+    "delete",
+    "find",
+    "require_named",
+    "scope",
+    "unused",
+]
 
 Scope = Literal["all", "exchanges", "queues"]
 
 _LIMIT_S = 10.0
-_TURN_S = 5.0  # one connection is used for so long, so that what is begun last has time too
-_SILENCES = 3  # so many in a row, and no more is asked of this broker
+_TURN_S = 5.0  # then a new connection, so that the last act has a part of the limit left
+_SILENCES = 3  # after so many in a row the broker is asked nothing more
 _WORDS = ("all", "exchanges")
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A queue or exchange that is there. Counts are of queues; None is not known.
+class Candidate:
+    """A queue or exchange that exists. Only a queue has counts; None is unknown.
 
-    ``trouble`` says why it will be kept, and is empty where nothing is in the way.
+    ``obstacle`` is why it will be kept, or empty.
     """
 
     kind: Literal["queue", "exchange"]
@@ -61,59 +72,61 @@ class Found:
     ready: int | None = None
     unacknowledged: int | None = None
     consumers: int | None = None
-    trouble: str = ""
+    obstacle: str = ""
 
     @property
     def holds_messages(self) -> bool:
-        """Tell whether messages go with it. A stream counts as holding some: its figures lag."""
+        """Whether messages go with it. A stream counts as holding some: its figures lag."""
         return bool(self.ready or self.unacknowledged) or self.type == "stream"
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether it holds nothing and serves nobody."""
+        """Whether it holds no messages and has no consumers."""
         return not self.holds_messages and not self.consumers
 
     def __str__(self) -> str:
-        """Name it."""
+        """Return what it is and its name."""
         return f"{self.kind} {self.name!r}"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CleanupPlan:
     """What was found: queues first. ``notes`` are sentences for a person."""
 
     endpoint: Endpoint
     scope: Scope
-    found: tuple[Found, ...]
+    candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
 
     @property
-    def goes(self) -> tuple[Found, ...]:
-        """Give what :func:`delete` will delete."""
-        return tuple(each for each in self.found if not each.trouble)
+    def to_delete(self) -> tuple[Candidate, ...]:
+        """Return what :func:`delete` will delete, if it is still as it was found."""
+        return tuple(each for each in self.candidates if not each.obstacle)
 
     @property
-    def stays(self) -> tuple[Found, ...]:
-        """Give what will be kept, and why."""
-        return tuple(each for each in self.found if each.trouble)
+    def to_keep(self) -> tuple[Candidate, ...]:
+        """Return what has an obstacle and will be kept."""
+        return tuple(each for each in self.candidates if each.obstacle)
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
-    """What became of one thing; ``reason`` says why it was kept."""
+class Deletion:
+    """What became of a candidate; ``reason`` is why it was kept."""
 
-    what: Found
-    outcome: Literal["deleted", "gone", "kept"]
+    candidate: Candidate
+    status: Literal["deleted", "gone", "kept"]
     reason: str = ""
 
 
 def scope(words: Sequence[str], exact: Sequence[str] = ()) -> Scope:
-    """Say what is meant: ``all`` and ``exchanges`` stand alone, everything else names queues.
+    """Return what the words mean: ``all`` or ``exchanges`` alone, otherwise names of queues.
 
-    ``exact`` are names of queues come what may. Raises UsageError.
+    ``exact`` are always names of queues. Raises UsageError.
     """
     if not words and not exact:
-        raise UsageError("Nothing is named.", "Name queues, or say 'all' or 'exchanges'.")
+        raise UsageError(
+            "What to delete is missing.", "Name queues, or write 'all' or 'exchanges'."
+        )
     for word in _WORDS:
         if word in words:
             if len(words) > 1 or exact:
@@ -123,31 +136,31 @@ def scope(words: Sequence[str], exact: Sequence[str] = ()) -> Scope:
 
 
 def require_named(endpoint: Endpoint, wanted: Scope, name: str | None) -> None:
-    """Raise UsageError where all of a broker elsewhere was asked for without naming its host.
+    """Raise UsageError if everything on another machine is to go and its host is not confirmed.
 
-    A name that was given must be right in any case.
+    ``name`` confirms it; a wrong name is an error in any case.
     """
     host = endpoint.host
     right = f"--yes-really {host}"
     if name is not None and name != host:
         raise UsageError(
-            f"--yes-really names {name!r}, and the broker's host is {host!r}; nothing was deleted.",
+            f"--yes-really names {name!r}, but the broker's host is {host!r}; nothing was deleted.",
             f"If you mean this one: {right}",
         )
     if wanted == "all" and name is None and not is_loopback(host):
         raise UsageError(
-            f"The broker at {host!r} is not on this machine: everything in virtual host "
-            f"{endpoint.virtual_host!r} is not deleted by --yes or an answer alone.",
-            f"If you mean it: {right}. To look only: --dry-run.",
+            f"The broker at {host!r} is not on this machine: to delete everything in its virtual "
+            f"host {endpoint.virtual_host!r}, neither --yes nor an answer is enough.",
+            f"If you mean it: {right}. To only look: --dry-run.",
         )
 
 
-def find(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str] = ()) -> Plan:
-    """Find what is meant (see :func:`scope`); nothing is changed.
+def find(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str] = ()) -> CleanupPlan:
+    """Find what the words mean (see :func:`scope`); nothing is changed.
 
-    A word with commas is one name where there is such a queue, and several otherwise. Raises
-    QueueNotFound with all names that are not there, ManagementUnavailable where ``all`` or
-    ``exchanges`` cannot be known, and what hinders a connection.
+    A word with commas is one name if such a queue exists, otherwise several. Raises QueueNotFound
+    with all names that do not exist, ManagementUnavailable for ``all`` and ``exchanges``, which
+    need the Management API, and what :func:`~rmqbench.amqp.connection.admin` raises.
     """
     wanted = scope(words, exact)
     if wanted == "queues":
@@ -159,8 +172,8 @@ def find(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str] = ()) ->
             return _find_unused(endpoint, management)
     except ManagementUnavailable as error:
         raise ManagementUnavailable(
-            f"Only the Management API can list what there is, for {wanted!r}: {error.what}",
-            f"{error.remedy} Or name the queues: that needs no Management API.",
+            f"{wanted!r} needs the Management API to list what exists: {error.what}",
+            f"{error.remedy} Or name the queues: that works without it.",
         ) from error
 
 
@@ -191,55 +204,41 @@ def unused(
     )
 
 
-def delete(plan: Plan) -> Iterator[Deed]:
-    """Delete what was found, and say of each what became of it; one failure stops nothing.
+def delete(plan: CleanupPlan) -> Iterator[Deletion]:
+    """Delete what was found, and yield what became of each; one failure stops nothing.
 
-    A queue found idle is deleted only if it still is: a classic one looks and is deleted in one
-    step; of the others, which cannot, the counts are read just before. An exchange found unused is
-    deleted only if no binding leads from it by now.
+    A queue found idle is deleted only if it still is (see
+    :func:`~rmqbench.amqp.idle.delete_if_idle`), an exchange found unused only if no binding leads
+    from it by now.
     """
-    yield from (Deed(each, "kept", each.trouble) for each in plan.stays)
-    two_steps = {
-        each.name
-        for each in plan.goes
-        if each.kind == "queue" and each.type not in (None, "classic")
-    }
+    yield from (Deletion(each, "kept", each.obstacle) for each in plan.to_keep)
 
-    def act(channel: Any, each: Found) -> str:
+    def act(channel: Any, each: Candidate) -> str:
+        """Return why it is kept, nothing if it was deleted."""
         if each.kind == "exchange":
-            channel.exchange_declare(each.name, passive=True)
+            channel.exchange_declare(each.name, passive=True)  # deleting what is gone is no error
             channel.exchange_delete(each.name, if_unused=plan.scope == "exchanges")
-            return ""
-        now = channel.queue_declare(each.name, passive=True).method
-        if not each.is_idle:
-            channel.queue_delete(each.name)
-        elif now.message_count or now.consumer_count:
-            return _not_idle(now.message_count, now.consumer_count)
+        elif each.is_idle:
+            counts = delete_if_idle(channel, plan.endpoint, each.name, each.type)
+            return f"it {in_use(*counts)} now" if counts else ""
         else:
-            one_step = each.name not in two_steps
-            channel.queue_delete(each.name, if_empty=one_step, if_unused=one_step)
+            channel.queue_declare(each.name, passive=True)
+            channel.queue_delete(each.name)
         return ""
 
-    def again(each: Found, error: RmqbenchError) -> bool:
-        """Take two steps with a queue of unknown type that cannot do it in one."""
-        if _reply_code(error) != 540 or each.kind != "queue" or each.name in two_steps:
-            return False
-        two_steps.add(each.name)
-        return True
-
-    for each, result in _with_each(plan.endpoint, plan.goes, act, again):
-        if isinstance(result, RmqbenchError) and isinstance(result, QueueNotFound):
-            yield Deed(each, "gone")
+    for each, result in _with_each(plan.endpoint, plan.to_delete, act):
+        if isinstance(result, QueueNotFound):
+            yield Deletion(each, "gone")
         elif isinstance(result, RmqbenchError):
-            yield Deed(each, "kept", _reason(each, result))
+            yield Deletion(each, "kept", _reason(each, result))
         else:
-            yield Deed(each, "kept" if result else "deleted", result)
+            yield Deletion(each, "kept" if result else "deleted", result)
 
 
 # --- finding -----------------------------------------------------------------------------------
 
 
-def _find_all(endpoint: Endpoint, management: Management) -> Plan:
+def _find_all(endpoint: Endpoint, management: Management) -> CleanupPlan:
     vhost = endpoint.virtual_host
     listed = [_queue(each) for each in read_queues(management.queues(vhost))]
     exchanges = [
@@ -247,10 +246,10 @@ def _find_all(endpoint: Endpoint, management: Management) -> Plan:
         for each in read_exchanges(management.exchanges(vhost))
         if not _is_built_in(each.name)
     ]
-    return Plan(endpoint, "all", (*_counted(endpoint, listed), *exchanges))
+    return CleanupPlan(endpoint, "all", (*_counted(endpoint, listed), *exchanges))
 
 
-def _find_unused(endpoint: Endpoint, management: Management) -> Plan:
+def _find_unused(endpoint: Endpoint, management: Management) -> CleanupPlan:
     vhost = endpoint.virtual_host
     exchanges = unused(
         read_exchanges(management.exchanges(vhost)),
@@ -258,10 +257,10 @@ def _find_unused(endpoint: Endpoint, management: Management) -> Plan:
         read_queues(management.queues(vhost)),
         read_policies(management.policies(vhost)),
     )
-    return Plan(endpoint, "exchanges", tuple(map(_exchange, exchanges)))
+    return CleanupPlan(endpoint, "exchanges", tuple(map(_exchange, exchanges)))
 
 
-def _find_named(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str]) -> Plan:
+def _find_named(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str]) -> CleanupPlan:
     wholes = dict.fromkeys((*words, *exact))
     for name in wholes:
         _check_name(name, may_be_long="," in name and name not in exact)
@@ -272,7 +271,7 @@ def _find_named(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str]) 
     known, notes = _known(endpoint)
     there = {
         each.name: each
-        for each in _counted(endpoint, [known.get(n, Found("queue", n)) for n in candidates])
+        for each in _counted(endpoint, [known.get(n, Candidate("queue", n)) for n in candidates])
     }
     wanted: dict[str, None] = {}
     for name in wholes:
@@ -290,13 +289,13 @@ def _find_named(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str]) 
             f"There {'is no queue' if len(missing) == 1 else 'are no queues'} {names} in virtual "
             f"host {endpoint.virtual_host!r} of the broker at {endpoint.address}; "
             "nothing was deleted.",
-            "Check the name and the virtual host: rmqbench monitor shows what there is.",
+            "Check the name and the virtual host: rmqbench monitor shows what exists.",
         )
-    return Plan(endpoint, "queues", tuple(there[name] for name in wanted), tuple(notes))
+    return CleanupPlan(endpoint, "queues", tuple(there[name] for name in wanted), tuple(notes))
 
 
-def _known(endpoint: Endpoint) -> tuple[dict[str, Found], list[str]]:
-    """Ask for what only the Management API knows, which named queues can do without."""
+def _known(endpoint: Endpoint) -> tuple[dict[str, Candidate], list[str]]:
+    """Return the queues as the Management API knows them, or a note if it cannot be asked."""
     try:
         with Management(endpoint) as management:
             queues = read_queues(management.queues(endpoint.virtual_host))
@@ -307,52 +306,55 @@ def _known(endpoint: Endpoint) -> tuple[dict[str, Found], list[str]]:
     return {each.name: _queue(each) for each in queues}, []
 
 
-def _counted(endpoint: Endpoint, queues: Sequence[Found]) -> list[Found]:
-    """Count each queue exactly; those that are not there any more are left out."""
+def _counted(endpoint: Endpoint, queues: Sequence[Candidate]) -> list[Candidate]:
+    """Return the queues with exact counts; those that no longer exist are left out."""
 
-    def count(channel: Any, each: Found) -> Found:
-        now = channel.queue_declare(each.name, passive=True).method
-        return replace(each, ready=int(now.message_count), consumers=int(now.consumer_count))
+    def count(channel: Any, each: Candidate) -> Candidate:
+        ready, consumers = counts_over(channel, each.name)
+        if each.type == "stream":  # whose consumers are not counted there
+            return replace(each, ready=ready)
+        return replace(each, ready=ready, consumers=consumers)
 
-    asked = [each for each in queues if not each.trouble]
+    asked = [each for each in queues if not each.obstacle]
     results = {each.name: result for each, result in _with_each(endpoint, asked, count)}
     counted = []
     for each in queues:
         result = results.get(each.name, each)
-        if isinstance(result, Found):
+        if isinstance(result, Candidate):
             counted.append(result)
         elif not isinstance(result, QueueNotFound):
-            counted.append(replace(each, trouble=_sentence(result)))
+            counted.append(replace(each, obstacle=_sentence(result)))
     return counted
 
 
-def _queue(queue: QueueInfo) -> Found:
-    trouble = _unspeakable(queue.name)
+def _queue(queue: QueueInfo) -> Candidate:
+    obstacle = _unnameable(queue.name)
     if queue.exclusive:
-        trouble = "it belongs to another connection alone (exclusive), and goes with it"
-    return Found(
+        obstacle = "it belongs to another connection (exclusive), and is deleted with it"
+    return Candidate(
         "queue",
         queue.name,
         queue.type,
         unacknowledged=queue.messages_unacknowledged,
-        trouble=trouble,
+        consumers=queue.consumers,
+        obstacle=obstacle,
     )
 
 
-def _exchange(exchange: ExchangeInfo) -> Found:
-    return Found("exchange", exchange.name, exchange.type, trouble=_unspeakable(exchange.name))
+def _exchange(exchange: ExchangeInfo) -> Candidate:
+    return Candidate("exchange", exchange.name, exchange.type, obstacle=_unnameable(exchange.name))
 
 
-def _unspeakable(name: str) -> str:
-    """Say that AMQP cannot name it: the broker drops line breaks, and would take another one."""
-    return "its name has a line break, which AMQP cannot say" if {"\r", "\n"} & set(name) else ""
+def _unnameable(name: str) -> str:
+    """Return why AMQP cannot name it: the broker drops line breaks, and would take another one."""
+    return "AMQP cannot name it: its name has a line break" if {"\r", "\n"} & set(name) else ""
 
 
 def _check_name(name: str, *, may_be_long: bool) -> None:
-    if not name or _unspeakable(name):
-        raise UsageError(f"{name!r} is no name of a queue.", "It is empty, or has a line break.")
-    if not may_be_long and not is_name(name):
-        raise UsageError(f"{name!r} is no name of a queue.", "A name has at most 255 bytes, UTF-8.")
+    if _unnameable(name):
+        raise UsageError(f"{name!r} is no name for a queue.", "A name has no line breaks.")
+    if not may_be_long:
+        require_name("queue", name)
 
 
 def _parts(word: str) -> list[str]:
@@ -360,7 +362,10 @@ def _parts(word: str) -> list[str]:
     for part in parts:
         _check_name(part, may_be_long=False)
     if not parts:
-        raise UsageError(f"{word!r} names no queue.", f"Or do you mean --queue {word!r}?")
+        raise UsageError(
+            f"There is no name between the commas of {word!r}.",
+            f"If it is the whole name of a queue: --queue {word!r}",
+        )
     return parts
 
 
@@ -370,8 +375,8 @@ def _is_built_in(exchange: str) -> bool:
 
 def _stands_alone(word: str) -> UsageError:
     return UsageError(
-        f"{word!r} stands alone: it cannot go with names of queues.",
-        f"A queue of this name is --queue {word}.",
+        f"{word!r} cannot be combined with names of queues.",
+        f"If you mean a queue of this name: --queue {word}",
     )
 
 
@@ -380,30 +385,27 @@ def _stands_alone(word: str) -> UsageError:
 
 def _with_each(
     endpoint: Endpoint,
-    all_of_them: Iterable[Found],
-    act: Callable[[Any, Found], _Result],
-    again: Callable[[Found, RmqbenchError], bool] = lambda *_: False,
-) -> Iterator[tuple[Found, _Result | RmqbenchError]]:
-    """Do something about each, over few connections; give its result or its error.
+    candidates: Iterable[Candidate],
+    act: Callable[[Any, Candidate], _Result],
+) -> Iterator[tuple[Candidate, _Result | RmqbenchError]]:
+    """Do something with each over few connections; yield its result or its error.
 
-    An error costs the connection, and concerns the one alone. Only where none comes about in the
-    beginning is that raised; later it is the error of all that are left, and so is a broker's
-    silence.
+    An error ends the connection, and is that of one candidate alone. Only if the first connection
+    cannot be opened is that raised; later it is the error of all that are left, and so is a broker
+    that keeps silent.
     """
-    left = deque(all_of_them)
+    left = deque(candidates)
     answered, silences = False, 0
     while left:
         begun = False
         try:
             with admin(endpoint, name="rmqbench cleanup", timeout_s=_LIMIT_S) as channel:
                 begun, started = True, time.monotonic()
-                while left and time.monotonic() < started + _TURN_S:
+                while left and channel.is_open and time.monotonic() < started + _TURN_S:
                     result = act(channel, left[0])
                     answered, silences = True, 0
                     yield left.popleft(), result
         except RmqbenchError as error:
-            if begun and again(left[0], error):
-                continue
             if not begun and not answered:
                 raise
             answered = True
@@ -413,26 +415,11 @@ def _with_each(
                 yield left.popleft(), error
 
 
-def _reason(each: Found, error: RmqbenchError) -> str:
-    code = _reply_code(error)
-    if code == 406 and each.kind == "queue" and each.is_idle:
-        return "it holds messages or has a consumer by now"
-    if code == 406 and each.kind == "exchange":
-        return "it has a binding by now"
+def _reason(each: Candidate, error: RmqbenchError) -> str:
+    if each.kind == "exchange" and getattr(error.__cause__, "reply_code", None) == 406:
+        return "it has a binding now"
     unsure = isinstance(error, ConnectionLost | DeadlineExceeded)
     return _sentence(error) + ("; whether it was deleted is not known" if unsure else "")
-
-
-def _not_idle(ready: int, consumers: int) -> str:
-    holds = f"holds {ready:,} message{'' if ready == 1 else 's'}" if ready else ""
-    serves = f"has {consumers:,} consumer{'' if consumers == 1 else 's'}" if consumers else ""
-    return f"it {' and '.join(part for part in (holds, serves) if part)} by now"
-
-
-def _reply_code(error: RmqbenchError) -> int | None:
-    """Give AMQP's code for what the broker refused."""
-    code = getattr(error.__cause__, "reply_code", None)
-    return code if isinstance(code, int) else None
 
 
 def _sentence(error: RmqbenchError) -> str:

@@ -1,6 +1,6 @@
 """The exchange, the queues and their bindings: declare, count, purge, delete.
 
-Everything here goes over a short-lived connection of its own
+Everything here uses a short-lived connection of its own
 (:func:`rmqbench.amqp.connection.admin`). Counts come from a passive declare and are exact, unlike
 those of the Management API.
 """
@@ -11,13 +11,11 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
 
-import pika
-import pika.exceptions
-
 from rmqbench.amqp.connection import admin
-from rmqbench.amqp.diagnosis import channel_error
+from rmqbench.amqp.idle import apart, counts_over, delete_if_idle, in_use
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
     QueueNotEmpty,
@@ -53,9 +51,10 @@ _LAZY_ENDS = (3, 12)  # https://www.rabbitmq.com/docs/lazy-queues
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """One queue as it is asked for. ``lazy`` is a classic queue that keeps its messages on disk.
+    """One queue as it is declared. ``lazy`` is a classic queue that keeps its messages on disk.
 
-    ``arguments`` are sent besides those that follow from ``kind`` (``x-max-length`` and the like).
+    ``arguments`` (``x-max-length`` and the like) are sent in addition to those that follow from
+    ``kind``.
     """
 
     name: str
@@ -64,31 +63,36 @@ class Queue:
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        """Refuse what no broker takes, before anything is begun (UsageError)."""
+        """Raise UsageError for what no broker accepts, before anything is started."""
         _check_name("queue", self.name)
         if self.kind not in get_args(QueueKind):
             raise UsageError(
-                f"{self.kind!r} is no kind of queue.",
-                f"Choose of {', '.join(get_args(QueueKind))}.",
+                f"{self.kind!r} is not a kind of queue.",
+                f"Choose one of {', '.join(get_args(QueueKind))}.",
             )
         if self.kind == "quorum" and not self.durable:
             raise UsageError(
-                f"Queue {self.name!r} cannot be a quorum queue and not durable.",
+                f"Queue {self.name!r} cannot be a quorum queue that is not durable.",
                 "Quorum queues are always durable.",
             )
         if "x-queue-type" in self.arguments:
             raise UsageError(
-                f"The type of queue {self.name!r} is not given by the argument x-queue-type.",
-                "Give its kind instead.",
+                f"The argument x-queue-type cannot set the type of queue {self.name!r}.",
+                "Set its kind instead.",
             )
         object.__setattr__(self, "arguments", dict(self.arguments))
+
+    @property
+    def type(self) -> str:
+        """Return the broker's word for the kind: a lazy queue is ``classic``, too."""
+        return "quorum" if self.kind == "quorum" else "classic"
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
     """A direct exchange and the queues bound to it with one routing key: each gets every message.
 
-    ``exchange_durable`` is the exchange's own durability; each queue has its own.
+    ``exchange_durable`` is the durability of the exchange; each queue has its own.
     """
 
     exchange: str = "direct.exchange"
@@ -99,23 +103,23 @@ class Topology:
     exchange_durable: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, before anything is begun (UsageError)."""
+        """Raise UsageError for what makes no sense, before anything is started."""
         if not self.exchange.startswith("amq."):
             _check_name("exchange", self.exchange)
         if not self.queues:
-            raise UsageError("A topology without a queue keeps no message.", "Name a queue.")
+            raise UsageError("A topology without a queue keeps no messages.", "Name a queue.")
         if len(set(self.queue_names)) < len(self.queues):
             raise UsageError("A topology names one queue twice.", "Give each queue its own name.")
 
     @property
     def queue_names(self) -> tuple[str, ...]:
-        """Give the names of the queues in their order."""
+        """Return the names of the queues in their order."""
         return tuple(queue.name for queue in self.queues)
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What :func:`declare` found and made. What is in ``created_…`` was not there before.
+    """What :func:`declare` did: ``created_…`` is what did not exist before.
 
     ``notes`` are sentences for a person, for example that lazy has no effect on this broker.
     """
@@ -127,32 +131,32 @@ class Declared:
 
 
 def arguments(queue: Queue, version: str) -> tuple[dict[str, Any], str | None]:
-    """Give the arguments to send for a queue, and a note for a person where one is due.
+    """Return the arguments to send for a queue, and a note for a person or None.
 
-    A classic queue says ``x-queue-type=classic``: a virtual host may have another default type, and
-    every broker tried (3.10.8, 4.0.5, 4.3.6) takes it for the same as a classic queue declared
-    without. ``x-queue-mode=lazy`` goes to brokers before 3.12; later ones ignore it and keep the
-    messages of every classic queue on disk (https://www.rabbitmq.com/docs/lazy-queues). An
-    unreadable version counts as an old one: sending it does no harm.
+    A classic queue is declared with ``x-queue-type=classic``, as a virtual host may have another
+    default type; 3.10.8, 4.0.5 and 4.3.6 treat it the same as one declared without.
+    ``x-queue-mode=lazy`` is sent to brokers before 3.12; later ones ignore it and keep the messages
+    of every classic queue on disk (https://www.rabbitmq.com/docs/lazy-queues). A version that
+    cannot be read counts as an old one: the argument does no harm.
     """
     known = _major_minor(version)
-    sent: dict[str, Any] = {"x-queue-type": "quorum" if queue.kind == "quorum" else "classic"}
+    sent: dict[str, Any] = {"x-queue-type": queue.type}
     note = None
     if queue.kind == "lazy":
         if known is None or known < _LAZY_ENDS:
             sent["x-queue-mode"] = "lazy"
         else:
             note = (
-                f"Lazy mode has no effect on RabbitMQ {version}: from 3.12 on every classic queue "
+                f"Lazy mode has no effect on RabbitMQ {version}: from 3.12 on, every classic queue "
                 "keeps its messages on disk. Lazy queues are declared as plain ones."
             )
     return sent | dict(queue.arguments), note
 
 
 def removals(queue: Queue) -> tuple[Removal, ...]:
-    """Give the reasons that a queue's own arguments are for it to drop messages.
+    """Return the arguments of a queue that can make it drop messages, each as a cause.
 
-    By https://www.rabbitmq.com/docs/maxlength, /docs/ttl and
+    Sources: https://www.rabbitmq.com/docs/maxlength, /docs/ttl and
     /docs/quorum-queues#poison-message-handling.
     """
     asked = queue.arguments
@@ -171,11 +175,11 @@ def removals(queue: Queue) -> tuple[Removal, ...]:
 
 
 def declare(endpoint: Endpoint, topology: Topology, version: str) -> Declared:
-    """Make the exchange, the queues and the bindings, or see that they are there as asked for.
+    """Declare the exchange, the queues and the bindings; what exists must have the same settings.
 
-    What exists is compared first: on a QueueMismatch nothing has been made. If a later step fails,
-    what this call had made is removed again. A binding between an exchange and a queue that both
-    existed stays (AMQP cannot tell whether it is new).
+    What exists is compared first: after a QueueMismatch nothing was created. If a later step fails,
+    what this call created is deleted again. A binding between an exchange and a queue that both
+    existed stays, as AMQP does not show whether it is new.
     """
     wanted = {queue.name: arguments(queue, version) for queue in topology.queues}
     made = _Made()
@@ -194,24 +198,24 @@ def declare(endpoint: Endpoint, topology: Topology, version: str) -> Declared:
 
 
 def delete(endpoint: Endpoint, declared: Declared, *, if_empty: bool = False) -> tuple[str, ...]:
-    """Delete the queues and the exchange that ``declared`` says were made, and nothing else.
+    """Delete the queues and the exchange that ``declared`` says were created, and nothing else.
 
-    With ``if_empty`` a queue that holds ready messages or has a consumer (which may hold some that
-    are not acknowledged) is kept, and the exchange with it: the rest is deleted, then QueueNotEmpty
-    is raised for the first one kept. A classic queue looks and is deleted in one step; of a quorum
-    queue, which cannot, the counts are read just before. Gives the names deleted. What is gone
-    already is no error.
+    With ``if_empty`` a queue that is not idle (see :func:`delete_if_idle`) is kept, and with it the
+    exchange: the rest is deleted, then QueueNotEmpty is raised for the first one kept. Returns the
+    names deleted, including those that no longer existed.
     """
     deleted: list[str] = []
     kept: dict[str, tuple[int, int]] = {}
-    kinds = {queue.name: queue.kind for queue in declared.topology.queues}
+    types = {queue.name: queue.type for queue in declared.topology.queues}
     with admin(endpoint) as channel:
         for name in declared.created_queues:
             if not if_empty:
                 channel.queue_delete(name)
-            elif counts := _delete_if_empty(channel.connection, endpoint, name, kinds[name]):
-                kept[name] = counts
-                continue
+            else:
+                with contextlib.suppress(QueueNotFound):
+                    if counts := delete_if_idle(channel, endpoint, name, types[name]):
+                        kept[name] = counts
+                        continue
             deleted.append(name)
         if declared.created_exchange and not kept:
             channel.exchange_delete(declared.topology.exchange)
@@ -222,32 +226,28 @@ def delete(endpoint: Endpoint, declared: Declared, *, if_empty: bool = False) ->
 
 
 def ready_count(endpoint: Endpoint, name: str) -> int:
-    """Count the ready messages of a queue exactly, by a passive declare.
+    """Return the exact number of ready messages in a queue, from a passive declare.
 
-    Just after a restart of the node the answer can be too low for some seconds. Raises
+    For some seconds after a restart of the node it can be too low (seen on 3.10.8 to 4.3.6). Raises
     QueueNotFound.
     """
     return ready_counts(endpoint, (name,))[name]
 
 
 def ready_counts(endpoint: Endpoint, names: Iterable[str]) -> dict[str, int]:
-    """Count the ready messages of several queues, as :func:`ready_count` does."""
+    """Return the ready messages of each queue by its name, as :func:`ready_count` does."""
     with admin(endpoint) as channel:
-        return {
-            name: int(channel.queue_declare(name, passive=True).method.message_count)
-            for name in names
-        }
+        return {name: counts_over(channel, name)[0] for name in names}
 
 
 def counts(endpoint: Endpoint, name: str) -> tuple[int, int]:
-    """Count the ready messages and the consumers of a queue. Raises QueueNotFound."""
+    """Return the ready messages and the consumers of a queue. Raises QueueNotFound."""
     with admin(endpoint) as channel:
-        method = channel.queue_declare(name, passive=True).method
-        return int(method.message_count), int(method.consumer_count)
+        return counts_over(channel, name)
 
 
 def purge(endpoint: Endpoint, name: str) -> int:
-    """Remove the ready messages of a queue, and say how many. Raises QueueNotFound."""
+    """Remove the ready messages of a queue and return their number. Raises QueueNotFound."""
     with admin(endpoint) as channel:
         return int(channel.queue_purge(name).method.message_count)
 
@@ -259,12 +259,29 @@ def require_empty(endpoint: Endpoint, names: Iterable[str]) -> None:
             raise _not_empty(endpoint, name, count)
 
 
+def is_name(name: str) -> bool:
+    """Whether a text can name a queue, an exchange or a consumer.
+
+    AMQP carries it as a short string (AMQP 0-9-1, section 4.2.5.3), and it is not empty.
+    """
+    return is_utf8(name) and 1 <= len(name.encode()) <= 255
+
+
+def require_name(what: str, name: str) -> None:
+    """Raise UsageError where :func:`is_name` does not hold; ``what`` is to have the name."""
+    if not is_name(name):
+        raise UsageError(
+            f"{name!r} is no name for {'an' if what[0] in 'aeiou' else 'a'} {what}.",
+            "A name has 1 to 255 bytes of UTF-8.",
+        )
+
+
 # --- how ---------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class _Made:
-    """What has been made so far: kept outside, so that it is known when a later step fails."""
+    """What was created so far: kept outside, so that it is known when a later step fails."""
 
     exchange: bool = False
     queues: list[str] = field(default_factory=list)
@@ -278,14 +295,16 @@ def _declare(
     made: _Made,
 ) -> None:
     connection, exchange = channel.connection, topology.exchange
-    has_exchange = _exists(
-        connection, endpoint, lambda probe: probe.exchange_declare(exchange, passive=True)
-    )
-    existing = [
-        queue
-        for queue in topology.queues
-        if _counts_if_there(connection, endpoint, queue.name) is not None
-    ]
+
+    def exists(look: Callable[[Any], object]) -> bool:
+        try:
+            apart(connection, endpoint, look)
+        except QueueNotFound:
+            return False
+        return True
+
+    has_exchange = exists(lambda probe: probe.exchange_declare(exchange, passive=True))
+    existing = [queue for queue in topology.queues if exists(partial(counts_over, name=queue.name))]
 
     def declare_exchange() -> None:
         channel.exchange_declare(exchange, "direct", durable=topology.exchange_durable)
@@ -308,75 +327,11 @@ def _declare(
         channel.queue_bind(queue.name, exchange, topology.routing_key)
 
 
-def _exists(connection: Any, endpoint: Endpoint, passive_declare: Callable[[Any], object]) -> bool:
-    """Tell whether a passive declare succeeds; its 404 costs the channel it went over."""
-    channel = connection.channel()
-    try:
-        passive_declare(channel)
-    except pika.exceptions.ChannelClosedByBroker as error:
-        if isinstance(channel_error(error, endpoint), QueueNotFound):
-            return False
-        raise
-    channel.close()
-    return True
-
-
-def _counts_if_there(connection: Any, endpoint: Endpoint, name: str) -> tuple[int, int] | None:
-    """Count the ready messages and the consumers of a queue, None where there is no such queue."""
-    counts: list[tuple[int, int]] = []
-
-    def count(channel: Any) -> None:
-        answer = channel.queue_declare(name, passive=True).method
-        counts.append((int(answer.message_count), int(answer.consumer_count)))
-
-    return counts[0] if _exists(connection, endpoint, count) else None
-
-
-def _delete_if_empty(
-    connection: Any, endpoint: Endpoint, name: str, kind: QueueKind
-) -> tuple[int, int] | None:
-    """Delete a queue that holds nothing for anybody; give its counts if it was kept for them."""
-    counts = _counts_if_there(connection, endpoint, name)
-    if counts is None or any(counts):
-        return counts
-    channel = connection.channel()
-    # A quorum queue knows neither (540 NOT_IMPLEMENTED closes the connection).
-    at_once = kind != "quorum"
-    try:
-        channel.queue_delete(name, if_empty=at_once, if_unused=at_once)
-    except pika.exceptions.ChannelClosedByBroker as error:
-        if error.reply_code != 406:
-            raise
-        return _counts_if_there(connection, endpoint, name) or (0, 0)
-    channel.close()
-    return None
-
-
 def _not_empty(endpoint: Endpoint, name: str, ready: int, consumers: int = 0) -> QueueNotEmpty:
-    holds = "1 message" if ready == 1 else f"{ready} messages"
-    if consumers:
-        holds += f" and has {consumers} consumer{'s' if consumers > 1 else ''}"
     return QueueNotEmpty(
-        f"Queue {name!r} in virtual host {endpoint.virtual_host!r} holds {holds} already.",
+        f"Queue {name!r} in virtual host {endpoint.virtual_host!r} {in_use(ready, consumers)}.",
         "Consume or purge it first, use another name, or another virtual host.",
     )
-
-
-def is_name(name: str) -> bool:
-    """Whether a text can name a queue, an exchange or a consumer.
-
-    AMQP carries it as a short string (AMQP 0-9-1, section 4.2.5.3), and it is not empty.
-    """
-    return is_utf8(name) and 1 <= len(name.encode()) <= 255
-
-
-def require_name(what: str, name: str) -> None:
-    """Raise UsageError where :func:`is_name` does not hold; ``what`` is to have the name."""
-    if not is_name(name):
-        raise UsageError(
-            f"{name!r} is no name for {'an' if what[0] in 'aeiou' else 'a'} {what}.",
-            "A name has 1 to 255 bytes of UTF-8.",
-        )
 
 
 def _check_name(what: str, name: str) -> None:

@@ -9,7 +9,15 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from rmqbench.cleanup import Deed, Found, Plan, delete, find, require_named, scope
+from rmqbench.cleanup import (
+    Candidate,
+    CleanupPlan,
+    Deletion,
+    delete,
+    find,
+    require_named,
+    scope,
+)
 from rmqbench.cli.connecting import (
     HostOption,
     ManagementUrlOption,
@@ -93,36 +101,38 @@ def cleanup(
     plan = find(endpoint, words, exact)
     _show(_listed(plan), terminal or (sys.stderr if as_json else sys.stdout))
     if dry_run:
-        deeds = [Deed(each, "deleted") for each in plan.goes]
-        deeds += [Deed(each, "kept", each.trouble) for each in plan.stays]
-        _end(plan, deeds, as_json, dry_run=True)
-    elif terminal is not None and plan.goes and not _agreed(plan, terminal):
+        deletions = [Deletion(each, "deleted") for each in plan.to_delete]
+        deletions += [Deletion(each, "kept", each.obstacle) for each in plan.to_keep]
+        _end(plan, deletions, as_json, dry_run=True)
+    elif terminal is not None and plan.to_delete and not _agreed(plan, terminal):
         say("Nothing was deleted.")
-        deeds = [Deed(each, "kept", each.trouble or "the answer was no") for each in plan.found]
+        deletions = [
+            Deletion(each, "kept", each.obstacle or "the answer was no") for each in plan.candidates
+        ]
         if as_json:
-            _end(plan, deeds, as_json)
+            _end(plan, deletions, as_json)
         raise typer.Exit(_SOMETHING_STAYS)
     else:
         _delete(plan, as_json)
 
 
-def _delete(plan: Plan, as_json: bool) -> None:
+def _delete(plan: CleanupPlan, as_json: bool) -> None:
     """Delete, and tell what became of it; also where it is interrupted."""
-    deeds: list[Deed] = []
+    deletions: list[Deletion] = []
     try:
-        for deed in delete(plan):
-            deeds.append(deed)  # one by one, so that an interruption finds what is done
+        for deletion in delete(plan):
+            deletions.append(deletion)  # one by one, so that an interruption finds what is done
     except BaseException:
-        say(f"Ended before its time: {_summary(deeds)}")
+        say(f"Ended before its time: {_summary(deletions)}")
         raise
-    listed = set(plan.stays)
-    for deed in deeds:
-        if deed.outcome == "gone":
-            say(visible_line(f"Gone already: {deed.what}"))
-        elif deed.outcome == "kept" and deed.what not in listed:
-            say(visible_line(f"Kept: {deed.what}: {deed.reason}"))
-    _end(plan, deeds, as_json)
-    if any(deed.outcome == "kept" for deed in deeds):
+    listed = set(plan.to_keep)
+    for deletion in deletions:
+        if deletion.status == "gone":
+            say(visible_line(f"Gone already: {deletion.candidate}"))
+        elif deletion.status == "kept" and deletion.candidate not in listed:
+            say(visible_line(f"Kept: {deletion.candidate}: {deletion.reason}"))
+    _end(plan, deletions, as_json)
+    if any(deletion.status == "kept" for deletion in deletions):
         raise typer.Exit(_SOMETHING_STAYS)
 
 
@@ -145,10 +155,10 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def _agreed(plan: Plan, terminal: TextIO) -> bool:
+def _agreed(plan: CleanupPlan, terminal: TextIO) -> bool:
     """Ask; an end of the input is a no, and Ctrl-C ends everything."""
-    these = "this" if len(plan.goes) == 1 else "these"
-    numbers = " and ".join(_numbers(plan.goes)).removeprefix("1 " if these == "this" else "")
+    these = "this" if len(plan.to_delete) == 1 else "these"
+    numbers = " and ".join(_numbers(plan.to_delete)).removeprefix("1 " if these == "this" else "")
     question = f"Delete {these} {numbers} of {_place(plan)}? [y/N] "
     while True:
         terminal.write(visible_line(question))
@@ -166,18 +176,18 @@ def _agreed(plan: Plan, terminal: TextIO) -> bool:
 # --- telling -----------------------------------------------------------------------------------
 
 
-def _listed(plan: Plan) -> str:
+def _listed(plan: CleanupPlan) -> str:
     """Write the list; what is not idle comes last, next to the question."""
     lines = []
-    if plan.goes:
+    if plan.to_delete:
         lines.append(f"To be deleted from {_place(plan)}:")
-        lines += [_line(each) for each in sorted(plan.goes, key=lambda each: not each.is_idle)]
+        lines += [_line(each) for each in sorted(plan.to_delete, key=lambda each: not each.is_idle)]
     else:
         lines.append(f"There is nothing to delete in {_place(plan)}.")
-    if plan.stays:
+    if plan.to_keep:
         lines.append("Kept:")
-        lines += [f"  {each}: {each.trouble}" for each in plan.stays]
-    busy = sum(not each.is_idle for each in plan.goes)
+        lines += [f"  {each}: {each.obstacle}" for each in plan.to_keep]
+    busy = sum(not each.is_idle for each in plan.to_delete)
     if busy:
         lines.append(
             f"! {busy:,} {'queue is' if busy == 1 else 'queues are'} not empty or not unused: "
@@ -187,7 +197,7 @@ def _listed(plan: Plan) -> str:
     return "".join(f"{visible_line(line)}\n" for line in lines)
 
 
-def _line(each: Found) -> str:
+def _line(each: Candidate) -> str:
     if each.kind == "exchange":
         return f"  {each} ({each.type})"
     counts = [
@@ -205,36 +215,38 @@ def _line(each: Found) -> str:
     return f"{'!' if marks else ' '} {each}: {', '.join(counts)}{mark}"
 
 
-def _place(plan: Plan) -> str:
+def _place(plan: CleanupPlan) -> str:
     return f"virtual host {plan.endpoint.virtual_host!r} at {plan.endpoint.address}"
 
 
-def _numbers(things: Iterable[Found]) -> list[str]:
+def _numbers(things: Iterable[Candidate]) -> list[str]:
     kinds = [each.kind for each in things]
     counts = {kind: kinds.count(kind) for kind in ("queue", "exchange")}
     return [f"{n:,} {kind}{'' if n == 1 else 's'}" for kind, n in counts.items() if n]
 
 
-def _summary(deeds: Sequence[Deed], dry_run: bool = False) -> str:
-    numbers = _numbers(deed.what for deed in deeds if deed.outcome == "deleted")
+def _summary(deletions: Sequence[Deletion], dry_run: bool = False) -> str:
+    numbers = _numbers(deletion.candidate for deletion in deletions if deletion.status == "deleted")
     text = f"{'would delete' if dry_run else 'deleted'} {', '.join(numbers) or 'nothing'}"
-    gone = sum(deed.outcome == "gone" for deed in deeds)
-    kept = sum(deed.outcome == "kept" for deed in deeds)
+    gone = sum(deletion.status == "gone" for deletion in deletions)
+    kept = sum(deletion.status == "kept" for deletion in deletions)
     text += f", {gone:,} gone already" if gone else ""
     return text + (f", kept {kept:,}" if kept else "")
 
 
-def _end(plan: Plan, deeds: Sequence[Deed], as_json: bool, *, dry_run: bool = False) -> None:
+def _end(
+    plan: CleanupPlan, deletions: Sequence[Deletion], as_json: bool, *, dry_run: bool = False
+) -> None:
     """Write the last line, or the object; that nobody reads it changes nothing."""
-    text = _summary(deeds, dry_run)
+    text = _summary(deletions, dry_run)
     if as_json:
-        text = json.dumps(_as_dict(plan, deeds, dry_run), indent=2)
-    write_out(text + "\n", _summary(deeds, dry_run))
+        text = json.dumps(_as_dict(plan, deletions, dry_run), indent=2)
+    write_out(text + "\n", _summary(deletions, dry_run))
 
 
-def _as_dict(plan: Plan, deeds: Sequence[Deed], dry_run: bool) -> dict[str, Any]:
-    def of(outcome: str) -> list[dict[str, Any]]:
-        return [_deed_as_dict(deed) for deed in deeds if deed.outcome == outcome]
+def _as_dict(plan: CleanupPlan, deletions: Sequence[Deletion], dry_run: bool) -> dict[str, Any]:
+    def of(status: str) -> list[dict[str, Any]]:
+        return [_deletion_as_dict(deletion) for deletion in deletions if deletion.status == status]
 
     return {
         "host": plan.endpoint.host,
@@ -248,8 +260,8 @@ def _as_dict(plan: Plan, deeds: Sequence[Deed], dry_run: bool) -> dict[str, Any]
     }
 
 
-def _deed_as_dict(deed: Deed) -> dict[str, Any]:
-    each = deed.what
+def _deletion_as_dict(deletion: Deletion) -> dict[str, Any]:
+    each = deletion.candidate
     facts: dict[str, Any] = {"kind": each.kind, "name": each.name, "type": each.type}
     if each.kind == "queue":
         facts |= {
@@ -257,7 +269,7 @@ def _deed_as_dict(deed: Deed) -> dict[str, Any]:
             "unacknowledged": each.unacknowledged,
             "consumers": each.consumers,
         }
-    return facts | ({"reason": deed.reason} if deed.reason else {})
+    return facts | ({"reason": deletion.reason} if deletion.reason else {})
 
 
 def _show(text: str, stream: TextIO) -> None:

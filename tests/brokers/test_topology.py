@@ -208,7 +208,7 @@ def test_a_queue_with_messages_is_named_with_the_ways_out(
     with pytest.raises(QueueNotEmpty) as caught:
         require_empty(endpoint, [work, audit])
     assert f"Queue {audit!r}" in caught.value.what
-    assert "holds 1 message already" in caught.value.what
+    assert "holds 1 message." in caught.value.what
     assert "Consume or purge it first" in caught.value.remedy
 
 

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from rmqbench.amqp.connection import admin
-from rmqbench.cleanup import Deed, Found, delete, find
+from rmqbench.cleanup import Candidate, Deletion, delete, find
 from rmqbench.errors import BrokerUnavailable, ManagementUnavailable
 from rmqbench.management.client import Management
 
@@ -73,7 +73,7 @@ def queues(broker, endpoint):
 
 
 def exchanges(broker, endpoint):
-    """Give the names of those that are not built in."""
+    """Return the names of those that are not built in."""
     with broker.management as management:
         names = {each["name"] for each in management.exchanges(endpoint.virtual_host)}
     return {name for name in names if name and not name.startswith("amq.")}
@@ -120,7 +120,7 @@ def test_all_and_exchanges_without_the_management_api_say_what_to_do(vhost):
     assert (ended.returncode, ended.stdout) == (3, "")
     assert "rabbitmq-plugins enable rabbitmq_management" in ended.stderr
     assert "Or name the queues" in ended.stderr
-    with pytest.raises(ManagementUnavailable, match="for 'exchanges'"):
+    with pytest.raises(ManagementUnavailable, match="'exchanges' needs the Management API"):
         find(alone, ["exchanges"])
 
 
@@ -128,7 +128,19 @@ def test_unacknowledged_messages_are_those_that_the_management_api_tells(vhost, 
     put(vhost, a=0)
     answer = [{"name": "a", "type": "classic", "messages_unacknowledged": 3, "messages_ready": 9}]
     monkeypatch.setattr(Management, "queues", lambda *_: answer)
-    assert find(vhost, ["a"]).found == (Found("queue", "a", "classic", 0, 3, 0),)
+    assert find(vhost, ["a"]).candidates == (Candidate("queue", "a", "classic", 0, 3, 0),)
+
+
+def test_the_consumers_of_a_stream_are_those_that_the_management_api_tells(vhost, monkeypatch):
+    put_named(vhost, {"s": 0}, "stream")
+    put(vhost, q=0)
+    answer = [
+        {"name": "s", "type": "stream", "consumers": 2},
+        {"name": "q", "type": "classic", "consumers": 2},
+    ]
+    monkeypatch.setattr(Management, "queues", lambda *_: answer)
+    stream, classic = find(vhost, ["s", "q"]).candidates
+    assert (stream.consumers, classic.consumers) == (2, 0)
 
 
 def test_names_that_are_not_there_are_all_told_before_anything_is_deleted(vhost, rmqbench_broker):
@@ -152,7 +164,7 @@ def test_hostile_names_are_found_shown_and_not_obeyed(vhost, rmqbench_broker):
     assert queues(rmqbench_broker, vhost) == {"evil\x1b[31m\x07 a", "x", "y"}
     ended = cleanup(vhost, "x,all", "--yes")
     assert ended.returncode == 2
-    assert "'all' stands alone" in ended.stderr
+    assert "'all' cannot be combined with names" in ended.stderr
 
 
 # --- all ---------------------------------------------------------------------------------------
@@ -293,7 +305,7 @@ def test_what_may_not_be_deleted_is_kept_and_the_rest_is_deleted(vhost, guest, r
 def test_exchanges_need_no_more_than_the_tag_management(guest, vhost):
     with admin(vhost) as channel:
         channel.exchange_declare("mine", "fanout")
-    assert [each.name for each in find(guest, ["exchanges"]).goes] == ["mine"]
+    assert [each.name for each in find(guest, ["exchanges"]).to_delete] == ["mine"]
 
 
 # --- between the list and the deletion ---------------------------------------------------------
@@ -331,7 +343,7 @@ class Terminal:
             self._read()
 
     def answer(self, keys):
-        """Type, and give the exit code."""
+        """Type, and return the exit code."""
         os.write(self.master, keys.encode())
         deadline = time.monotonic() + 30
         while self.process.poll() is None:
@@ -378,9 +390,9 @@ def test_after_the_answer_only_what_was_listed_and_is_still_idle_goes(vhost, rmq
         channel.exchange_declare("new", "fanout")
         assert terminal.answer("y\n") == 3, terminal.text
     kept = {"filled", "used", "quorum.filled"}
-    assert "Kept: queue 'filled': it holds 2 messages by now" in terminal.text
-    assert "Kept: queue 'used': it has 1 consumer by now" in terminal.text
-    assert "Kept: queue 'quorum.filled': it holds 1 message by now" in terminal.text
+    assert "Kept: queue 'filled': it holds 2 messages now" in terminal.text
+    assert "Kept: queue 'used': it has 1 consumer now" in terminal.text
+    assert "Kept: queue 'quorum.filled': it holds 1 message now" in terminal.text
     assert "Gone already: queue 'gone'" in terminal.text
     last = "deleted 3 queues, 1 exchange, 1 gone already, kept 3"
     assert terminal.text.splitlines()[-1] == last
@@ -396,9 +408,9 @@ def test_an_exchange_that_got_a_binding_stays(vhost, rmqbench_broker):
         plan = find(vhost, ["exchanges"])
         channel.queue_bind("q", "b")
         channel.exchange_delete("c")
-    a, b, c = plan.goes
-    kept = Deed(b, "kept", "it has a binding by now")
-    assert list(delete(plan)) == [Deed(a, "deleted"), kept, Deed(c, "gone")]
+    a, b, c = plan.to_delete
+    kept = Deletion(b, "kept", "it has a binding now")
+    assert list(delete(plan)) == [Deletion(a, "deleted"), kept, Deletion(c, "gone")]
 
 
 def test_a_broker_that_is_gone_by_then_is_unavailable(vhost):

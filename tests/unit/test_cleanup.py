@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rmqbench.cleanup import Found, Plan, require_named, scope, unused
+from rmqbench.cleanup import Candidate, CleanupPlan, require_named, scope, unused
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import UsageError
 from rmqbench.management.answers import BindingInfo, ExchangeInfo, PolicyInfo, QueueInfo
@@ -70,23 +70,23 @@ def test_what_the_broker_does_not_say_is_no_use() -> None:
 @pytest.mark.parametrize(
     ("found", "idle"),
     [
-        (Found("queue", "q", "classic", 0, 0, 0), True),
-        (Found("queue", "q", None, 0, None, 0), True),
-        (Found("queue", "q", "classic", 1, 0, 0), False),
-        (Found("queue", "q", "classic", 0, 1, 0), False),
-        (Found("queue", "q", "quorum", 0, 0, 1), False),
-        (Found("queue", "q", "stream", 0, 0, 0), False),
-        (Found("exchange", "e", "direct"), True),
+        (Candidate("queue", "q", "classic", 0, 0, 0), True),
+        (Candidate("queue", "q", None, 0, None, 0), True),
+        (Candidate("queue", "q", "classic", 1, 0, 0), False),
+        (Candidate("queue", "q", "classic", 0, 1, 0), False),
+        (Candidate("queue", "q", "quorum", 0, 0, 1), False),
+        (Candidate("queue", "q", "stream", 0, 0, 0), False),
+        (Candidate("exchange", "e", "direct"), True),
     ],
 )
-def test_idle_is_what_holds_nothing_and_serves_nobody(found: Found, idle: bool) -> None:
+def test_idle_is_what_holds_nothing_and_serves_nobody(found: Candidate, idle: bool) -> None:
     assert found.is_idle is idle
 
 
-def test_what_has_a_trouble_stays() -> None:
-    free, locked = Found("queue", "a"), Found("queue", "b", trouble="it is locked")
-    plan = Plan(Endpoint(), "all", (locked, free))
-    assert (plan.goes, plan.stays) == ((free,), (locked,))
+def test_what_has_an_obstacle_is_kept() -> None:
+    free, locked = Candidate("queue", "a"), Candidate("queue", "b", obstacle="it is locked")
+    plan = CleanupPlan(Endpoint(), "all", (locked, free))
+    assert (plan.to_delete, plan.to_keep) == ((free,), (locked,))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_has_a_trouble_stays() -> None:
         (["all,b"], [], "queues"),
     ],
 )
-def test_a_word_that_stands_alone_is_told_from_a_name(
+def test_all_and_exchanges_are_told_from_names(
     words: list[str], exact: list[str], meant: str
 ) -> None:
     assert scope(words, exact) == meant
@@ -110,12 +110,12 @@ def test_a_word_that_stands_alone_is_told_from_a_name(
     ("words", "exact"), [(["all", "a"], []), (["all"], ["a"]), (["exchanges", "all"], [])]
 )
 def test_all_and_a_name_together_make_no_sense(words: list[str], exact: list[str]) -> None:
-    with pytest.raises(UsageError, match=r"stands alone.*--queue (all|exchanges)"):
+    with pytest.raises(UsageError, match=r"cannot be combined.*--queue (all|exchanges)"):
         scope(words, exact)
 
 
 def test_nothing_named_is_not_everything() -> None:
-    with pytest.raises(UsageError, match="Nothing is named"):
+    with pytest.raises(UsageError, match="What to delete is missing"):
         scope([])
 
 

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from rmqbench.amqp.topology import Queue, Topology, arguments
+from rmqbench.amqp.idle import in_use
+from rmqbench.amqp.topology import Queue, QueueKind, Topology, arguments
 from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
@@ -76,7 +77,7 @@ def test_a_topology_can_be_hashed_and_sent_to_another_process() -> None:
         ({"name": "ü" * 128}, "no name for a queue"),
         ({"name": "\udcff"}, "no name for a queue"),
         ({"name": "amq.q"}, "keeps the name 'amq.q' for itself"),
-        ({"name": "q", "kind": "stream"}, "no kind of queue"),
+        ({"name": "q", "kind": "stream"}, "not a kind of queue"),
         ({"name": "q", "kind": "quorum", "durable": False}, "cannot be a quorum queue"),
         ({"name": "q", "arguments": {"x-queue-type": "quorum"}}, "x-queue-type"),
     ],
@@ -120,3 +121,24 @@ def test_what_is_left_behind_is_said_and_never_raised(capsys: pytest.CaptureFixt
         warnings.simplefilter("error")
         _clean_up(cast(Broker, somebodys), "queue 'q'", delete)
     assert "queue 'q' is left behind" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ready", "consumers", "words"),
+    [
+        (1, 0, "holds 1 message"),
+        (1200, 0, "holds 1,200 messages"),
+        (0, 1, "has 1 consumer"),
+        (2, 2, "holds 2 messages and has 2 consumers"),
+        (0, 0, "is in use"),  # what kept it was gone before it could be counted
+    ],
+)
+def test_why_a_queue_is_not_idle_is_said_in_words(ready: int, consumers: int, words: str) -> None:
+    assert in_use(ready, consumers) == words
+
+
+@pytest.mark.parametrize(
+    ("kind", "queue_type"), [("classic", "classic"), ("lazy", "classic"), ("quorum", "quorum")]
+)
+def test_a_kind_has_the_brokers_type(kind: QueueKind, queue_type: str) -> None:
+    assert Queue("q", kind).type == queue_type
