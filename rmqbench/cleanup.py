@@ -347,7 +347,7 @@ def _exchange(exchange: ExchangeInfo) -> Candidate:
 
 def _unnameable(name: str) -> str:
     """Return why AMQP cannot name it: the broker drops line breaks, and would take another one."""
-    return "AMQP cannot name it: its name has a line break" if {"\r", "\n"} & set(name) else ""
+    return "its name has a line break, so AMQP cannot name it" if {"\r", "\n"} & set(name) else ""
 
 
 def _check_name(name: str, *, may_be_long: bool) -> None:

@@ -1,7 +1,8 @@
 """Errors of rmqbench: each says what happened, to what, and what to do about it.
 
-Foreign exceptions (pika's, requests', Docker's) are turned into these where input and output
-happen, and only there. A face (pytest, the command line) prints ``str(error)`` and nothing more.
+Foreign exceptions (of pika, requests, Docker) are turned into these where input and output happen,
+and only there. What a person sees, in pytest or on the command line, is ``str(error)``.
+``exit_code`` is that of the command line: 2 wrong usage, 3 inconclusive, 4 no broker.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ __all__ = [
 
 
 class RmqbenchError(Exception):
-    """Root of everything that rmqbench raises on purpose.
+    """The root of all errors that rmqbench raises on purpose.
 
-    ``what`` is one sentence on what happened and to what; ``remedy`` one on what to do.
+    ``what`` says in a sentence what happened and to what, ``remedy`` what to do about it.
     """
 
     exit_code: ClassVar[int] = 3
@@ -39,18 +40,18 @@ class RmqbenchError(Exception):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[type[RmqbenchError], tuple[str, str]]:
-        """Pickle by the two sentences, so that an error crosses process borders whole."""
+        """Pickle both sentences, so that an error reaches another process whole."""
         return type(self), (self.what, self.remedy)
 
 
 class UsageError(RmqbenchError):
-    """What was asked for makes no sense; nothing was begun."""
+    """The request makes no sense; nothing was started."""
 
     exit_code = 2
 
 
 class BrokerError(RmqbenchError):
-    """The broker is there, and refused or broke something."""
+    """The broker is there, and refused something or failed."""
 
 
 class BrokerUnavailable(RmqbenchError):
@@ -60,15 +61,15 @@ class BrokerUnavailable(RmqbenchError):
 
 
 class AccessRefused(BrokerUnavailable):
-    """The broker is there and does not let us in: user, password, virtual host or permission."""
+    """The broker refuses access: user, password, virtual host or permission."""
 
 
 class ManagementUnavailable(BrokerError):
-    """The Management API does not answer, or not as one."""
+    """The Management API does not answer, or something else answers in its place."""
 
 
 class QueueLocked(BrokerError):
-    """Another connection or consumer has the queue for itself."""
+    """Another connection or consumer has exclusive use of the queue."""
 
 
 class QueueMismatch(BrokerError):
@@ -78,19 +79,19 @@ class QueueMismatch(BrokerError):
 
 
 class QueueNotEmpty(BrokerError):
-    """A queue holds messages that are not of this run."""
+    """A queue is not empty although it has to be."""
 
     exit_code = 2
 
 
 class QueueNotFound(BrokerError):
-    """A queue or exchange that was named does not exist (404 NOT_FOUND)."""
+    """A queue or exchange does not exist (404 NOT_FOUND)."""
 
     exit_code = 2
 
 
 class ConnectionLost(BrokerError):
-    """An open connection or channel ended although we did not end it."""
+    """An open connection or channel ended, and not by us."""
 
 
 class MessageUnreadable(BrokerError):

@@ -228,8 +228,8 @@ def delete(endpoint: Endpoint, declared: Declared, *, if_empty: bool = False) ->
 def ready_count(endpoint: Endpoint, name: str) -> int:
     """Return the exact number of ready messages in a queue, from a passive declare.
 
-    For some seconds after a restart of the node it can be too low (seen on 3.10.8 to 4.3.6). Raises
-    QueueNotFound.
+    For some seconds after a restart of the node it can be too low (measured for quorum queues).
+    Raises QueueNotFound.
     """
     return ready_counts(endpoint, (name,))[name]
 

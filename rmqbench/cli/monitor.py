@@ -187,7 +187,7 @@ def _write_on(
             if picture is None:
                 raise
             lost_at = lost_at or clock_time(time.time())
-            trouble = f"The Management API does not answer since {lost_at}: {error.what}"
+            trouble = f"The Management API has not answered since {lost_at}: {error.what}"
         if not _write(_text(console, scene, picture, trouble) + "─" * _width() + "\n"):
             return
         time.sleep(interval_s)

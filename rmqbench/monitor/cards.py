@@ -24,12 +24,12 @@ from rmqbench.monitor.short import line, short, short_bytes, short_rate
 __all__ = ["Pen"]
 
 CARD = 39
-"""The narrowest queue card; one column of blanks stands between two of them."""
+"""The width of the narrowest queue card; one blank column separates two of them."""
 CONSUMERS = 3
-"""So many consumers of a queue are shown on its card at the most."""
+"""The most consumers that are shown on the card of a queue."""
 
-_MARKS = {"green": "●", "yellow": "▲", "red": "■"}  # told apart without colours, too
-_TITLE = "bold not dim"  # a title takes on the style of the frame that it is in
+_MARKS = {"green": "●", "yellow": "▲", "red": "■"}  # different without colours, too
+_TITLE = "bold not dim"  # a title inherits the style of its frame
 _SIDE_BY_SIDE = 112
 _WIDE_SUMMARY = 68
 _ONE_LINE_CONSUMER = 62
@@ -38,7 +38,7 @@ _QUEUE_LINES = 4
 
 
 class Pen:
-    """Draws cards for one width; ``several`` virtual hosts are named, a single ``/`` is not."""
+    """Draws cards for one width; with ``several`` virtual hosts each queue shows its own."""
 
     def __init__(self, console: Console, options: ConsoleOptions, *, several: bool) -> None:
         self._console = console
@@ -49,7 +49,7 @@ class Pen:
     # --- the head -------------------------------------------------------------------------------
 
     def head(self, picture: Picture, where: str, *, tall: bool) -> Drawing:
-        """Draw the summary, and the nodes beside it where there is room, else beneath."""
+        """Draw the summary, and the nodes beside it where there is room, otherwise below."""
         if self.width < _SIDE_BY_SIDE:
             summary = self._summary(picture, where, self.width, 0, tall=tall)
             return summary + self._nodes(picture, self.width, 0)
@@ -94,7 +94,7 @@ class Pen:
     def _nodes(self, picture: Picture, width: int, height: int) -> Drawing:
         inner = width - FRAME
         if picture.nodes is None:
-            hidden = Text("Only shown to a user with the tag 'monitoring'.", "dim")
+            hidden = Text("Shown only to a user with the tag 'monitoring'.", "dim")
             return self._card([fit(hidden, inner)], width, Text("Nodes", _TITLE), height=height)
         columns = [
             Column[Node]("memory", 11, 0, _memory_text, right=True),
@@ -116,7 +116,7 @@ class Pen:
         return self._card(lines, width, title, border=border, height=height)
 
     def words(self, words: str) -> Drawing:
-        """Draw a card that says something in place of figures."""
+        """Draw a card with words in place of figures."""
         return self._card(
             [fit(Text(words, "dim"), self.width - FRAME)], self.width, Text("Queues", _TITLE)
         )
@@ -124,11 +124,11 @@ class Pen:
     # --- queues ---------------------------------------------------------------------------------
 
     def cards_height(self, queues: Sequence[Queue], consumers: int) -> int:
-        """Give the height of the queues' cards without drawing them."""
+        """Return the height of the queues' cards without drawing them."""
         return sum(height for _, height in self._grid(queues, consumers))
 
     def queue_cards(self, queues: Sequence[Queue], consumers: int) -> Drawing:
-        """Draw a card for each queue, as many beside each other as there is room for."""
+        """Draw a card for each queue, as many side by side as there is room for."""
         drawing: Drawing = []
         columns = self._columns
         room = self.width - (columns - 1)
@@ -258,7 +258,7 @@ class Pen:
 
 
 def _figures(queue: Queue, width: int) -> list[Text]:
-    """Give depths on the left, and, where something goes on, rates on the right."""
+    """Return lines with depths on the left and, if the queue is active, rates on the right."""
     cells = min(_FIGURE, (width - 3) // 2)
     depths = [("ready", short(queue.ready)), ("unacked", short(queue.unacknowledged))]
     rates = [
@@ -278,7 +278,7 @@ def _figures(queue: Queue, width: int) -> list[Text]:
 
 
 def _consumer_lines(consumer: Consumer, width: int) -> list[Text]:
-    """Give tag and prefetch, then the connection and how it acknowledges: two lines, or one."""
+    """Return one or two lines: tag and prefetch, connection and mode of acknowledgement."""
     tag = Text(f"→ {line(consumer.tag)}")
     prefetch = f"prefetch {consumer.prefetch:,}" if consumer.prefetch else "no prefetch"
     mode = "manual ack" if consumer.manual_ack else "auto ack"

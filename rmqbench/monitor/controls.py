@@ -13,7 +13,7 @@ _INTERVALS_S = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0, 60.0)
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """How the dashboard is set just now."""
+    """The current settings of the dashboard; ``interval_s`` is between two pictures."""
 
     interval_s: float = 3.0
     sort: Sort = "depth"
@@ -22,7 +22,7 @@ class Controls:
 
 
 def after(controls: Controls, key: str) -> Controls:
-    """Give what holds after a key; a key that means nothing changes nothing."""
+    """Return the settings after a key; a key without a meaning changes nothing."""
     match key.lower():
         case "q":
             return replace(controls, ended=True)

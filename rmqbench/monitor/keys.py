@@ -1,4 +1,4 @@
-"""Single keys, as they are pressed: the one place that knows terminals of both families."""
+"""Single keys, as they are pressed: the one place that knows POSIX and Windows terminals."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ else:
 __all__ = ["Keys"]
 
 _SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
-"""What arrows and other special keys send: its letters are no keys that were pressed."""
+"""What arrows and other special keys send: their letters are not keys that were pressed."""
 _LOOK_S = 0.02
 
 
 class Keys:
-    """A context manager that reads keys without Enter, and puts the terminal back as it was.
+    """A context manager that reads keys without Enter, and restores the terminal afterwards.
 
-    Where standard input is no terminal there are no keys: ``on`` is False, and waiting only waits.
-    Ctrl-C and Ctrl-Z keep their meaning.
+    If standard input is not a terminal there are no keys: ``on`` is False, and :meth:`wait` only
+    waits. Ctrl-C and Ctrl-Z keep their meaning.
     """
 
     def __init__(self) -> None:
@@ -38,20 +38,20 @@ class Keys:
     if sys.platform == "win32":
 
         def __enter__(self) -> Keys:
-            """Begin: there is nothing to set here."""
+            """Return itself: Windows has nothing to set."""
             return self
 
         def _restore(self) -> None:
-            while self.on and msvcrt.kbhit():  # what was typed was not for the shell
+            while self.on and msvcrt.kbhit():  # no key is for the shell
                 msvcrt.getwch()
 
         def wait(self, timeout_s: float) -> str:
-            """Give the keys pressed, as soon as there are some, or nothing after the time."""
+            """Return the keys pressed, as soon as there are any, or nothing after the time."""
             end = time.monotonic() + timeout_s
             while True:
                 if self.on and msvcrt.kbhit():
                     key = msvcrt.getwch()
-                    if key in ("\x00", "\xe0"):  # a special key is two
+                    if key in ("\x00", "\xe0"):  # a special key sends two
                         msvcrt.getwch()
                         return ""
                     return key
@@ -63,7 +63,7 @@ class Keys:
     else:
 
         def __enter__(self) -> Keys:
-            """Let keys come at once, and unseen."""
+            """Switch the terminal to single keys without echo."""
             if self.on:
                 file = sys.stdin.fileno()
                 self._before = termios.tcgetattr(file)
@@ -75,14 +75,14 @@ class Keys:
                 return
             file = sys.stdin.fileno()
             with contextlib.suppress(termios.error):  # the terminal may be gone
-                termios.tcflush(file, termios.TCIFLUSH)  # what was typed was not for the shell
+                termios.tcflush(file, termios.TCIFLUSH)  # no key is for the shell
                 termios.tcsetattr(file, termios.TCSANOW, self._before)
             self._before = None
 
         def wait(self, timeout_s: float) -> str:
-            """Give the keys pressed, as soon as there are some, or nothing after the time.
+            """Return the keys pressed, as soon as there are any, or nothing after the time.
 
-            A terminal that is gone is told as ``q``.
+            A terminal that is gone counts as ``q``.
             """
             if not self.on:
                 time.sleep(timeout_s)
@@ -104,5 +104,5 @@ class Keys:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Put the terminal back."""
+        """Restore the terminal."""
         self._restore()

@@ -1,7 +1,7 @@
 """Lines of exact width, and cards made of them: what the view is built from.
 
-A card is rendered at once to lines of segments, so that its height is known and cards can stand
-side by side. No line is ever wider than it was asked to be.
+A card is rendered to lines of segments at once, so that its height is known and cards can be put
+side by side. No line is wider than asked for.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Drawing = list[list[Segment]]
 """Lines of segments, all of the same width."""
 
 _GAP = 2
-_LONG_NAME = 72  # with more room than this the figures stay near the names
+_LONG_NAME = 72  # even with more room, so that the figures stay near the names
 FRAME = 4
-"""What the border and the padding of a card take from its width."""
+"""The width that the border and the padding of a card take."""
 
 
 def fit(text: Text, width: int, *, right: bool = False) -> Text:
-    """Give a text of exactly this width; what is too long ends with ``…``."""
+    """Return a text of exactly this width; one that is too long ends with ``…``."""
     text = text.copy()
     text.no_wrap = True
     text.truncate(max(width, 0), overflow="ellipsis")
@@ -43,14 +43,14 @@ def fit(text: Text, width: int, *, right: bool = False) -> Text:
 
 
 def pair(left: Text, right: Text, width: int) -> Text:
-    """Give a line with one text at each end; the left one gives way."""
+    """Return a line with one text at each end; the left one is cut if there is no room."""
     right = fit(right, min(right.cell_len, width))
     return Text.assemble(fit(left, width - right.cell_len - 1), " ", right)
 
 
 @dataclass(frozen=True)
 class Column(Generic[Item]):
-    """A column of a table; those with a lower ``rank`` are shown first where there is no room."""
+    """A column of a table; where there is no room, those with the highest ``rank`` are left out."""
 
     heading: str
     width: int
@@ -62,7 +62,7 @@ class Column(Generic[Item]):
 def table(
     items: Iterable[Item], name: Column[Item], others: Sequence[Column[Item]], width: int
 ) -> list[Text]:
-    """Give a heading and a line for each item: the name takes the room that the others leave."""
+    """Return a heading and a line for each item; the name takes the room that is left."""
     chosen: list[Column[Item]] = []
     room = width - name.width
     for column in sorted(others, key=lambda each: each.rank):
@@ -88,7 +88,7 @@ def table(
 
 
 def tiles(rows: Iterable[Sequence[tuple[Text, str]]], width: int) -> list[Text]:
-    """Give figures, each above its label: rows of them, broken where the width ends."""
+    """Return rows of figures, each above its label, broken where the width ends."""
     lines: list[Text] = []
     for row in rows:
         values, labels = Text(), Text()
@@ -105,7 +105,7 @@ def tiles(rows: Iterable[Sequence[tuple[Text, str]]], width: int) -> list[Text]:
 
 def _cut(values: Text, labels: Text, width: int) -> list[Text]:
     for text in (values, labels):
-        text.rstrip()  # the gap after the last one need not fit
+        text.rstrip()  # the gap after the last one may not fit
     return [fit(values, width), fit(labels, width)]
 
 
@@ -143,7 +143,7 @@ def _heading(text: Text, width: int) -> Text:
 
 
 def beside(drawings: Sequence[Drawing], gap: int = 1) -> Drawing:
-    """Put drawings side by side; a shorter one is filled up with blank lines."""
+    """Return drawings side by side; shorter ones are filled up with blank lines."""
     widths = [Segment.get_line_length(each[0]) for each in drawings]
     joined: Drawing = []
     for lines in zip_longest(*drawings):
@@ -157,7 +157,7 @@ def beside(drawings: Sequence[Drawing], gap: int = 1) -> Drawing:
 
 
 def fill(drawing: Drawing, width: int, height: int | None = None) -> Drawing:
-    """Cut and pad lines to a width, and their number to a height."""
+    """Return lines cut or padded to a width, and as many as the height."""
     drawing = drawing if height is None else drawing[:height]
     drawing = [Segment.adjust_line_length(line, width) for line in drawing]
     missing = 0 if height is None else height - len(drawing)

@@ -1,4 +1,4 @@
-"""The live dashboard: asks, draws and listens, and leaves the terminal as it found it."""
+"""The live dashboard: asks, draws and reads keys, and leaves the terminal as it found it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rmqbench.monitor.view import Dashboard, Scene, clock_time
 
 __all__ = ["watch"]
 
-_LOOK_S = 0.1  # how often signals and the size of the terminal are looked at
+_LOOK_S = 0.1  # how often signals and the size of the terminal are checked
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP")
 _SUSPEND: int = getattr(signal, "SIGTSTP", 0)  # Ctrl-Z; there is none on Windows
 
@@ -36,10 +36,10 @@ def watch(
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
 ) -> None:
-    """Show what ``fetch`` gives on the alternate screen, until a key ends it.
+    """Show what ``fetch`` returns on the alternate screen, until a key ends it.
 
-    ``fetch`` is called in a thread of its own. What it raises the first time is raised here; later
-    a RmqbenchError is shown above the last picture, and asking goes on.
+    ``fetch`` is called in a thread of its own. What the first call raises is raised here; later a
+    RmqbenchError is shown above the last picture, and ``fetch`` is called again.
     """
     source = Source(fetch)
     try:
@@ -73,7 +73,7 @@ class _Screen:
         self._heard = 0
 
     def run(self) -> None:
-        """Show it until it is ended; a signal then has the meaning that it had before."""
+        """Show the dashboard until it is ended; a signal then does what it did before."""
         with self._signals():
             self._show()
             while self._heard == _SUSPEND != 0:
@@ -101,11 +101,11 @@ class _Screen:
                         live.update(Dashboard(self._scene), refresh=True)
                         drawn = now
                     self._listen()
-            finally:  # also where something went wrong
+            finally:  # after an error, too
                 live.stop()
 
     def _fetch(self) -> None:
-        """Ask when it is time, and take what came in; a paused picture stays as it is."""
+        """Ask when it is time, and take what was fetched; a paused picture stays as it is."""
         if self._scene.controls.paused:
             return
         result = self._source.take()
@@ -116,7 +116,7 @@ class _Screen:
             if self._scene.picture is None or not isinstance(result, RmqbenchError):
                 raise result
             self._lost_at = self._lost_at or clock_time(self._wall_clock())
-            words = f"The Management API does not answer since {self._lost_at}: {result.what}"
+            words = f"The Management API has not answered since {self._lost_at}: {result.what}"
             self._scene = replace(self._scene, trouble=words)
         if result is not None:
             self._due = self._clock() + self._scene.controls.interval_s
@@ -133,14 +133,14 @@ class _Screen:
         self._scene = replace(self._scene, controls=controls)
 
     def _follow_size(self) -> tuple[int, int]:
-        """Give rich the size of the terminal, which it takes from the environment else."""
+        """Set the size of the terminal, which rich otherwise takes from the environment."""
         with suppress(OSError, ValueError):
             size = os.get_terminal_size(self._console.file.fileno())
             if size.columns > 0 and size.lines > 0:
                 self._console.size = size
         return self._console.size
 
-    # --- signals: heard between two drawings, so that none comes in the middle of one ------------
+    # --- signals: noted, and handled between two drawings -----------------------------------------
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -158,7 +158,7 @@ class _Screen:
                 signal.signal(number, handler)
 
     def _suspend(self) -> None:
-        """Give the shell an orderly terminal until it continues us."""
+        """Stop with the terminal in order until the shell continues us."""
         self._heard = 0
         ours = signal.signal(_SUSPEND, signal.SIG_DFL)
         signal.raise_signal(_SUSPEND)  # returns when we are continued

@@ -1,4 +1,4 @@
-"""The whole picture for a given width and height: what is shown, and what has to give way."""
+"""The whole picture for a given width and height: what is shown, and what is left out first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rmqbench.monitor.short import line
 __all__ = ["Dashboard", "Scene", "clock_time", "render"]
 
 _MOST_CARDS = 24
-"""Where the height is no limit (a pipe), more queues than these are shown as lines."""
+"""Where the height has no limit (a pipe), more queues than this are shown as lines."""
 _TALL = 32
 _TIDY = 10
 _TO_ASCII = str.maketrans({"●": "o", "▲": "!", "■": "#", "→": ">", "·": "-", "…": "~"})
@@ -29,7 +29,7 @@ _TO_ASCII = str.maketrans({"●": "o", "▲": "!", "■": "#", "→": ">", "·":
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A picture and all that is told around it; ``trouble`` is why there is no newer one."""
+    """A picture and what is shown around it; ``trouble`` is why there is no newer one."""
 
     url: str
     picture: Picture | None = None
@@ -42,13 +42,13 @@ class Scene:
 
 
 class Dashboard:
-    """A scene as something that rich can show: it fills the height, where there is one."""
+    """A scene as something that rich can show: it fills the height, if there is one."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw everything for the width, and for the height where the scene is live."""
+        """Draw everything for the width and, if the scene is live, the height of the terminal."""
         width = options.max_width
         height = options.size.height if self._scene.live else None
         drawing = self._drawing(console, options, height)
@@ -61,19 +61,19 @@ class Dashboard:
 
     def _drawing(self, console: Console, options: ConsoleOptions, height: int | None) -> Drawing:
         scene = self._scene
-        told: Drawing = []
+        heading: Drawing = []
         if scene.trouble:
             text = Text(line(scene.trouble), "bold red")
-            told = console.render_lines(text, options.update(height=None))
+            heading = console.render_lines(text, options.update(height=None))
         if scene.picture is None:
             asking = Text("" if scene.trouble else f"Asking {line(scene.url)} …", "dim")
-            return told + console.render_lines(asking, options.update(height=None))
-        rest = None if height is None else height - 1 - len(told)
+            return heading + console.render_lines(asking, options.update(height=None))
+        rest = None if height is None else height - 1 - len(heading)
         drawing = self._picture(console, options, scene.picture, rest)
         if scene.trouble:
             dim = Style(dim=True)
             drawing = [list(Segment.apply_style(each, post_style=dim)) for each in drawing]
-        return told + drawing
+        return heading + drawing
 
     def _picture(
         self, console: Console, options: ConsoleOptions, picture: Picture, height: int | None
@@ -92,7 +92,7 @@ class Dashboard:
         return drawing + _connections(pen, picture.connections, rest)
 
     def _queues(self, pen: Pen, queues: Sequence[Queue], rest: int | None) -> Drawing:
-        """Draw cards with all details, with fewer, or lines: the first that there is room for."""
+        """Draw cards with all details, with fewer, or lines: the first for which there is room."""
         if not queues:
             return self._no_queues(pen)
         if rest is None:
@@ -127,7 +127,7 @@ class Dashboard:
 
 
 def _connections(pen: Pen, connections: Sequence[Connection], rest: int | None) -> Drawing:
-    """Draw as many connections as there is room for; none where there is next to none."""
+    """Draw as many connections as there is room for, or no card if there is room for none."""
     if not connections or (rest is not None and rest < 4):
         return []
     shown, more = connections, ""
@@ -138,7 +138,7 @@ def _connections(pen: Pen, connections: Sequence[Connection], rest: int | None) 
 
 
 def _footer(scene: Scene, width: int) -> Text:
-    """Give the longest of some versions that fits: keys on the left, the time on the right."""
+    """Return the longest version that fits: keys on the left, the time on the right."""
     controls = scene.controls
     time = clock_time(scene.picture.time_s) if scene.picture else ""
     every = f"{controls.interval_s:g} s"
@@ -180,12 +180,12 @@ def _footers(
 
 
 def clock_time(time_s: float) -> str:
-    """Give the local time of day."""
+    """Return the local time of day."""
     return datetime.fromtimestamp(time_s).strftime("%H:%M:%S")
 
 
 def render(scene: Scene, *, width: int, colour: bool, encoding: str = "utf-8") -> str:
-    """Render to text of a given width, with escape sequences only if ``colour``."""
+    """Return a scene as text of a given width, with escape sequences only if ``colour``."""
     buffer = io.BytesIO()
     file = io.TextIOWrapper(buffer, encoding=encoding, errors="replace", newline="\n")
     console = Console(

@@ -141,7 +141,7 @@ def monitor(endpoint, *arguments, timeout=90, **environment):
 
 
 def figures_are_out(management, vhost):
-    """Tell whether each table of the broker's statistics has what is to be seen of it."""
+    """Whether each table of the broker's statistics has the figures that the tests look for."""
     queues = {each["name"]: each for each in management.queues(vhost)}
     return (
         sum(each.get("messages", 0) for each in queues.values()) >= 1242

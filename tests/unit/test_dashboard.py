@@ -531,12 +531,12 @@ def test_a_lost_api_is_told_and_found_again(console):
         go_on.set()
 
     def look_again(shown):
-        assert "does not answer" not in shown
+        assert "has not answered" not in shown
 
     script = Script(
         console,
         ("● before", ""),
-        ("The Management API does not answer since", look),
+        ("The Management API has not answered since", look),
         ("● after", look_again),
         ("", "q"),
     )
