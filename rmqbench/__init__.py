@@ -3,15 +3,17 @@
 from rmqbench.broker import Broker, open_broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import RmqbenchError
-from rmqbench.faults.injection import Fault
+from rmqbench.faults import Fault
 from rmqbench.message import Recipe
+from rmqbench.runner.judging import judge
 from rmqbench.runner.result import Result
 from rmqbench.runner.run import Progress, Run, run
-from rmqbench.runner.scenario import Scenario, faulty, reliability, stress
-from rmqbench.verdict.rules import Finding, Verdict, VerdictError
+from rmqbench.runner.scenario import ConsumedQueue, Scenario, faulty, online, reliability, stress
+from rmqbench.verdict.findings import Finding, Verdict, VerdictError
 
 __all__ = [
     "Broker",
+    "ConsumedQueue",
     "Endpoint",
     "Fault",
     "Finding",
@@ -24,6 +26,8 @@ __all__ = [
     "Verdict",
     "VerdictError",
     "faulty",
+    "judge",
+    "online",
     "open_broker",
     "reliability",
     "run",

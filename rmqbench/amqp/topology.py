@@ -24,7 +24,6 @@ from rmqbench.errors import (
     UsageError,
 )
 from rmqbench.text import is_utf8
-from rmqbench.verdict.evidence import Removal
 
 __all__ = [
     "Declared",
@@ -39,7 +38,6 @@ __all__ = [
     "purge",
     "ready_count",
     "ready_counts",
-    "removals",
     "require_empty",
     "require_name",
 ]
@@ -151,27 +149,6 @@ def arguments(queue: Queue, version: str) -> tuple[dict[str, Any], str | None]:
                 "keeps its messages on disk. Lazy queues are declared as plain ones."
             )
     return sent | dict(queue.arguments), note
-
-
-def removals(queue: Queue) -> tuple[Removal, ...]:
-    """Return the arguments of a queue that can make it drop messages, each as a cause.
-
-    Sources: https://www.rabbitmq.com/docs/maxlength, /docs/ttl and
-    /docs/quorum-queues#poison-message-handling.
-    """
-    asked = queue.arguments
-    causes = [
-        f"{name}={asked[name]}"
-        for name in ("x-message-ttl", "x-expires", "x-delivery-limit")
-        if name in asked
-    ]
-    if not str(asked.get("x-overflow", "drop-head")).startswith("reject-publish"):
-        causes += [
-            f"{name}={asked[name]} with overflow drop-head"
-            for name in ("x-max-length", "x-max-length-bytes")
-            if name in asked
-        ]
-    return tuple(Removal(cause) for cause in causes)
 
 
 def declare(endpoint: Endpoint, topology: Topology, version: str) -> Declared:

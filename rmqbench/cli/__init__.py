@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import rmqbench
-from rmqbench.cli import broker, cleanup, consume, gui, monitor, produce, run
+from rmqbench.cli import broker, cleanup, consume, gui, judge, monitor, produce, run
 from rmqbench.cli.options import say
 from rmqbench.cli.output import write_out
 from rmqbench.endpoint import hide_password
@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(run.app, name="run")
+app.command("judge")(judge.judge)
 app.add_typer(broker.app, name="broker")
 app.command("produce")(produce.produce)
 app.command("consume")(consume.consume)

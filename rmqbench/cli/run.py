@@ -27,7 +27,7 @@ from rmqbench.cli.options import (
 from rmqbench.cli.output import write_out
 from rmqbench.cli.progress import shown_progress
 from rmqbench.errors import UsageError
-from rmqbench.faults.injection import FAULTS, Phase
+from rmqbench.faults import FAULTS, Phase
 from rmqbench.report.terminal import render, result_view
 from rmqbench.runner.result import Result
 from rmqbench.runner.run import run
@@ -70,20 +70,21 @@ PrefetchOption = Annotated[
 def _command(describe: Callable[..., Scenario]) -> Callable[..., None]:
     """Make the command of a scenario; its defaults are the scenario's own."""
     own = describe()
-    every = max(10_000, own.messages // 20)
+    queue = own.queues[0]
+    every = max(10_000, own.most_messages // 20)
 
     def command(
         url: UrlOption = None,
         broker: BrokerOption = None,
         image: ImageOption = DEFAULT_IMAGE,
         management_url: ManagementUrlOption = None,
-        messages: MessagesOption = own.messages,
+        messages: MessagesOption = own.most_messages,
         size: SizeOption = own.size_bytes,
-        queue_kind: QueueKindOption = own.queue_kind,
+        queue_kind: QueueKindOption = queue.kind,
         producers: ProducersOption = own.producers,
-        consumers: ConsumersOption = own.consumers,
+        consumers: ConsumersOption = queue.consumers,
         window: WindowOption = own.window,
-        prefetch: PrefetchOption = own.prefetch,
+        prefetch: PrefetchOption = queue.prefetch,
         in_place: InPlaceOption = False,
         directory: DirectoryOption = None,
         json_file: JsonOption = None,
@@ -193,13 +194,13 @@ def _run(
     in_place: bool = False,
 ) -> NoReturn:
     """Open the broker, run the scenario, show its result and exit with the verdict's code."""
-    _require_writable(json_file)
+    require_writable(json_file)
     with broker as opened, shown_progress(Console(stderr=True), every=every) as watch:
         result = run(scenario, opened, directory=directory, in_place=in_place, watch=watch)
-    _show(result, json_file)
+    show(result, json_file)
 
 
-def _require_writable(json_file: Path | None) -> None:
+def require_writable(json_file: Path | None) -> None:
     """Refuse a file that cannot be written before a long run, not after it (UsageError)."""
     if json_file is None or str(json_file) == "-":
         return
@@ -210,7 +211,7 @@ def _require_writable(json_file: Path | None) -> None:
         )
 
 
-def _show(result: Result, json_file: Path | None) -> NoReturn:
+def show(result: Result, json_file: Path | None) -> NoReturn:
     """Show the result, write it where asked to, and exit with the verdict's code, come what may."""
     to_stdout = str(json_file) == "-"
     text = json.dumps(result.as_dict(), indent=2) + "\n"

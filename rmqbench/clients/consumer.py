@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,18 @@ import numpy.typing as npt
 from rmqbench.amqp.vector import Deliveries
 from rmqbench.clients.recovery import Interruption
 from rmqbench.clients.subscriber import Held, Look, Subscriber, Subscription, Taken
-from rmqbench.endpoint import Endpoint
+from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
+from rmqbench.verdict.findings import FindingName
+from rmqbench.verdict.journal import (
+    JOURNAL_FILE,
+    ChannelClosed,
+    ChannelOpened,
+    Interrupted,
+    Journal,
+    WorkEnded,
+    WorkStarted,
+)
 from rmqbench.verdict.ledger import DeliveryRecorder, Incident
 
 __all__ = ["Consumer", "ConsumerPlan", "ConsumerReport"]
@@ -26,33 +37,47 @@ class ConsumerPlan:
     """What one consumer is to do.
 
     ``directory`` holds its ledger (made by :meth:`DeliveryLedger.create` with the sum of
-    ``counts``, the messages of each producer). It ends by itself after ``expected`` messages (None:
-    it shares its queue and can't know), or when nothing came for ``idle_s`` and the queue says
-    that it is empty, or when nothing came for ``stall_s`` although it is not; so long it also tries
-    to reconnect after an interruption. ``rate`` limits the messages a second: what is over it is
-    acknowledged later. With ``auto_ack`` the broker forgets each message as it delivers it.
+    ``counts``, the messages of each producer) and its journal. It ends by itself after ``expected``
+    messages (None: it shares its queue and cannot know), or when nothing came for ``idle_s`` and
+    the queue says that it is empty, or when nothing came for the subscription's ``stall_s``
+    although it is not. One that ``lingers`` does not take an empty queue for the end before it is
+    told to finish.
     """
 
-    endpoint: Endpoint
+    subscription: Subscription
     recipe: Recipe
     counts: tuple[int, ...]
     number: int
-    queue: str
     directory: Path
     exchange: str
     routing_key: str
-    prefetch: int = 1000
-    rate: float | None = None
-    auto_ack: bool = False
     expected: int | None = None
-    vector: bool = True
-    heartbeat_s: int = 30
+    lingers: bool = False
     idle_s: float = 1.0
-    stall_s: float = 30.0
 
-    def run(self) -> ConsumerReport:
-        """Consume until there is nothing more, and tell how it went."""
-        return Consumer(self).run()
+    @property
+    def queue(self) -> str:
+        """The queue that it consumes."""
+        return self.subscription.queue
+
+    def numbered(self, number: int, directory: Path, **changes: Any) -> ConsumerPlan:
+        """Return the plan of another consumer of the same queue."""
+        queue = self.queue
+        subscription = replace(
+            self.subscription,
+            name=f"rmqbench consumer {number} of {queue}",
+            tag=f"consumer-{number}",
+        )
+        return replace(
+            self, subscription=subscription, number=number, directory=directory, **changes
+        )
+
+    def run(self, finish: threading.Event | None = None) -> ConsumerReport:
+        """Consume until there is nothing more, and return how it went.
+
+        ``finish`` is set when nothing more is published, for one that ``lingers``.
+        """
+        return Consumer(self, finish).run()
 
 
 @dataclass(frozen=True)
@@ -82,23 +107,18 @@ class Consumer:
     its queue as soon as the channel closes.
     """
 
-    def __init__(self, plan: ConsumerPlan) -> None:
+    def __init__(self, plan: ConsumerPlan, finish: threading.Event | None = None) -> None:
+        """Open the plan's ledger; see :meth:`ConsumerPlan.run`."""
         self.plan = plan
+        self._finish = finish or threading.Event()
         self._recorder = DeliveryRecorder(plan.directory, plan.counts)
+        self._journal = Journal(plan.directory / JOURNAL_FILE)
         self._subscriber = Subscriber(
-            Subscription(
-                endpoint=plan.endpoint,
-                queue=plan.queue,
-                name=f"rmqbench consumer {plan.number} of {plan.queue}",
-                tag=f"consumer-{plan.number}",
-                prefetch=plan.prefetch,
-                rate=plan.rate,
-                auto_ack=plan.auto_ack,
-                vector=plan.vector,
-                heartbeat_s=plan.heartbeat_s,
-                stall_s=plan.stall_s,
-            ),
+            plan.subscription,
             self,
+            on_interruption=lambda each: self._journal.write(
+                Interrupted(time_ns=each.at_ns, why=each.why)
+            ),
         )
         self._delivered_ns = 0
         self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
@@ -107,30 +127,47 @@ class Consumer:
         self._stuck: str | None = None
 
     def run(self) -> ConsumerReport:
-        """Consume until there is nothing more, and tell how it went."""
-        plan = self.plan
-        try:
-            error = self._subscriber.run(self._go_on)
-        finally:
-            self._recorder.close()
-        return ConsumerReport(
-            number=plan.number,
-            queue=plan.queue,
-            deliveries=self._recorder.deliveries,
-            started_ns=self._started_ns,
-            ended_ns=self._delivered_ns or self._started_ns,
-            cpu_s=time.process_time() - self._started_cpu,
-            closed_channels=() if error else (self._recorder.channel,),
-            reordered_redeliveries=self._recorder.reordered_redeliveries,
-            interruptions=self._subscriber.interruptions,
-            error=str(error) if error else self._stuck,
-        )
+        """Consume until there is nothing more, and return how it went."""
+        with self._journal:
+            try:
+                error = self._subscriber.run(self._go_on)
+            finally:
+                self._recorder.close()
+            closed = () if error else (self._recorder.channel,)
+            for number in closed:
+                self._journal.write(ChannelClosed(number=number))
+            report = ConsumerReport(
+                number=self.plan.number,
+                queue=self.plan.queue,
+                deliveries=self._recorder.deliveries,
+                started_ns=self._started_ns,
+                ended_ns=self._delivered_ns or self._started_ns,
+                cpu_s=time.process_time() - self._started_cpu,
+                closed_channels=closed,
+                reordered_redeliveries=self._recorder.reordered_redeliveries,
+                interruptions=self._subscriber.interruptions,
+                error=str(error) if error else self._stuck,
+            )
+            self._journal.write(
+                WorkEnded(
+                    until_ns=report.ended_ns,
+                    cpu_s=report.cpu_s,
+                    messages=report.deliveries,
+                    incidents=self._recorder.incidents,
+                    reordered_redeliveries=report.reordered_redeliveries,
+                    peak_rss_bytes=peak_rss_bytes(),
+                    error=report.error,
+                )
+            )
+        return report
 
     def begin(self) -> None:
         """Begin a new channel: what was not acknowledged on the last one comes again."""
         if not self._recorder.channel:
             self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
+            self._journal.write(WorkStarted(time_ns=self._started_ns))
         self._recorder.open_channel()
+        self._journal.write(ChannelOpened(number=self._recorder.channel))
         self._seen_at = time.monotonic()
 
     def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
@@ -152,16 +189,16 @@ class Consumer:
         identity = recipe.identify(properties, body)
         if identity is None:
             self._recorder.report(
-                Incident("foreign", now_ns, detail=_describe(method, properties, body))
+                Incident(FindingName.FOREIGN, now_ns, detail=_describe(method, properties, body))
             )
             return Held()
         producer, sequence = identity
         trouble = None
         if difference := recipe.difference(properties, body, identity):
-            trouble = Incident("corrupted", now_ns, producer, sequence, difference)
+            trouble = Incident(FindingName.CORRUPTED, now_ns, producer, sequence, difference)
         elif (method.exchange, method.routing_key) != (plan.exchange, plan.routing_key):
             way = f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
-            trouble = Incident("misrouted", now_ns, producer, sequence, way)
+            trouble = Incident(FindingName.MISROUTED, now_ns, producer, sequence, way)
         if trouble is not None:
             self._recorder.report(trouble)
         places = self._recorder.record(
@@ -173,11 +210,11 @@ class Consumer:
         return Taken(places, recipe if trouble is None else None)
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
-        """Note that the acknowledgement of these is being sent."""
+        """Record that the acknowledgement of these is being sent."""
         self._recorder.acknowledge(places)
 
     def _go_on(self, look: Look) -> bool:
-        """Tell whether there is, or may be, more to come."""
+        """Whether there is, or may be, more to come."""
         plan = self.plan
         if plan.expected is not None and self._recorder.distinct >= plan.expected:
             return False
@@ -186,13 +223,15 @@ class Consumer:
             self._seen, self._seen_at = self._recorder.deliveries, now
         elif now - max(self._seen_at, self._asked_at) >= plan.idle_s:
             self._asked_at = now
+            lingers = plan.lingers and not self._finish.is_set()
             ready = look.ready()
             if not ready and self._recorder.deliveries == self._seen:
-                return False
-            if now - self._seen_at >= plan.stall_s:
+                self._seen_at = now  # an empty queue is not stuck
+                return lingers
+            if now - self._seen_at >= plan.subscription.stall_s:
                 self._stuck = (
                     f"Consumer {plan.number} of {plan.queue} received nothing for "
-                    f"{plan.stall_s:g} s, although {ready} messages are ready."
+                    f"{plan.subscription.stall_s:g} s, although {ready} messages are ready."
                 )
                 return False
         return True

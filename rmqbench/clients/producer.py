@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +15,20 @@ import pika.channel
 
 from rmqbench.amqp.connection import Connection
 from rmqbench.amqp.vector import Confirms, Shape
-from rmqbench.clients.pause import pause
 from rmqbench.clients.rate import Pace
-from rmqbench.clients.recovery import Interruption, Recovery
+from rmqbench.clients.recovery import Interruption, Recovery, pause
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, DeadlineExceeded
+from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
+from rmqbench.verdict.journal import (
+    JOURNAL_FILE,
+    ChannelOpened,
+    Interrupted,
+    Journal,
+    WorkEnded,
+    WorkStarted,
+)
 from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN, PublishLedger
 
 __all__ = ["Producer", "ProducerPlan", "ProducerReport"]
@@ -31,7 +40,8 @@ _BYTES_IN_FLIGHT = 16 << 20  # large messages: the window is cut to what this ma
 class ProducerPlan:
     """What one producer is to do.
 
-    ``directory`` holds its ledger (made by :meth:`PublishLedger.create` with ``count``).
+    ``directory`` holds its ledger (made by :meth:`PublishLedger.create` with ``count``) and its
+    journal. It publishes ``count`` messages, or fewer where ``duration_s`` is over before.
     ``window`` is the number of publishes without a confirm yet, at the most; ``rate`` limits the
     messages a second. ``stall_s`` is how long it goes on without any confirm, and how long it tries
     to reconnect after an interruption. It then goes on with what it has not sent; with
@@ -50,6 +60,7 @@ class ProducerPlan:
     routing_key: str
     window: int = 2000
     rate: float | None = None
+    duration_s: float | None = None
     confirms: bool = True
     publish_again: bool = False
     mandatory: bool = True
@@ -57,8 +68,11 @@ class ProducerPlan:
     heartbeat_s: int = 30
     stall_s: float = 30.0
 
-    def run(self) -> ProducerReport:
-        """Publish everything, wait for all confirms, and tell how it went."""
+    def run(self, finish: threading.Event | None = None) -> ProducerReport:
+        """Publish everything, wait for all confirms, and return how it went.
+
+        ``finish`` is for consumers: a producer ends by itself.
+        """
         return Producer(self).run()
 
 
@@ -89,31 +103,52 @@ class Producer:
         self._stopping = False
         self._known = 0  # settled on channels before the present one
         self._ledger = PublishLedger.open(plan.directory)
+        self._journal = Journal(plan.directory / JOURNAL_FILE)
         self._recovery = Recovery(
-            plan.stall_s, sleep=lambda seconds: pause(seconds, lambda: self._stopping)
+            plan.stall_s,
+            on_interruption=lambda each: self._journal.write(
+                Interrupted(time_ns=each.at_ns, why=each.why)
+            ),
+            sleep=lambda seconds: pause(seconds, lambda: self._stopping),
         )
         self._channel_starts: list[int] = []
+        self._until: float | None = None  # when its duration is over, in monotonic seconds
         self._unsent = 0  # the first message that was never sent
         self._blocked: str | None = None
         self._pace = Pace(plan.rate)
         self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
 
     def stop(self) -> None:
-        """Have it send nothing more, wait for the confirms under way, and end."""
+        """Send nothing more, wait for the confirms under way, and end."""
         self._stopping = True
 
     def run(self) -> ProducerReport:
-        """Publish everything, wait for all confirms, and tell how it went."""
-        error = self._recovery.run(self._publish_on_a_new_channel)
-        return ProducerReport(
-            number=self.plan.number,
-            started_ns=self._started_ns,
-            ended_ns=time.time_ns(),
-            cpu_s=time.process_time() - self._started_cpu,
-            channel_starts=tuple(self._channel_starts),
-            interruptions=tuple(self._recovery.interruptions),
-            error=str(error) if error else None,
-        )
+        """Publish everything, wait for all confirms, and return how it went."""
+        with self._journal:
+            error = self._recovery.run(self._publish_on_a_new_channel)
+            report = ProducerReport(
+                number=self.plan.number,
+                started_ns=self._started_ns,
+                ended_ns=time.time_ns(),
+                cpu_s=time.process_time() - self._started_cpu,
+                channel_starts=tuple(self._channel_starts),
+                interruptions=tuple(self._recovery.interruptions),
+                error=str(error) if error else None,
+            )
+            self._journal.write(
+                WorkEnded(
+                    until_ns=report.ended_ns,
+                    cpu_s=report.cpu_s,
+                    messages=self._unsent if self._time_is_up else self.plan.count,
+                    peak_rss_bytes=peak_rss_bytes(),
+                    error=report.error,
+                )
+            )
+        return report
+
+    @property
+    def _time_is_up(self) -> bool:
+        return self._until is not None and time.monotonic() >= self._until
 
     def _publish_on_a_new_channel(self) -> None:
         plan = self.plan
@@ -128,17 +163,25 @@ class Producer:
             if plan.confirms:
                 connection.expect_confirms(channel, self._on_confirms(settling))
             if not self._channel_starts:
-                self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
-                self._recovery.progressed()
+                self._begin()
             self._pace.start()
             self._channel_starts.append(self._unsent)
+            self._journal.write(ChannelOpened(number=len(self._channel_starts), first=self._unsent))
             try:
                 self._publish(connection, channel, settling)
             finally:
                 self._known += settling.settled
 
+    def _begin(self) -> None:
+        """Start the clocks: from here on its figures and its duration count."""
+        self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
+        if self.plan.duration_s is not None:
+            self._until = time.monotonic() + self.plan.duration_s
+        self._journal.write(WorkStarted(time_ns=self._started_ns))
+        self._recovery.progressed()
+
     def _left_indeterminate(self) -> npt.NDArray[np.int64]:
-        """Give the messages that are to be sent again: those whose fate is not known."""
+        """Return the messages that are to be sent again: those whose fate is not known."""
         if not (self.plan.publish_again and self._unsent):
             return np.empty(0, np.int64)
         known = CONFIRMED | NACKED | RETURNED
@@ -158,15 +201,12 @@ class Producer:
         )
         window = max(1, min(plan.window, _BYTES_IN_FLIGHT // shape.stride))
         batch = max(1, window // 4) if plan.rate is None else 1
-        total = len(settling.again) + plan.count - settling.first
-        while settling.settled < (settling.sent if self._stopping else total):
+        while (left := self._left(settling)) or settling.settled < settling.sent:
             room = window - (settling.sent - settling.settled)
             if not plan.confirms and connection.unsent_bytes > window * shape.stride:
                 room = 0
-            left = total - settling.sent
             room = min(room, self._pace.allowance())
-            may_send = connection.blocked is None and not self._stopping
-            if left and room >= min(batch, left) and may_send:
+            if left and room >= min(batch, left) and connection.blocked is None:
                 sequences = self._note_sent(settling, min(room, left, shape.max_rows))
                 if plan.vector:
                     sent_ns = self._ledger.sent_ns[sequences[0]]
@@ -180,6 +220,15 @@ class Producer:
         if not plan.confirms:
             self._wait_until_read(connection, channel)
 
+    def _left(self, settling: _Settling) -> int:
+        """Return how many messages are still to be sent on this channel."""
+        if self._stopping:
+            return 0
+        total = len(settling.again)
+        if not self._time_is_up:
+            total += self.plan.count - settling.first
+        return max(0, total - settling.sent)
+
     def _wait_until_read(self, connection: Connection, channel: pika.channel.Channel) -> None:
         """Wait for an answer that comes behind all publishes: nothing else says they were read."""
         answers: list[object] = []
@@ -189,7 +238,7 @@ class Producer:
         )
 
     def _note_sent(self, settling: _Settling, count: int) -> npt.NDArray[np.int64]:
-        """Write down that the next messages are sent: from here on they may arrive."""
+        """Record that the next messages are sent: from here on they may arrive."""
         sequences = settling.take(count)
         ledger, now_ns = self._ledger, time.time_ns()
         self._pace.spend(count)
@@ -227,14 +276,14 @@ class Producer:
         why = f" The broker blocks publishers: {connection.blocked}." if connection.blocked else ""
         raise DeadlineExceeded(
             f"Producer {self.plan.number} waited {self.plan.stall_s:g} s for a confirm of "
-            f"{settling.sent - settling.settled} messages, in vain.{why}",
+            f"{settling.sent - settling.settled} messages, and none came.{why}",
             "See the broker's alarms and its log.",
         )
 
     def _note_blocked(self, connection: Connection) -> None:
         if connection.blocked and connection.blocked != self._blocked:
             why = f"The broker blocks publishers: {connection.blocked}."
-            self._recovery.interruptions.append(Interruption(time.time_ns(), why))
+            self._recovery.note_interruption(why)
         self._blocked = connection.blocked
 
     def _on_confirms(self, settling: _Settling) -> Callable[[Confirms], None]:
@@ -245,7 +294,7 @@ class Producer:
         return on_confirms
 
     def _on_return(self, _: Any, method: Any, properties: Any, body: bytes) -> None:
-        """Note an unroutable message; the broker acks it right after (it is not confirmed)."""
+        """Record an unroutable message; the broker acks it right after (it is not confirmed)."""
         identity = self.plan.recipe.identify(properties, body)
         if identity is not None and identity.sequence < self.plan.count:
             self._ledger.state[identity.sequence] |= RETURNED
@@ -266,7 +315,7 @@ class _Settling:
         self._low_tag = 1  # every tag below it is settled
 
     def take(self, count: int) -> npt.NDArray[np.int64]:
-        """Give the sequence numbers of the next messages to be sent."""
+        """Return the sequence numbers of the next messages to be sent."""
         places = np.arange(self.sent, self.sent + count)
         self.sent += count
         return self._sequences(places)

@@ -24,11 +24,11 @@ class Pace:
         self._since, self._spent = self._clock(), 0
 
     def allowance(self) -> int:
-        """Give the number of messages that may pass now."""
+        """Return the number of messages that may pass now."""
         if self._rate is None:
             return _ANY
         return int((self._clock() - self._since) * self._rate) - self._spent
 
     def spend(self, count: int) -> None:
-        """Note that as many passed."""
+        """Record that as many passed."""
         self._spent += count

@@ -15,10 +15,11 @@ from rmqbench.errors import (
     UsageError,
 )
 
-__all__ = ["Interruption", "Recovery"]
+__all__ = ["Interruption", "Recovery", "pause"]
 
 _FIRST_PAUSE_S = 0.1
 _MOST_PAUSE_S = 2.0
+_STEP_S = 0.05
 _FINAL = (UsageError, QueueNotFound, MessageUnreadable)  # trying again changes nothing about these
 _REFUSALS = (AccessRefused, QueueLocked)  # as final, where nothing has gone well before
 
@@ -35,20 +36,22 @@ class Recovery:
     """Runs a piece of work that needs a connection, again and again until it has ended well.
 
     ``limit_s`` is how long it goes on without any progress. What fails before there was a
-    connection at all fails for good: nothing that was never there is waited for. ``sleep`` is
-    called between attempts, and gives True if there is to be none any more, as the ``wait`` of a
-    :class:`threading.Event` does.
+    connection at all fails for good: nothing that was never there is waited for.
+    ``on_interruption`` is called with each. ``sleep`` is called between attempts, and returns True
+    if there is to be none any more, as the ``wait`` of a :class:`threading.Event` does.
     """
 
     def __init__(
         self,
         limit_s: float,
         *,
+        on_interruption: Callable[[Interruption], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], bool | None] = time.sleep,
     ) -> None:
         self.interruptions: list[Interruption] = []
         self._limit_s = limit_s
+        self._on_interruption = on_interruption
         self._clock = clock
         self._sleep = sleep
         self._connected = False
@@ -63,19 +66,25 @@ class Recovery:
         return self._clock() - self._progress_at
 
     def connected(self) -> None:
-        """Note that there is a connection: its end will be an interruption."""
+        """Record that there is a connection: its end will be an interruption."""
         if not self._was_connected:
             self._progress_at = self._clock()
         self._connected = self._was_connected = True
 
     def progressed(self) -> None:
-        """Note that the work came on: its limit and the pauses begin anew."""
+        """Record that the work came on: its limit and the pauses begin anew."""
         self._progressed = True
         self._progress_at = self._clock()
         self._pause_s = _FIRST_PAUSE_S
 
+    def note_interruption(self, why: str) -> None:
+        """Record that the work is interrupted, and why, in a sentence."""
+        interruption = Interruption(time.time_ns(), why)
+        self.interruptions.append(interruption)
+        self._on_interruption(interruption)
+
     def run(self, work: Callable[[], None]) -> RmqbenchError | None:
-        """Do the work until it returns; give the error with which it was given up."""
+        """Do the work until it returns; return the error with which it was given up."""
         while True:
             try:
                 work()
@@ -83,7 +92,7 @@ class Recovery:
             except RmqbenchError as error:
                 refused = self._connected and not self._progressed and isinstance(error, _REFUSALS)
                 if self._connected:
-                    self.interruptions.append(Interruption(time.time_ns(), error.what))
+                    self.note_interruption(error.what)
                 self._connected = False
                 if (
                     not self._was_connected
@@ -95,3 +104,15 @@ class Recovery:
                 if self._sleep(self._pause_s):
                     return error
             self._pause_s = min(2 * self._pause_s, _MOST_PAUSE_S)
+
+
+def pause(seconds: float, stopped: Callable[[], bool]) -> bool:
+    """Sleep until so many seconds are over or ``stopped()`` is true; return what it is then.
+
+    It looks in small steps instead of waiting for an event: a handler that sets an event in the
+    very thread that begins to wait for it may wait for ever.
+    """
+    until = time.monotonic() + seconds
+    while not stopped() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, _STEP_S))
+    return stopped()

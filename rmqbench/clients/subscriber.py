@@ -76,11 +76,11 @@ class Handler(Protocol):
     def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
         """Take messages of a learned shape, the first ones of them or all.
 
-        Gives how many were taken, and the places to know them by (a phantom has none).
+        Return how many were taken, and the places to know them by (a phantom has none).
         """
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
-        """Note that the acknowledgement of these is being sent."""
+        """Record that the acknowledgement of these is being sent."""
 
 
 class Subscriber:
@@ -95,18 +95,21 @@ class Subscriber:
         handler: Handler,
         *,
         on_lost: Callable[[RmqbenchError], None] = lambda _: None,
+        on_interruption: Callable[[Interruption], None] = lambda _: None,
         sleep: Callable[[float], bool | None] = time.sleep,
     ) -> None:
         """Prepare to take messages.
 
-        ``on_lost`` is called when a channel has ended unasked, or could not be opened, and
-        ``sleep`` between attempts, as of :class:`Recovery`.
+        ``on_lost`` is called when a channel has ended unasked, or could not be opened;
+        ``on_interruption`` and ``sleep`` are those of :class:`Recovery`.
         """
         self.subscription = subscription
         self._on_lost = on_lost
         self.delivered = 0
         self._handler = handler
-        self._recovery = Recovery(subscription.stall_s, sleep=sleep)
+        self._recovery = Recovery(
+            subscription.stall_s, on_interruption=on_interruption, sleep=sleep
+        )
         self._pace = Pace(subscription.rate)
         self._tags: list[npt.NDArray[np.int64]] = []  # taken and not acknowledged
         self._places: list[npt.NDArray[np.int64]] = []
@@ -126,7 +129,7 @@ class Subscriber:
         return bool(self._tags) and self._pace.allowance() <= 0
 
     def run(self, go_on: Callable[[Look], bool]) -> RmqbenchError | None:
-        """Take messages until ``go_on`` is false; give the error with which it was given up.
+        """Take messages until ``go_on`` is false; return the error with which it was given up.
 
         ``go_on`` is called twenty times a second at least. In the end the consumer is cancelled,
         what was taken is acknowledged, and the broker has said that it took these.
@@ -268,7 +271,7 @@ class Look:
         self._queue = queue
 
     def ready(self) -> int:
-        """Ask the queue itself how many messages are ready."""
+        """Return how many messages are ready, as the queue itself says."""
         answers: list[Any] = []
         self._control.queue_declare(self._queue, passive=True, callback=answers.append)
         self._connection.wait_until(
@@ -281,5 +284,5 @@ class Look:
         self._channel.basic_ack(tag, multiple=True)
 
     def wake(self) -> None:
-        """Have ``go_on`` called at once; from any thread, and without effect after the end."""
+        """Call ``go_on`` at once; from any thread, and without effect after the end."""
         self._connection.wake()

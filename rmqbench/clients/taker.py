@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.amqp.vector import Deliveries
-from rmqbench.clients.pause import pause
+from rmqbench.clients.recovery import pause
 from rmqbench.clients.subscriber import Held, Look, Subscriber, Subscription, Taken
 from rmqbench.errors import RmqbenchError
 from rmqbench.message import recipe_of
@@ -50,7 +50,7 @@ class Tally:
         return self.limit is not None and self.acknowledged + self._claimed >= self.limit
 
     def claim(self, wanted: int) -> int:
-        """Give how many of these messages may be taken."""
+        """Return how many of these messages may be taken."""
         with self._lock:
             if self.limit is not None:
                 wanted = min(wanted, self.limit - self.acknowledged - self._claimed)
@@ -58,12 +58,12 @@ class Tally:
             return wanted
 
     def give_back(self, count: int) -> None:
-        """Note that as many were not acknowledged and will come again."""
+        """Record that as many were not acknowledged and will come again."""
         with self._lock:
             self._claimed -= count
 
     def acknowledge(self, senders: Counter[str]) -> None:
-        """Note that these are acknowledged."""
+        """Record that these are acknowledged."""
         with self._lock:
             count = senders.total()
             self._claimed -= count
@@ -98,7 +98,7 @@ class Taker:
         return len(self._subscriber.interruptions)
 
     def stop(self) -> None:
-        """Have it acknowledge what it has taken, and end; from any thread or signal handler."""
+        """Acknowledge what was taken, and end; from any thread or signal handler."""
         self._stopping.set()
 
     def run(self) -> RmqbenchError | None:
@@ -132,13 +132,13 @@ class Taker:
         return claimed, np.full(claimed, place, np.int64)
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
-        """Note that the acknowledgement of these is being sent."""
+        """Record that the acknowledgement of these is being sent."""
         sent: Counter[int] = Counter(places.tolist())
         self._pending -= sent
         self._tally.acknowledge(Counter({self._names[p]: n for p, n in sent.items()}))
 
     def _claim(self, wanted: int) -> int:
-        """Give how many may be taken; the others are held."""
+        """Return how many may be taken; the others are held."""
         claimed = 0 if self._stopping.is_set() else self._tally.claim(wanted)
         if claimed < wanted:
             self._holds_some = True

@@ -1,12 +1,9 @@
 """Faults under which a RabbitMQ loses messages in practice: what each does, and when it strikes."""
 
+from rmqbench.faults.catalogue import FAULTS, Fault, Kind, Phase
+from rmqbench.faults.effects import Target
 from rmqbench.faults.injection import (
-    FAULTS,
-    Fault,
     Injection,
-    Kind,
-    Phase,
-    Target,
     delete_queue,
     inject,
     kill_broker,

@@ -1,35 +1,27 @@
-"""The faults of one run: made ready, let loose, waited for, and remembered."""
+"""The faults of one run: prepared, let loose, waited for, and written into its journal."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from rmqbench.amqp.topology import Queue, removals
 from rmqbench.broker import Broker, wait_until
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import BrokerError
-from rmqbench.faults.injection import (
-    Injection,
-    Target,
-    announce,
-    injection_of,
-    require_ours,
-    struck_since,
-)
+from rmqbench.errors import BrokerError, UsageError
+from rmqbench.faults.catalogue import Fault
+from rmqbench.faults.effects import Target
+from rmqbench.faults.injection import Injection, adopting, require_ours
 from rmqbench.proxy import Proxy
-from rmqbench.runner.isolation import Place
-from rmqbench.runner.scenario import Scenario
-from rmqbench.runner.workers import Worker
-from rmqbench.verdict.evidence import Removal
+from rmqbench.verdict.journal import Entry, MessagesRemoved
 from rmqbench.verdict.ledger import DeliveryLedger
 
-__all__ = ["Disturbance", "Disturber"]
+__all__ = ["ConsumerAtWork", "Disturbance", "Disturber", "Victim"]
 
 _HOLDS_S = 10.0
 _RECOVERY_S = 8.0  # so long after a restart a queue may know too little of what it holds
@@ -41,7 +33,7 @@ class Disturbance:
 
     ``shaken``: a fault struck, or a worker lost its connection. ``restarted_at`` is when our own
     node was last started during the run (monotonic seconds; None: it was not). Of a broker that is
-    not ours (``unknown``) that cannot be told: each lost connection may have been a restart.
+    not ours (``unknown``) that cannot be known: each lost connection may have been a restart.
     """
 
     shaken: bool
@@ -49,7 +41,7 @@ class Disturbance:
     unknown: bool = False
 
     def certain_at(self) -> float:
-        """Say from when on a queue is believed that it is empty, in monotonic seconds."""
+        """Return from when on a queue is believed that it is empty, in monotonic seconds."""
         if self.restarted_at is not None:
             return self.restarted_at + _RECOVERY_S
         if self.unknown and self.shaken:
@@ -57,67 +49,124 @@ class Disturbance:
         return 0.0
 
 
+class Victim(Protocol):
+    """A worker process that a fault may end."""
+
+    pid: int
+
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+
+    def strike(self) -> None:
+        """End it by SIGKILL, as if from outside."""
+
+
+@dataclass(frozen=True)
+class ConsumerAtWork:
+    """A consumer of the run: its process, its queue, and where it keeps its ledger."""
+
+    worker: Victim
+    queue: str
+    directory: Path
+    auto_ack: bool
+
+
 class Disturber:
-    """Holds the faults of a run's scenario, and those that were put around the run."""
+    """Holds the faults of a run's scenario, and those that are put around the run.
 
-    def __init__(self, scenario: Scenario, broker: Broker) -> None:
-        """Refuse faults on a broker that is not ours (UsageError), before anything is begun."""
-        for fault in scenario.faults:
+    ``each_comes_once``: no message comes to a queue twice of itself (one that is published again
+    can push out another).
+    """
+
+    def __init__(
+        self, faults: Sequence[Fault], broker: Broker, messages: int, *, each_comes_once: bool
+    ) -> None:
+        """Raise UsageError for faults on a broker that is not ours, before anything is begun."""
+        for fault in faults:
             require_ours(broker, fault.name)
-        self._scenario = scenario
+        self._faults = faults
         self._broker = broker
+        self._messages = messages
+        self._each_comes_once = each_comes_once and len(faults) == 1
         self._began_at = time.monotonic()
-        self._own: list[Injection] = []
+        self._injections: list[Injection] = []
         self._virtual_host = ""
-        self._workers: list[tuple[Worker, Path]] = []
-        self._delivered = 0
+        self._write: Callable[[Entry], None] = lambda _: None
+        self._consumers: list[ConsumerAtWork] = []
+        self._delivered: dict[str, int] = {}
 
-    def prepare(self, place: Place, stack: ExitStack) -> Endpoint:
-        """Make the scenario's faults ready; give the endpoint that the workers are to use."""
-        endpoint = place.endpoint
+    def prepare(
+        self,
+        endpoint: Endpoint,
+        queues: Sequence[str],
+        asked: Sequence[str],
+        write: Callable[[Entry], None],
+        stack: ExitStack,
+    ) -> Endpoint:
+        """Prepare the scenario's faults; return the endpoint that the workers are to use.
+
+        ``queues`` are the names as declared, ``asked`` as the scenario has them, in the same order.
+        ``write`` takes what happens. Raise UsageError for a fault of a queue that is not there.
+        """
         self._virtual_host = endpoint.virtual_host
+        self._write = write
+        through = endpoint
         proxy = None
-        if any(fault.kind.needs_proxy for fault in self._scenario.faults):
+        if any(fault.kind.needs_proxy for fault in self._faults):
             proxy = stack.enter_context(Proxy(endpoint))
-            endpoint = proxy.endpoint
-        for fault in self._scenario.faults:
-            target = Target(
-                broker=self._broker,
-                endpoint=place.endpoint,
-                queue=place.topology.queue_names[0],
-                proxy=proxy,
-                kill_consumer=self._kill_one_worker,
-                undelivered=self._undelivered if self._each_comes_once() else None,
-            )
-            injection = injection_of(fault, target, self._scenario.messages)
-            injection.arm()
-            # What failed is told by the verdict, and not raised into the run.
+            through = proxy.endpoint
+        for number, fault in enumerate(self._faults):
+            if fault.queue is not None and fault.queue not in asked:
+                raise UsageError(
+                    f"The fault {fault.name} is for the queue {fault.queue!r}, which the scenario "
+                    "does not have.",
+                    f"It has {', '.join(asked)}.",
+                )
+            queue = queues[0 if fault.queue is None else asked.index(fault.queue)]
+            injection = self._injection(number, fault, endpoint, queue, proxy)
+            # What failed is found by the verdict, and not raised into the run.
             stack.callback(injection.end)
-            self._own.append(injection)
-        return endpoint
+            self.adopt(injection)
+        stack.enter_context(adopting(self.adopt))
+        return through
 
-    def note_workers(self, workers: Sequence[Worker], directories: Sequence[Path]) -> None:
-        """Note which workers are at work now, and where each keeps its ledger."""
-        self._workers = list(zip(workers, directories, strict=True))
+    def adopt(self, injection: Injection) -> None:
+        """Take an injection into this run, and write down what it does."""
+        if injection.target.broker is self._broker and injection.struck_at is None:
+            self._injections.append(injection)
+            injection.follow(lambda entry: self._take(injection, entry))
 
-    def announce(self, phase: str, done: int) -> None:
-        """Let the faults know how far the run has come."""
-        if phase == "drain":
-            self._delivered = done
-        announce(self._broker, phase, done)
+    def note_consumers(self, consumers: Sequence[ConsumerAtWork]) -> None:
+        """Take note of which consumers are at work now."""
+        self._consumers = list(consumers)
+
+    def announce(self, phase: str, done: int, queue: str | None = None) -> None:
+        """Strike with the faults whose time has come, now that a phase has come so far."""
+        if queue is not None:
+            self._delivered[queue] = done
+        for each in self._injections:
+            if each.reached(phase, queue, done):
+                each.strike()
 
     @property
     def struck(self) -> bool:
         """Whether any fault has struck so far."""
-        return bool(self._struck())
+        return any(each.struck_at is not None for each in self._injections)
+
+    def removed_from(self, queue: str) -> bool:
+        """Whether a fault has taken messages out of a queue so far."""
+        return any(
+            each.removals and self._is_here(each) and each.target.queue == queue
+            for each in self._injections
+        )
 
     def settle(self) -> None:
         """Wait until what has struck is over."""
-        for injection in self._struck():
-            injection.settle()
+        for each in self._injections:
+            each.settle()
 
     def state(self, *, interrupted: bool) -> Disturbance:
-        """Say what the run has been through, once what has struck is over."""
+        """Return what the run has been through, once what has struck is over."""
         self.settle()
         started_at = self._broker.started_at
         restarted = started_at is not None and started_at > self._began_at
@@ -127,69 +176,58 @@ class Disturber:
             unknown=not self._broker.owned,
         )
 
-    def removals(self, queue: Queue) -> tuple[Removal, ...]:
-        """Give the causes for messages to vanish from a queue: its arguments, and faults."""
-        struck = (
-            removal
-            for injection in self._struck()
-            if injection.target.endpoint.virtual_host == self._virtual_host
-            for name, removal in injection.target.removals
-            if name == queue.name
+    def _injection(
+        self, number: int, fault: Fault, endpoint: Endpoint, queue: str, proxy: Proxy | None
+    ) -> Injection:
+        target = Target(
+            broker=self._broker,
+            endpoint=endpoint,
+            queue=queue,
+            proxy=proxy,
+            kill_consumer=lambda: self._kill_one_consumer(queue),
+            undelivered=(lambda: self._undelivered(queue)) if self._each_comes_once else None,
+            lasting_s=fault.seconds,
         )
-        return (*removals(queue), *struck)
+        after = fault.after_messages
+        if after is None:
+            after = 1 if fault.kind.first_message else self._messages // 3
+        return Injection(fault.name, target, during=fault.phase, after_messages=after, own=number)
 
-    def events(self) -> list[tuple[int, str]]:
-        """Give what the faults did and when (Unix nanoseconds)."""
-        return [event for injection in self._struck() for event in injection.target.events]
+    def _take(self, injection: Injection, entry: Entry) -> None:
+        if not isinstance(entry, MessagesRemoved) or self._is_here(injection):
+            self._write(entry)
 
-    def failures(self) -> tuple[str, ...]:
-        """Say which faults did not strike as they should have: what they were to show is open."""
-        return tuple(
-            f"the fault {each.name} failed: {each.failure.what}"
-            if each.failure
-            else f"the fault {each.name} never struck: the phase was over before"
-            for each in self._own
-            if each.failure or each.struck_at is None
-        )
+    def _is_here(self, injection: Injection) -> bool:
+        return injection.target.endpoint.virtual_host == self._virtual_host
 
-    def _each_comes_once(self) -> bool:
-        """Tell whether each message comes to a queue once.
+    def _undelivered(self, queue: str) -> int:
+        return self._messages - self._delivered.get(queue, 0)
 
-        One that is published again, or is given back under another fault, can push out another.
-        """
-        return len(self._scenario.faults) == 1 and not self._scenario.publish_again
-
-    def _undelivered(self) -> int:
-        return self._scenario.messages - self._delivered
-
-    def _struck(self) -> list[Injection]:
-        return struck_since(self._broker, self._began_at)
-
-    def _kill_one_worker(self) -> str:
+    def _kill_one_consumer(self, queue: str) -> str:
         """Kill the one that has most to lose: messages which it has not acknowledged.
 
         With automatic acknowledgement that is whatever is on its way to it, which nobody can count.
         """
-        automatic = self._scenario.auto_ack
-
-        def at_stake(directory: Path) -> int:
-            ledger = DeliveryLedger.read(directory)
-            return int(np.count_nonzero((ledger.delivered > 0) & (automatic | (ledger.acked == 0))))
-
-        here: list[tuple[int, int, Worker]] = []
+        here: list[tuple[int, int, ConsumerAtWork]] = []
 
         def one_has_some() -> bool:
             here[:] = [
-                (at_stake(directory), worker.pid, worker)
-                for worker, directory in self._workers
-                if not worker.ended()
+                (_at_stake(each), each.worker.pid, each)
+                for each in self._consumers
+                if each.queue == queue and not each.worker.ended()
             ]
             return not here or max(here)[0] > 0
 
         wait_until(one_has_some, _HOLDS_S, "a consumer to hold messages")
         if not here:
             raise BrokerError("There was no consumer left that could be killed.")
-        count, pid, worker = max(here)
-        worker.strike()
-        what = "deliveries" if automatic else "unacknowledged messages"
+        count, pid, consumer = max(here)
+        consumer.worker.strike()
+        what = "deliveries" if consumer.auto_ack else "unacknowledged messages"
         return f"the consumer in process {pid} is dead, with {count} {what}"
+
+
+def _at_stake(consumer: ConsumerAtWork) -> int:
+    ledger = DeliveryLedger.read(consumer.directory)
+    held = (ledger.delivered > 0) & (consumer.auto_ack | (ledger.acked == 0))
+    return int(np.count_nonzero(held))

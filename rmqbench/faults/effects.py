@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -26,11 +25,11 @@ _LIMIT = 100  # messages that a limited queue may hold
 class Target:
     """What a fault may strike; what it has not got it cannot strike.
 
-    ``events`` is filled with what happens, in sentences with their times (Unix nanoseconds), and
-    ``removals`` with what was taken out of queues. ``over`` is set when whatever lasts is to end.
-    ``kill_consumer`` kills the process of one consumer that is at work, and says which.
-    ``undelivered`` counts the messages of the run that the queue may still give, those under way to
-    it and from it included (None: that cannot be told).
+    ``note`` is called with a sentence when something happens, ``note_removal`` when messages were
+    taken out of the queue. ``over`` is set when whatever lasts is to end. ``kill_consumer`` kills
+    the process of one consumer that is at work, and returns a sentence on which. ``undelivered``
+    counts the messages of the run that the queue may still give, those under way to it and from it
+    included (None: that cannot be known).
     """
 
     broker: Broker
@@ -40,13 +39,9 @@ class Target:
     kill_consumer: Callable[[], str] | None = None
     undelivered: Callable[[], int] | None = None
     lasting_s: float = 0.0
-    events: list[tuple[int, str]] = field(default_factory=list)
-    removals: list[tuple[str, Removal]] = field(default_factory=list)
+    note: Callable[[str], None] = lambda _: None
+    note_removal: Callable[[Removal], None] = lambda _: None
     over: threading.Event = field(default_factory=threading.Event)
-
-    def note(self, event: str) -> None:
-        """Note what happens now."""
-        self.events.append((time.time_ns(), event))
 
     def last(self) -> None:
         """Wait as long as the fault lasts."""
@@ -128,7 +123,7 @@ def limit_queue(target: Target) -> None:
 
 
 def _note_removal(target: Target, removal: Removal) -> None:
-    target.removals.append((target.queue, removal))
+    target.note_removal(removal)
     target.note(f"{target.queue}: {removal.cause}")
 
 

@@ -1,132 +1,135 @@
-"""Drain one queue, and prove that it is empty."""
+"""Drain one queue in rounds of consumers, and prove that it is empty."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rmqbench.amqp import topology as topologies
-from rmqbench.clients.consumer import ConsumerPlan, ConsumerReport
-from rmqbench.clients.recovery import Interruption
+from rmqbench.clients.consumer import ConsumerPlan
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound, RmqbenchError
 from rmqbench.faults.disturbance import Disturbance
-from rmqbench.runner.metrics import Phase, phase_of
-from rmqbench.runner.workers import Outcome, Plan
-from rmqbench.verdict.evidence import ConsumerEvidence, Drain, QueueEvidence
-from rmqbench.verdict.ledger import DeliveryLedger, Incident
+from rmqbench.verdict.evidence import Drain
+from rmqbench.verdict.journal import (
+    JOURNAL_FILE,
+    ChannelClosed,
+    Entry,
+    Interrupted,
+    WorkEnded,
+    read_journal,
+)
+from rmqbench.verdict.ledger import DeliveryLedger
 
-__all__ = ["Drained", "drain_queue"]
+__all__ = ["QueueDrain"]
 
 _SETTLE_S = 0.5  # so long an empty queue must say that it is
 _ASK_EVERY_S = 0.25
 _PATIENCE_S = 2.0  # how long it may take the broker to notice that our consumers have gone
 _MOST_ROUNDS = 30
 
-RunPlans = Callable[[Sequence[Plan], Sequence[Path], Callable[[], int]], list[Outcome]]
 
+class QueueDrain:
+    """One queue on its way to being empty.
 
-@dataclass(frozen=True)
-class Drained:
-    """What one queue delivered until it was empty, or would not give any more.
-
-    ``delivered`` counts this run's messages, those that came again included;
-    ``reordered_redeliveries`` those that came late and flagged, which is allowed. ``missing`` says
-    which evidence cannot be read, ``troubles`` what went wrong on the way, in sentences;
-    ``interruptions`` are those after which a consumer went on, with its number.
+    A round is :meth:`next_round`, its consumers at work, and :meth:`end_round`. When all have ended
+    and the queue still holds messages (a consumer died, and what it had not acknowledged came
+    back), the next ones go on; a round that brings nothing new is the last.
     """
 
-    evidence: QueueEvidence
-    phase: Phase
-    delivered: int
-    reordered_redeliveries: int
-    missing: tuple[str, ...]
-    troubles: tuple[str, ...]
-    interruptions: tuple[tuple[int, Interruption], ...]
+    def __init__(self, plan: ConsumerPlan, consumers: int) -> None:
+        """Take the plan by which all consumers work; ``plan.directory`` is the queue's."""
+        self.plan = plan
+        self.consumers = consumers
+        self.distinct = 0  # messages that any of the consumers has received
+        self.done = False
+        self._ledgers: list[DeliveryLedger] = []
+        self._round: list[Path] = []
+        self._rounds = 0
+        self._before = 0
+        self._came_on_at = time.monotonic()
 
+    def next_round(self, *, lingers: bool = False) -> list[ConsumerPlan]:
+        """Return the plans of the next consumers, with their ledgers made.
 
-def drain_queue(
-    plan: ConsumerPlan,
-    consumers: int,
-    run_plans: RunPlans,
-    watch: Callable[[int], None],
-    disturbance: Callable[[bool], Disturbance],
-) -> Drained:
-    """Consume a queue with several consumers that work by one plan, until it is proven empty.
-
-    ``plan.directory`` is the queue's; each consumer gets one of its own in it. When all have
-    ended and the queue still holds messages (a consumer died, and what it had not acknowledged
-    came back), the next ones go on; a round that brings nothing new is the last. ``disturbance``
-    is told whether a consumer was interrupted and says what the run has been through so far: the
-    queues of a shaken one get more time.
-    """
-    ledgers: list[DeliveryLedger] = []
-    reports: list[ConsumerReport | None] = []
-    troubles: list[str] = []
-    interruptions: list[tuple[int, Interruption]] = []
-    came_to, came_on_at = 0, time.monotonic()
-    for _ in range(_MOST_ROUNDS):
-        alone = consumers == 1 and not ledgers
+        With ``lingers`` they do not take an empty queue for the end before they are told to.
+        """
+        total = sum(self.plan.counts)
+        alone = self.consumers == 1 and not self._ledgers
+        first = len(self._ledgers)
         plans = [
-            replace(
-                plan,
-                number=number,
-                directory=plan.directory / f"consumer-{number}",
-                expected=sum(plan.counts) if alone else None,
+            self.plan.numbered(
+                number,
+                self.plan.directory / f"consumer-{number}",
+                expected=total if alone and not lingers else None,
+                lingers=lingers,
             )
-            for number in range(len(ledgers), len(ledgers) + consumers)
+            for number in range(first, first + self.consumers)
         ]
-        before = came_to
-        for each in plans:
-            DeliveryLedger.create(each.directory, sum(plan.counts))
-            ledgers.append(DeliveryLedger.read(each.directory))
+        for plan in plans:
+            DeliveryLedger.create(plan.directory, total)
+            self._ledgers.append(DeliveryLedger.read(plan.directory))
+        self._round = [plan.directory for plan in plans]
+        self._rounds += 1
+        self._before = self.distinct
+        if self._rounds == 1:
+            self._came_on_at = time.monotonic()
+        return plans
 
-        def progress() -> int:
-            nonlocal came_on_at, came_to
-            distinct = _count_distinct(ledgers)
-            if distinct > came_to:
-                came_to, came_on_at = distinct, time.monotonic()
-            watch(distinct)
-            return sum(int(np.count_nonzero(ledger.delivered)) for ledger in ledgers)
+    def progress(self) -> int:
+        """Count what the consumers have received; return a number that grows with each delivery."""
+        distinct = _count_distinct(self._ledgers)
+        if distinct > self.distinct:
+            self.distinct, self._came_on_at = distinct, time.monotonic()
+        return sum(int(np.count_nonzero(ledger.delivered)) for ledger in self._ledgers)
 
-        outcomes = run_plans(plans, [each.directory for each in plans], progress)
-        reports += [outcome.report for outcome in outcomes]
-        troubles += [outcome.trouble for outcome in outcomes if outcome.trouble]
-        for outcome in outcomes:
-            if report := outcome.report:
-                troubles += [report.error] if report.error else []
-                interruptions += [(report.number, each) for each in report.interruptions]
-        now = disturbance(bool(interruptions or troubles))
-        patience_until = came_on_at + (plan.stall_s if now.shaken else 0)
+    def interrupted(self) -> bool:
+        """Whether a consumer, of any round, was kept from its work or did not end well."""
+        return any(_was_interrupted(_entries(ledger.directory)) for ledger in self._ledgers)
+
+    def end_round(self, disturbance: Disturbance) -> Drain:
+        """Ask the queue, now that the consumers of a round have ended, whether it is empty.
+
+        ``disturbance`` is what the run has been through: the queues of a shaken one get more time.
+        :attr:`done` then says whether this was the last round.
+        """
+        plan = self.plan
+        patience_until = self._came_on_at + (
+            plan.subscription.stall_s if disturbance.shaken else 0.0
+        )
         drain = _prove_empty(
-            plan.endpoint,
+            plan.subscription.endpoint,
             plan.queue,
-            certain_at=now.certain_at(),
+            certain_at=disturbance.certain_at(),
             until=max(patience_until, time.monotonic() + _PATIENCE_S),
         )
-        if drain.proven and drain.there and not any(map(_ended_in_order, outcomes)):
+        if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
             drain = Drain(False, 0, "no consumer could take from it and end in order")
-        if drain.proven or (came_to == before and time.monotonic() >= patience_until):
-            break
-    evidence, missing = _gather(ledgers, reports)
-    return Drained(
-        evidence=QueueEvidence(plan.queue, evidence, drain, only_consumer=consumers == 1),
-        phase=_measure(reports),
-        delivered=sum(int(ledger.delivered.sum()) for ledger in ledgers),
-        reordered_redeliveries=sum(r.reordered_redeliveries for r in reports if r),
-        missing=tuple(missing),
-        troubles=tuple(troubles),
-        interruptions=tuple(interruptions),
-    )
+        nothing_new = self.distinct == self._before and time.monotonic() >= patience_until
+        self.done = drain.proven or nothing_new or self._rounds == _MOST_ROUNDS
+        return drain
 
 
-def _ended_in_order(outcome: Outcome) -> bool:
-    """Tell whether a consumer was served until it was cancelled: such a queue is alive."""
-    return outcome.report is not None and bool(outcome.report.closed_channels)
+def _ended_in_order(consumer: Path) -> bool:
+    """Whether a consumer was served until it was cancelled: such a queue is alive."""
+    return any(isinstance(each, ChannelClosed) for each in _entries(consumer))
+
+
+def _was_interrupted(entries: Sequence[Entry]) -> bool:
+    ends = [each for each in entries if isinstance(each, WorkEnded)]
+    well = bool(ends) and ends[0].error is None
+    return not well or any(isinstance(each, Interrupted) for each in entries)
+
+
+def _entries(worker: Path) -> list[Entry]:
+    """Read a worker's journal; one that was ended before its first word has none."""
+    try:
+        return list(read_journal(worker / JOURNAL_FILE))
+    except (OSError, ValueError):  # which the judge finds, too
+        return []
 
 
 def _prove_empty(endpoint: Endpoint, queue: str, certain_at: float, until: float) -> Drain:
@@ -161,41 +164,7 @@ def _prove_empty(endpoint: Endpoint, queue: str, certain_at: float, until: float
 
 
 def _count_distinct(ledgers: Sequence[DeliveryLedger]) -> int:
-    """Count the messages that any of the consumers has received."""
+    """Return how many messages any of the consumers has received."""
     if len(ledgers) == 1:
         return int(np.count_nonzero(ledgers[0].delivered))
     return int(np.count_nonzero(np.logical_or.reduce([ledger.delivered for ledger in ledgers])))
-
-
-def _gather(
-    ledgers: Sequence[DeliveryLedger], reports: Sequence[ConsumerReport | None]
-) -> tuple[list[ConsumerEvidence], list[str]]:
-    """Read what the consumers left, those that died included, and say what cannot be read."""
-    consumers = []
-    missing = []
-    for ledger, report in zip(ledgers, reports, strict=True):
-        incidents: tuple[Incident, ...] = ()
-        try:
-            incidents = tuple(ledger.incidents())
-        except (OSError, ValueError, TypeError) as error:
-            missing.append(f"{ledger.incidents_path} cannot be read ({error})")
-        consumers.append(
-            ConsumerEvidence(
-                delivered=ledger.delivered,
-                redelivered=ledger.redelivered,
-                acked=ledger.acked,
-                first_ns=ledger.first_ns,
-                incidents=incidents,
-                closed_channels=report.closed_channels if report else (),
-            )
-        )
-    return consumers, missing
-
-
-def _measure(reports: Sequence[ConsumerReport | None]) -> Phase:
-    there = [report for report in reports if report is not None]
-    return phase_of(
-        sum(report.deliveries for report in there),
-        [(report.started_ns, report.ended_ns) for report in there],
-        sum(report.cpu_s for report in there),
-    )

@@ -1,4 +1,4 @@
-"""Rates and latencies, computed from the ledger and the workers' reports."""
+"""Rates and latencies, computed from a run's ledgers and journals."""
 
 from __future__ import annotations
 
@@ -8,15 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Latency", "Phase", "latency_of", "phase_of"]
+from rmqbench.verdict.journal import WorkStarted
+from rmqbench.verdict.reading import ConsumerRecord, ProducerRecord
+
+__all__ = [
+    "Latency",
+    "Throughput",
+    "confirm_latency",
+    "consume_throughput",
+    "latency_of",
+    "publish_throughput",
+    "throughput_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """How fast one half of a run was.
+class Throughput:
+    """How fast messages were published, or a queue was consumed.
 
     ``seconds`` is from the first worker's start to the last worker's last message;
-    ``cpu_us_per_message`` counts everything the client does, of all workers together.
+    ``cpu_us_per_message`` counts everything that the client does, of all workers together.
     """
 
     messages: int
@@ -35,15 +46,26 @@ class Latency:
     max_ms: float
 
 
-def phase_of(messages: int, spans_ns: Sequence[tuple[int, int]], cpu_s: float) -> Phase:
-    """Compute a phase from each worker's (start, end) in nanoseconds and their CPU seconds."""
-    start = min((start for start, _ in spans_ns), default=0)
-    seconds = max((end - start for _, end in spans_ns), default=0) / 1e9
-    return Phase(
-        messages=messages,
-        seconds=seconds,
-        rate_per_s=messages / seconds if seconds > 0 else 0.0,
-        cpu_us_per_message=cpu_s / messages * 1e6 if messages else 0.0,
+def publish_throughput(producers: Sequence[ProducerRecord], confirmed: int) -> Throughput:
+    """Return how fast messages were confirmed."""
+    spans = [_span(each, each.ledger.settled_ns) for each in producers]
+    return throughput_of(confirmed, spans, _cpu_s(producers))
+
+
+def consume_throughput(consumers: Sequence[ConsumerRecord]) -> Throughput:
+    """Return how fast a queue's messages were received, those that came again included."""
+    messages = sum(
+        each.end.messages if each.end else int(each.ledger.delivered.sum()) for each in consumers
+    )
+    spans = [_span(each, each.ledger.first_ns) for each in consumers]
+    return throughput_of(messages, spans, _cpu_s(consumers))
+
+
+def confirm_latency(producers: Sequence[ProducerRecord]) -> Latency | None:
+    """Return percentiles over the messages that were settled; None if none was."""
+    return latency_of(
+        np.concatenate([each.ledger.sent_ns for each in producers]),
+        np.concatenate([each.ledger.settled_ns for each in producers]),
     )
 
 
@@ -57,3 +79,38 @@ def latency_of(sent_ns: npt.NDArray[np.int64], settled_ns: npt.NDArray[np.int64]
         return None
     waited_ms = (settled_ns[settled] - sent_ns[settled]) / 1e6
     return Latency(*(float(q) for q in np.percentile(waited_ms, (50, 95, 99, 100))))
+
+
+def _span(
+    worker: ProducerRecord | ConsumerRecord, times_ns: npt.NDArray[np.int64]
+) -> tuple[int, int] | None:
+    """Return when a worker's work began and ended; None if it never began.
+
+    The end of one that left no word on it is that of its last message.
+    """
+    start = next(worker.of(WorkStarted), None)
+    if start is None:
+        return None
+    return start.time_ns, worker.end.until_ns if worker.end else int(times_ns.max(initial=0))
+
+
+def _cpu_s(workers: Sequence[ProducerRecord] | Sequence[ConsumerRecord]) -> float:
+    return sum(each.end.cpu_s for each in workers if each.end)
+
+
+def throughput_of(
+    messages: int, spans_ns: Sequence[tuple[int, int] | None], cpu_s: float
+) -> Throughput:
+    """Compute a throughput from each worker's (start, end) in nanoseconds and their CPU seconds.
+
+    The span of a worker that never began is None.
+    """
+    known = [span for span in spans_ns if span is not None]
+    start = min((start for start, _ in known), default=0)
+    seconds = max((end - start for _, end in known), default=0) / 1e9
+    return Throughput(
+        messages=messages,
+        seconds=max(0.0, seconds),
+        rate_per_s=messages / seconds if seconds > 0 else 0.0,
+        cpu_us_per_message=cpu_s / messages * 1e6 if messages else 0.0,
+    )

@@ -1,17 +1,30 @@
-"""What came of a run: the verdict, the figures, and how the broker was had."""
+"""What came of a run: the verdict, the figures, and which broker it was."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rmqbench.runner.metrics import Latency, Phase
-from rmqbench.verdict.rules import Verdict
-from rmqbench.verdict.run_directory import Event
+from rmqbench.runner.metrics import Latency, Throughput
+from rmqbench.verdict.findings import Verdict
 
-__all__ = ["Backlog", "QueueFigures", "Result"]
+__all__ = ["Backlog", "Event", "QueueFigures", "Result"]
+
+EventKind = Literal["stage", "fault", "interruption"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened during a run, and when (Unix nanoseconds), for a person.
+
+    ``kind``: a stage of the run, a fault, or that a worker was interrupted.
+    """
+
+    time_ns: int
+    kind: EventKind
+    event: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +43,11 @@ class Backlog:
 class QueueFigures:
     """What a queue was asked to be, what it said of itself, and what it delivered.
 
-    ``ready_after_publish``: by a passive declare, before any consumer was there (None: it could not
-    be asked). ``ready_after_drain``: with all consumers gone. ``delivered`` counts this run's
-    messages, those that came again included; ``reordered_redeliveries`` first deliveries that came
-    late and with the flag ``redelivered``, which is allowed. ``backlog``: only where the scenario
-    looks at it.
+    ``ready_after_publish``: by a passive declare, before any consumer was there (None: it was not,
+    or could not be, asked). ``ready_after_drain``: with all consumers gone. ``delivered`` counts
+    this run's messages, those that came again included; ``reordered_redeliveries`` first deliveries
+    that came late and with the flag ``redelivered``, which is allowed. ``backlog``: only where the
+    scenario looks at it. ``consume``: how fast it was consumed.
     """
 
     arguments: Mapping[str, Any]
@@ -42,6 +55,7 @@ class QueueFigures:
     ready_after_drain: int
     delivered: int
     reordered_redeliveries: int
+    consume: Throughput
     backlog: Backlog | None = None
 
 
@@ -49,8 +63,9 @@ class QueueFigures:
 class Result:
     """One run, judged. ``directory`` holds all its evidence; ``result.json`` there is this.
 
-    ``events`` are what happened and when, faults and lost connections included. ``notes`` are
-    sentences for a person, for example that lazy has no effect on this broker.
+    ``queues`` are in the scenario's order. ``events`` are what happened and when, faults and lost
+    connections included. ``notes`` are sentences for a person, for example that lazy has no effect
+    on this broker.
     """
 
     run: str
@@ -60,17 +75,28 @@ class Result:
     messages: int
     confirmed: int
     queues: Mapping[str, QueueFigures]
-    publish: Phase
+    publish: Throughput
     confirm_latency: Latency | None
-    consume: Phase
-    audit: Phase
     peak_rss_mib: float
     directory: Path
     events: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def consume(self) -> Throughput:
+        """How fast the first queue was consumed: the work queue of the mission's scenarios."""
+        return next(iter(self.queues.values())).consume
+
+    @property
+    def audit(self) -> Throughput:
+        """How fast the second queue was consumed: the audit queue of the mission's scenarios.
+
+        Of a scenario with one queue it is that queue's.
+        """
+        return [*self.queues.values()][:2][-1].consume
+
     def as_dict(self) -> dict[str, Any]:
-        """Give everything as plain values, as they stand in ``result.json``.
+        """Return everything as plain values, as they stand in ``result.json``.
 
         ``findings`` has a number for every finding there is: summed over the queues, but the
         outcomes of publishes (nacked, returned, indeterminate, unsent) counted once.
@@ -78,7 +104,7 @@ class Result:
         latency = asdict(self.confirm_latency) if self.confirm_latency else None
         return {
             "run": self.run,
-            "verdict": self.verdict.outcome,
+            "verdict": self.verdict.outcome.value,
             "reasons": list(self.verdict.reasons),
             "messages": self.messages,
             "confirmed": self.confirmed,

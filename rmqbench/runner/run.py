@@ -1,4 +1,4 @@
-"""Run a scenario: declare, publish, drain, judge. What happens when, and nothing else."""
+"""Run a scenario: declare, publish, consume, judge. What happens when, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -15,25 +15,37 @@ from typing import Any, Self
 
 import numpy as np
 
-import rmqbench
 from rmqbench.amqp import topology as topologies
 from rmqbench.amqp.vector_switch import vector_path_is_on
 from rmqbench.broker import Broker, wait_until
 from rmqbench.clients.consumer import ConsumerPlan
-from rmqbench.clients.producer import ProducerPlan, ProducerReport
-from rmqbench.clients.recovery import Interruption
+from rmqbench.clients.producer import ProducerPlan
 from rmqbench.errors import DeadlineExceeded, RmqbenchError, UsageError
-from rmqbench.faults.disturbance import Disturbance, Disturber
+from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
 from rmqbench.management.sampler import Sampler
-from rmqbench.runner.drain import Drained, drain_queue
+from rmqbench.memory import peak_rss_bytes
+from rmqbench.runner.drain import QueueDrain
 from rmqbench.runner.isolation import Place, declared_place
-from rmqbench.runner.metrics import Phase, latency_of, phase_of
-from rmqbench.runner.result import Backlog, QueueFigures, Result
+from rmqbench.runner.judging import judge
+from rmqbench.runner.metrics import Throughput, consume_throughput, publish_throughput
+from rmqbench.runner.plans import Planner
+from rmqbench.runner.result import Result
 from rmqbench.runner.scenario import Scenario
-from rmqbench.runner.workers import Outcome, Plan, peak_rss_bytes, run_workers
-from rmqbench.verdict.evidence import Evidence, ProducerEvidence
+from rmqbench.runner.workers import Worker, WorkerPlan, run_workers
+from rmqbench.verdict.evidence import removals_by_arguments
+from rmqbench.verdict.journal import (
+    BacklogShown,
+    Counted,
+    Declared,
+    DrainTried,
+    Entry,
+    Interrupted,
+    MemoryUsed,
+    StageBegan,
+    TroubleSeen,
+)
 from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, PublishLedger
-from rmqbench.verdict.rules import judge
+from rmqbench.verdict.reading import peak_of, read_run
 from rmqbench.verdict.run_directory import RunDirectory
 
 __all__ = ["Progress", "Run", "run"]
@@ -71,15 +83,16 @@ def run(
     :func:`rmqbench.runner.isolation.declared_place`. ``watch`` is called all along, with the
     progress.
 
-    A bad verdict is not raised: ``result.verdict.require_pass()`` does that. Raises RmqbenchError
+    A bad verdict is not raised: ``result.verdict.require_pass()`` does that. Raise RmqbenchError
     where the run could not be begun.
     """
     with Run(scenario, broker, directory=directory, in_place=in_place, watch=watch) as stages:
         stages.publish()
-        stages.look_at_backlog()
-        stages.disturb_backlog()
-        stages.drain_work_queue()
-        stages.drain_audit_queue()
+        if scenario.consume == "after":
+            stages.look_at_backlog()
+            stages.disturb_backlog()
+        for name in scenario.queue_names:
+            stages.drain(name)
         return stages.judge()
 
 
@@ -99,7 +112,8 @@ class Run:
         in_place: bool = False,
         watch: Callable[[Progress], None] = lambda _: None,
     ) -> None:
-        if in_place and scenario.auto_ack:
+        """Make the run's directory; raise UsageError for what makes no run."""
+        if in_place and any(queue.auto_ack for queue in scenario.queues):
             raise UsageError(
                 "With auto_ack a queue is not used in place: what somebody else sends to it would "
                 "be acknowledged, too.",
@@ -112,31 +126,46 @@ class Run:
         self._id = uuid.uuid4()
         self._name = f"rmqbench-{self._id.hex[:12]}"
         self._recipe = scenario.recipe(self._id)
+        self._disturber = Disturber(
+            scenario.faults,
+            broker,
+            scenario.most_messages,
+            each_comes_once=not scenario.publish_again,
+        )
         self._directory = RunDirectory.make(
             directory, f"rmqbench-{scenario.name}-{self._id.hex[:8]}-"
         )
-        self._disturber = Disturber(scenario, broker)
-        self._workers_at = broker.endpoint
-        self._interrupted = False
         self._stack = ExitStack()
         self._place: Place | None = None
-        self._published: list[ProducerReport] = []
+        self._planner: Planner | None = None
+        self._write: Callable[[Entry], None] = lambda _: None
         self._ready: dict[str, int] = {}
-        self._backlogs: dict[str, Backlog] = {}
-        self._drained: list[Drained] = []
-        self._troubles: list[str] = []
-        self._peak_rss = 0
+        self._drains: dict[str, QueueDrain] = {}  # by the scenario's names
 
     def __enter__(self) -> Self:
         """Declare the topology in a place of its own."""
         self._directory.write_description(self._describe())
         with ExitStack() as stack:
+            self._write = stack.enter_context(self._directory.open_journal()).write
             topology = self.scenario.topology()
-            self._place = stack.enter_context(
+            self._place = place = stack.enter_context(
                 declared_place(self.broker, topology, self._name, in_place=self._in_place)
             )
-            stack.enter_context(Sampler(self._place.endpoint, self._directory.path))
-            self._workers_at = self._disturber.prepare(self._place, stack)
+            self._write(self._declared(place))
+            stack.enter_context(Sampler(place.endpoint, self._directory.path))
+            names = place.topology.queue_names
+            endpoint = self._disturber.prepare(
+                place.endpoint, names, self.scenario.queue_names, self._write, stack
+            )
+            self._planner = Planner(
+                scenario=self.scenario,
+                recipe=self._recipe,
+                directory=self._directory,
+                endpoint=endpoint,
+                exchange=place.topology.exchange,
+                routing_key=place.topology.routing_key,
+                queues=names,
+            )
             self._stack = stack.pop_all()
         self._rest()
         return self
@@ -166,191 +195,143 @@ class Run:
             for ledger in self._directory.publish_ledgers(self.scenario.producers)
         )
 
-    def publish(self) -> Phase:
-        """Publish everything, while no consumer is there."""
-        self._directory.note_event("publish")
-        scenario, place = self.scenario, self.place
-        rate = scenario.publish_rate
-        plans = [
-            ProducerPlan(
-                endpoint=self._workers_at,
-                recipe=self._recipe,
-                number=number,
-                count=count,
-                directory=self._directory.producer(number),
-                exchange=place.topology.exchange,
-                routing_key=place.topology.routing_key,
-                window=scenario.window,
-                rate=rate / scenario.producers if rate else None,
-                confirms=scenario.confirms,
-                publish_again=scenario.publish_again,
-                vector=vector_path_is_on(),
-                heartbeat_s=scenario.heartbeat_s,
-                stall_s=scenario.stall_s,
-            )
-            for number, count in enumerate(scenario.counts)
-        ]
-        for plan in plans:
+    def publish(self) -> Throughput:
+        """Publish everything; consumers are at work only where the scenario says so."""
+        self._write(StageBegan(stage="publish"))
+        producers = self._plans.producers()
+        for plan in producers:
             PublishLedger.create(plan.directory, plan.count)
-        states = [ledger.state for ledger in self._directory.publish_ledgers(scenario.producers)]
+        states = [each.state for each in self._directory.publish_ledgers(len(producers))]
+        drains = []
+        if self.scenario.consume == "during":
+            drains = [self._begin_drain(name) for name in self.scenario.queue_names]
+        consumers = [plan for drain in drains for plan in drain.next_round(lingers=True)]
 
         def progress() -> int:
             done = sum(int(np.count_nonzero(s & (CONFIRMED | NACKED))) for s in states)
             self._disturber.announce("publish", done)
-            self._watch(Progress("publish", done, scenario.messages))
-            return done
+            self._watch(Progress("publish", done, self.scenario.messages))
+            return done + sum(self._progress_of(drain) for drain in drains)
 
-        outcomes = self._run_plans(plans, [plan.directory for plan in plans], progress)
+        self._work([*producers, *consumers], progress)
         self._disturber.settle()
-        self._troubles += [outcome.trouble for outcome in outcomes if outcome.trouble]
-        self._published = [outcome.report for outcome in outcomes if outcome.report is not None]
-        self._troubles += [report.error for report in self._published if report.error]
-        for report in self._published:
-            self._note_interruptions(f"producer {report.number}", report.interruptions)
-        return self._publish_phase()
+        return publish_throughput(read_run(self._directory.path).producers, self.confirmed)
 
     def look_at_backlog(self) -> None:
-        """See what each queue holds before any consumer is there; it decides no verdict."""
+        """Ask what each queue holds before any consumer is there; it decides no verdict."""
         try:
             self._count_ready()
             if self.scenario.look_at_backlog:
                 self._ask_for_figures()
         except RmqbenchError as error:
-            self._troubles.append(f"The backlog could not be looked at: {error.what}")
+            text = f"The backlog could not be looked at: {error.what}"
+            self._write(TroubleSeen(text=text))
 
     def disturb_backlog(self) -> None:
-        """Let the faults strike that are for the standing backlog, and wait until they are over."""
+        """Strike with the faults that are for the standing backlog, and wait for their end."""
         self._disturber.announce("backlog", self.confirmed)
         self._disturber.settle()
 
-    def drain_work_queue(self) -> Phase:
-        """Drain the work queue, alone, by as many consumers as the scenario has."""
-        return self._drain(0, self.scenario.consumers)
+    def drain(self, queue: str) -> Throughput:
+        """Consume one queue of the scenario until it is proven empty, or gives no more."""
+        self._write(StageBegan(stage=f"drain {self._plans.declared_name(queue)}"))
+        drain = self._drains.get(queue)
+        if drain is None:
+            drain = self._begin_drain(queue)
+            self._consume(drain)
+        self._end_round(drain)
+        while not drain.done:
+            self._consume(drain)
+            self._end_round(drain)
+        index = self.scenario.queue_names.index(queue)
+        return consume_throughput(read_run(self._directory.path).queues[index].consumers)
 
-    def drain_audit_queue(self) -> Phase:
-        """Drain the audit queue, by one consumer."""
-        return self._drain(1, 1)
+    def drain_work_queue(self) -> Throughput:
+        """Drain the scenario's first queue."""
+        return self.drain(self.scenario.queue_names[0])
 
-    def _drain(self, index: int, consumers: int) -> Phase:
-        scenario, place = self.scenario, self.place
-        queue = place.topology.queue_names[index]
-        rate = None if index else scenario.consume_rate
-        self._directory.note_event(f"drain {queue}")
-        plan = ConsumerPlan(
-            endpoint=self._workers_at,
-            recipe=self._recipe,
-            counts=scenario.counts,
-            number=0,
-            queue=queue,
-            directory=self._directory.queue(index),
-            exchange=place.topology.exchange,
-            routing_key=place.topology.routing_key,
-            prefetch=scenario.prefetch,
-            rate=rate / consumers if rate else None,
-            auto_ack=scenario.auto_ack,
-            vector=vector_path_is_on(),
-            heartbeat_s=scenario.heartbeat_s,
-            stall_s=scenario.stall_s,
-        )
-
-        def watch(done: int) -> None:
-            self._disturber.announce("audit" if index else "drain", done)
-            self._watch(Progress(f"drain {queue}", done, scenario.messages))
-
-        drained = drain_queue(plan, consumers, self._run_plans, watch, self._disturbance)
-        self._troubles += drained.troubles
-        for number, interruption in drained.interruptions:
-            self._note_interruptions(f"consumer {number} of {queue}", (interruption,))
-        self._drained.append(drained)
-        return drained.phase
+    def drain_audit_queue(self) -> Throughput:
+        """Drain the scenario's second queue."""
+        return self.drain(self.scenario.queue_names[1])
 
     def judge(self) -> Result:
-        """Judge the evidence, write ``result.json``, and give the result."""
-        self._directory.note_event("judge")
-        for at_ns, event in self._disturber.events():
-            self._directory.note_event(event, "fault", at_ns)
-        scenario, place = self.scenario, self.place
-        ledgers = self._directory.publish_ledgers(scenario.producers)
-        starts = {report.number: report.channel_starts for report in self._published}
-        evidence = Evidence(
-            recipe=self._recipe,
-            producers=[
-                ProducerEvidence(ledger.state, ledger.sent_ns, starts.get(number))
-                for number, ledger in enumerate(ledgers)
-            ],
-            queues=[
-                replace(drained.evidence, removals=self._disturber.removals(queue))
-                for queue, drained in zip(place.topology.queues, self._drained, strict=True)
-            ],
-            missing=(
-                *(
-                    f"producer {number} ended without a report: on which channels it published is "
-                    "not known"
-                    for number in range(scenario.producers)
-                    if number not in starts
-                ),
-                *(each for drained in self._drained for each in drained.missing),
-                *self._disturber.failures(),
-            ),
-            troubles=tuple(self._troubles),
-        )
-        work, audit = (drained.phase for drained in self._drained)
-        result = Result(
-            run=str(self._id),
-            scenario=scenario.as_dict(),
-            broker=self._describe_broker(),
-            verdict=judge(
-                evidence, allowed=scenario.allowed, evidence_at=str(self._directory.path)
-            ),
-            messages=scenario.messages,
-            confirmed=self.confirmed,
-            queues={
-                queue.name: QueueFigures(
-                    arguments=topologies.arguments(queue, self.broker.version)[0],
-                    ready_after_publish=self._ready.get(queue.name),
-                    ready_after_drain=drained.evidence.drain.ready,
-                    delivered=drained.delivered,
-                    reordered_redeliveries=drained.reordered_redeliveries,
-                    backlog=self._backlogs.get(queue.name),
-                )
-                for queue, drained in zip(place.topology.queues, self._drained, strict=True)
-            },
-            publish=self._publish_phase(),
-            confirm_latency=latency_of(
-                np.concatenate([ledger.sent_ns for ledger in ledgers]),
-                np.concatenate([ledger.settled_ns for ledger in ledgers]),
-            ),
-            consume=work,
-            audit=audit,
-            peak_rss_mib=max(self._peak_rss, peak_rss_bytes()) / 2**20,
-            directory=self._directory.path,
-            events=tuple(self._directory.events()),
-            notes=place.notes,
-        )
+        """Judge by what is in the directory, write ``result.json``, and return the result."""
+        self._write(StageBegan(stage="judge"))
+        self._write(MemoryUsed(peak_rss_bytes=peak_rss_bytes()))
+        result = judge(self._directory.path)
         self._directory.write_result(result.as_dict())
         return result
+
+    # --- how ------------------------------------------------------------------------------------
+
+    @property
+    def _plans(self) -> Planner:
+        if self._planner is None:
+            raise RuntimeError("enter the run first: with Run(…) as stages")
+        return self._planner
 
     def _rest(self) -> None:
         """Leave the queues alone for as long as the scenario says."""
         if self.scenario.rest_s:
-            self._directory.note_event(f"rest for {self.scenario.rest_s:g} s")
+            self._write(StageBegan(stage=f"rest for {self.scenario.rest_s:g} s"))
             time.sleep(self.scenario.rest_s)
 
-    def _note_interruptions(self, who: str, interruptions: Sequence[Interruption]) -> None:
-        for each in interruptions:
-            self._interrupted = True
-            text = f"{who} was interrupted: {each.why}"
-            self._directory.note_event(text, "interruption", each.at_ns)
+    def _begin_drain(self, queue: str) -> QueueDrain:
+        index = self.scenario.queue_names.index(queue)
+        asked = self.scenario.queues[index]
+        drain = self._drains[queue] = QueueDrain(self._plans.consumer(index), asked.consumers)
+        return drain
 
-    def _disturbance(self, interrupted: bool) -> Disturbance:
-        return self._disturber.state(interrupted=interrupted or self._interrupted)
+    def _consume(self, drain: QueueDrain) -> None:
+        """Let a round of consumers work on one queue, until all of them have ended."""
+        self._work(drain.next_round(), lambda: self._progress_of(drain))
 
-    def _publish_phase(self) -> Phase:
-        return phase_of(
-            self.confirmed,
-            [(report.started_ns, report.ended_ns) for report in self._published],
-            sum(report.cpu_s for report in self._published),
+    def _end_round(self, drain: QueueDrain) -> None:
+        interrupted = drain.interrupted() or self._was_interrupted()
+        proof = drain.end_round(self._disturber.state(interrupted=interrupted))
+        self._write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
+
+    def _progress_of(self, drain: QueueDrain) -> int:
+        progress = drain.progress()
+        queue = drain.plan.queue
+        self._disturber.announce("drain", drain.distinct, queue)
+        self._watch(Progress(f"drain {queue}", drain.distinct, self.scenario.messages))
+        return progress
+
+    def _was_interrupted(self) -> bool:
+        """Whether any worker was kept from its work so far."""
+        record = read_run(self._directory.path)
+        consumers = (consumer for queue in record.queues for consumer in queue.consumers)
+        return any(any(worker.of(Interrupted)) for worker in (*record.producers, *consumers))
+
+    def _work(self, plans: Sequence[WorkerPlan], progress: Callable[[], int]) -> None:
+        """Let workers work, and write down what became of them as far as they cannot."""
+
+        def started(workers: Sequence[Worker]) -> None:
+            self._disturber.note_consumers(
+                [
+                    ConsumerAtWork(
+                        worker,
+                        worker.plan.queue,
+                        worker.plan.directory,
+                        worker.plan.subscription.auto_ack,
+                    )
+                    for worker in workers
+                    if isinstance(worker.plan, ConsumerPlan)
+                ]
+            )
+
+        troubles = run_workers(
+            plans,
+            progress=progress,
+            stall_s=_PATIENCE * self.scenario.stall_s,
+            started=started,
+            needed=lambda worker: isinstance(worker.plan, ProducerPlan),
         )
+        for trouble in troubles:
+            self._write(TroubleSeen(text=trouble))
+        together = peak_rss_bytes() + sum(peak_of(plan.directory) for plan in plans)
+        self._write(MemoryUsed(peak_rss_bytes=together))
 
     def _count_ready(self) -> None:
         """Count what is ready, exactly.
@@ -359,18 +340,22 @@ class Run:
         confirmed ones are there.
         """
         place, confirmed = self.place, self.confirmed
+        names = place.topology.queue_names
 
         def all_there() -> bool:
-            self._ready = topologies.ready_counts(place.endpoint, place.topology.queue_names)
+            self._ready = topologies.ready_counts(place.endpoint, names)
             # Where something struck or is removed some may be missing for good: the drain tells.
             return (
                 self._disturber.struck
-                or any(map(self._disturber.removals, place.topology.queues))
+                or any(removals_by_arguments(queue.arguments) for queue in place.topology.queues)
+                or any(map(self._disturber.removed_from, names))
                 or all(ready >= confirmed for ready in self._ready.values())
             )
 
         with suppress(DeadlineExceeded):  # it is what the queue says in the end
             wait_until(all_there, _COUNT_S, "the backlog to be ready", every_s=_POLL_S)
+        for name, ready in self._ready.items():
+            self._write(Counted(queue=name, ready=ready))
 
     def _ask_for_figures(self) -> None:
         """Ask the Management API where the backlog is, once its figures have caught up with it."""
@@ -392,45 +377,50 @@ class Run:
 
                 what = f"the Management API to show what is ready in {name}"
                 wait_until(caught_up, _FIGURES_S, what, every_s=_POLL_S)
-                self._backlogs[name] = Backlog(figures.get("messages_ram"), figures.get("memory"))
+                self._write(
+                    BacklogShown(
+                        queue=name,
+                        messages_ram=figures.get("messages_ram"),
+                        memory_bytes=figures.get("memory"),
+                    )
+                )
 
-    def _run_plans(
-        self,
-        plans: Sequence[Plan],
-        directories: Sequence[Path],
-        progress: Callable[[], int],
-    ) -> list[Outcome]:
-        outcomes = run_workers(
-            plans,
-            [directory / "worker.log" for directory in directories],
-            progress=progress,
-            stall_s=_PATIENCE * self.scenario.stall_s,
-            started=lambda workers: self._disturber.note_workers(workers, directories),
+    def _declared(self, place: Place) -> Declared:
+        version = self.broker.version
+        return Declared(
+            exchange=place.topology.exchange,
+            routing_key=place.topology.routing_key,
+            queues=list(place.topology.queue_names),
+            arguments=[topologies.arguments(each, version)[0] for each in place.topology.queues],
+            notes=list(place.notes),
         )
-        together = peak_rss_bytes() + sum(outcome.peak_rss_bytes for outcome in outcomes)
-        self._peak_rss = max(self._peak_rss, together)
-        return outcomes
 
     def _describe(self) -> dict[str, object]:
+        scenario, recipe, broker = self.scenario, self._recipe, self.broker
         return {
             "run": str(self._id),
-            "scenario": self.scenario.as_dict(),
-            "counts": list(self.scenario.counts),
-            "broker": self._describe_broker(),
+            "scenario": scenario.as_dict(),
+            "counts": list(scenario.counts),
+            "recipe": {
+                "text": recipe.text,
+                "size_bytes": recipe.size_bytes,
+                "producer_id": recipe.producer_id,
+                "host": recipe.host,
+                "persistent": recipe.persistent,
+            },
+            "queues": [asdict(queue) for queue in scenario.queues],
+            "allowed": list(scenario.allowed),
+            "faults": [fault.name for fault in scenario.faults],
+            "broker": {
+                "kind": broker.kind,
+                "version": broker.version,
+                "how": broker.how,
+                "endpoint": str(broker.endpoint),
+            },
             "vector": vector_path_is_on(),
             "versions": {
-                "rmqbench": rmqbench.__version__,
                 "python": platform.python_version(),
-                **{name: version(name) for name in ("pika", "numpy")},
+                **{name: version(name) for name in ("rmqbench", "pika", "numpy")},
             },
             "platform": platform.platform(),
-        }
-
-    def _describe_broker(self) -> dict[str, str]:
-        broker = self.broker
-        return {
-            "kind": broker.kind,
-            "version": broker.version,
-            "how": broker.how,
-            "endpoint": str(broker.endpoint),
         }

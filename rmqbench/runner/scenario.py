@@ -3,115 +3,200 @@
 from __future__ import annotations
 
 import getpass
+import math
 import socket
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
 
 from rmqbench.amqp.topology import Queue, QueueKind, Topology
 from rmqbench.errors import UsageError
-from rmqbench.faults.injection import Fault, Phase
+from rmqbench.faults import Fault, Phase
 from rmqbench.message import MAX_PRODUCERS, MAX_SEQUENCE, Recipe
-from rmqbench.text import is_utf8
-from rmqbench.verdict.rules import FINDINGS, OUTCOMES
+from rmqbench.text import require_utf8
+from rmqbench.verdict.findings import FINDINGS, OUTCOMES
 
-__all__ = ["Scenario", "faulty", "reliability", "stress"]
+__all__ = [
+    "ConsumedQueue",
+    "Scenario",
+    "faulty",
+    "login_name",
+    "online",
+    "reliability",
+    "stress",
+]
+
+_UNLIMITED_RATE = 100_000  # messages a second, for which a run of a duration has room in its ledger
+
+When = Literal["after", "during"]
+"""Whether queues are consumed after the publishing, or during it."""
+
+
+def _require_between(name: str, value: int, least: int, most: int) -> None:
+    if not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(
+            f"{name} is {value!r}.", f"Give a whole number between {least:,} and {most:,}."
+        )
+
+
+def _require_rate(name: str, rate: float | None) -> None:
+    if rate is not None and not rate > 0:
+        raise UsageError(f"{name} is {rate}.", "Give messages a second, more than 0.")
+
+
+@dataclass(frozen=True)
+class ConsumedQueue:
+    """A queue of a scenario: what is declared, and how it is consumed.
+
+    ``consumers`` share it, each with ``prefetch`` deliveries without an acknowledgement at the
+    most. ``consume_rate`` limits the messages a second of all of them together. ``arguments`` are
+    sent besides those that follow from ``kind`` (``x-max-length`` and the like). With ``auto_ack``
+    the broker forgets each message as it delivers it.
+    """
+
+    name: str
+    kind: QueueKind = "classic"
+    durable: bool = True
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    consumers: int = 1
+    prefetch: int = 1000
+    consume_rate: float | None = None
+    auto_ack: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what no broker takes, or what makes no run."""
+        _require_between("consumers", self.consumers, 1, 1000)
+        _require_between("prefetch", self.prefetch, 1, 65_535)
+        _require_rate("consume_rate", self.consume_rate)
+        if self.auto_ack and self.consume_rate is not None:
+            raise UsageError(
+                "consume_rate cannot be held with auto_ack: the broker then waits for nobody.",
+                "Leave one of them out.",
+            )
+        object.__setattr__(self, "arguments", dict(self.arguments))
+        self.declared()
+
+    def declared(self) -> Queue:
+        """Return the queue as it is declared."""
+        return Queue(self.name, self.kind, self.durable, self.arguments)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Publish with no consumer there, then drain the work queue, then the audit queue.
+    """Publish to an exchange, consume every queue that is bound to it, and judge.
 
-    ``size_bytes`` is the size of each body (None: as long as head and text). ``window`` is the
-    number of publishes without a confirm, ``prefetch`` that of deliveries without an
-    acknowledgement, of each producer and consumer. ``consumers`` share the work queue; the audit
-    queue has one. With ``look_at_backlog`` the broker is asked where its backlog is, in memory or
-    on disk, while it stands. ``stall_s`` is how long anything may go without progress. ``allowed``
-    names findings that fail by default and are expected here.
+    ``queues`` are declared and bound with the routing key: each gets every message. They are
+    consumed one after the other once all is published, with ``consume`` ``"during"`` all of them
+    from the first message on.
+
+    ``messages`` is how many are published, by all ``producers`` together; with ``duration_s`` the
+    publishing ends when that time is over, and ``messages`` (None: as many as a fast broker takes)
+    is the most. ``size_bytes`` is the size of each body (None: as long as head and text).
+    ``window`` is the number of publishes without a confirm, of each producer. ``publish_rate``
+    limits the messages a second of all of them together.
+
+    With ``look_at_backlog`` the broker is asked where its backlog is, in memory or on disk, while
+    it stands. ``stall_s`` is how long anything may go without progress. ``allowed`` names findings
+    that fail by default and are expected here. ``rest_s`` is how long the queues are left alone
+    before anything is published.
 
     ``faults`` strike while it runs. Then the workers reconnect and go on; what is indeterminate is
-    published again only with ``publish_again``. ``publish_rate`` and ``consume_rate`` (messages a
-    second, of all workers of the work queue together; None: as fast as it goes) make a phase last.
-    ``rest_s`` is how long the queues are left alone before anything is published.
+    published again only with ``publish_again``.
 
-    What people do who lose messages: queues that are not ``durable``, messages that are not
-    ``persistent``, no publisher ``confirms`` (what is written then counts as confirmed),
-    ``auto_ack``, ``queue_arguments`` such as ``x-max-length``.
+    What people do who lose messages: messages that are not ``persistent``, no publisher
+    ``confirms`` (what is written then counts as confirmed), and of a queue: not ``durable``,
+    ``auto_ack``, ``arguments`` such as ``x-max-length``.
     """
 
     name: str
-    messages: int = 10_000
-    queue_kind: QueueKind = "classic"
+    queues: tuple[ConsumedQueue, ...] = (ConsumedQueue("work.queue"), ConsumedQueue("audit.queue"))
+    messages: int | None = None
+    duration_s: float | None = None
+    consume: When = "after"
     producers: int = 1
-    consumers: int = 1
     text: str = "Hello World"
     size_bytes: int | None = None
     window: int = 2000
-    prefetch: int = 1000
     exchange: str = "direct.exchange"
     routing_key: str = "work"
-    work_queue: str = "work.queue"
-    audit_queue: str = "audit.queue"
     look_at_backlog: bool = False
     stall_s: float = 30.0
     allowed: tuple[str, ...] = ()
-    queue_arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    durable: bool = True
     persistent: bool = True
     confirms: bool = True
     publish_again: bool = False
-    auto_ack: bool = False
     publish_rate: float | None = None
-    consume_rate: float | None = None
     heartbeat_s: int = 30
     rest_s: float = 0.0
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no run, before anything is begun (UsageError)."""
-        _require_between("messages", self.messages, 1, MAX_SEQUENCE)
-        _require_between("producers", self.producers, 1, min(MAX_PRODUCERS, self.messages))
-        _require_between("consumers", self.consumers, 1, 1000)
+        """Raise UsageError for numbers that make no run, before anything is begun."""
+        self._require_load()
         _require_between("window", self.window, 1, 1_000_000)
-        _require_between("prefetch", self.prefetch, 1, 65_535)
+        _require_between("heartbeat_s", self.heartbeat_s, 1, 65_535)
         unknown = set(self.allowed) - {*OUTCOMES, *FINDINGS}
         if unknown:
             raise UsageError(
                 f"allowed names what is no finding: {', '.join(sorted(unknown))}.",
                 f"There are {', '.join([*OUTCOMES, *FINDINGS])}.",
             )
-        if not is_utf8(self.text):
-            raise UsageError(
-                "The text has half of a surrogate pair, which UTF-8 cannot hold.", "Remove it."
-            )
+        if self.consume not in get_args(When):
+            raise UsageError(f"consume is {self.consume!r}.", "It is 'after' or 'during'.")
+        require_utf8("text", self.text)
         if not self.stall_s > 0:
             raise UsageError(f"stall_s is {self.stall_s}.", "Give seconds, more than 0.")
-        _require_between("heartbeat_s", self.heartbeat_s, 1, 65_535)
         if not self.rest_s >= 0:
             raise UsageError(f"rest_s is {self.rest_s}.", "Give seconds, 0 or more.")
-        for name, rate in (
-            ("publish_rate", self.publish_rate),
-            ("consume_rate", self.consume_rate),
-        ):
-            if rate is not None and not rate > 0:
-                raise UsageError(f"{name} is {rate}.", "Give messages a second, more than 0.")
-        if self.auto_ack and self.consume_rate is not None:
-            raise UsageError(
-                "consume_rate cannot be held with auto_ack: the broker then waits for nobody.",
-                "Leave one of them out.",
-            )
+        for fault in self.faults:
+            if fault.queue is not None and fault.queue not in self.queue_names:
+                raise UsageError(
+                    f"The fault {fault.name} is for the queue {fault.queue!r}, which the scenario "
+                    "does not have.",
+                    f"It has {', '.join(self.queue_names)}.",
+                )
+            if fault.phase == "backlog" and self.consume == "during":
+                raise UsageError(
+                    f"The fault {fault.name} is for the backlog, and there is none where queues "
+                    "are consumed during the publishing.",
+                    "Let it strike during publish or drain.",
+                )
         self.recipe(uuid.UUID(int=0))
         self.topology()
 
+    def _require_load(self) -> None:
+        if self.duration_s is not None:
+            if not 0 < self.duration_s < math.inf:
+                raise UsageError(f"duration_s is {self.duration_s}.", "Give seconds, more than 0.")
+        elif self.messages is None:
+            object.__setattr__(self, "messages", 10_000)
+        if self.messages is not None:
+            _require_between("messages", self.messages, 1, MAX_SEQUENCE)
+        _require_rate("publish_rate", self.publish_rate)
+        _require_between("producers", self.producers, 1, min(MAX_PRODUCERS, self.most_messages))
+
+    @property
+    def most_messages(self) -> int:
+        """The number of messages that are published at the most."""
+        if self.messages is not None:
+            return self.messages
+        assert self.duration_s is not None
+        return math.ceil(self.duration_s * (self.publish_rate or _UNLIMITED_RATE))
+
     @property
     def counts(self) -> tuple[int, ...]:
-        """The number of messages of each producer."""
-        each, rest = divmod(self.messages, self.producers)
+        """The number of messages of each producer, at the most."""
+        each, rest = divmod(self.most_messages, self.producers)
         return tuple(each + (number < rest) for number in range(self.producers))
 
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        """The names of the queues, in their order."""
+        return tuple(queue.name for queue in self.queues)
+
     def recipe(self, run: uuid.UUID) -> Recipe:
-        """Give the recipe by which a run's messages are computed."""
+        """Return the recipe by which a run's messages are computed."""
         return Recipe(
             run=run,
             text=self.text,
@@ -122,33 +207,55 @@ class Scenario:
         )
 
     def topology(self) -> Topology:
-        """Give the exchange and the two queues, the work queue first."""
-        names = (self.work_queue, self.audit_queue)
+        """Return the exchange and its queues, as they are declared."""
         return Topology(
             exchange=self.exchange,
             routing_key=self.routing_key,
-            queues=tuple(
-                Queue(name, self.queue_kind, self.durable, self.queue_arguments) for name in names
-            ),
+            queues=tuple(queue.declared() for queue in self.queues),
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything as plain values."""
-        return asdict(self)
+        """Return everything as plain values.
+
+        Where there are two queues, what they have in common stands beside them too, under the
+        names that :func:`reliability` takes.
+        """
+        return asdict(self) | self._in_short()
+
+    def _in_short(self) -> dict[str, Any]:
+        if len(self.queues) != 2:
+            return {}
+        work, audit = self.queues
+        return {
+            "queue_kind": work.kind,
+            "consumers": work.consumers,
+            "prefetch": work.prefetch,
+            "work_queue": work.name,
+            "audit_queue": audit.name,
+            "queue_arguments": dict(work.arguments),
+            "durable": work.durable,
+            "auto_ack": work.auto_ack,
+            "consume_rate": work.consume_rate,
+        }
 
 
 def reliability(**changes: Any) -> Scenario:
-    """Describe the reliability scenario: 10,000 messages, published while no consumer is there.
+    """Return the reliability scenario: 10,000 messages, published while no consumer is there.
 
-    ``changes`` are fields of :class:`Scenario`.
+    ``changes`` are fields of :class:`Scenario`, or say what its two queues are like:
+    ``queue_kind``, ``durable``, ``queue_arguments``, ``prefetch`` and ``auto_ack`` of both,
+    ``work_queue`` and ``audit_queue`` (their names), ``consumers`` and ``consume_rate`` of the work
+    queue; the audit queue has one consumer::
+
+        reliability(messages=50_000, queue_kind="quorum", consumers=3)
     """
-    return Scenario(**{"name": "reliability", **changes})
+    return _two_queues({"name": "reliability"}, changes)
 
 
 def stress(**changes: Any) -> Scenario:
-    """Describe the stress scenario: 1,000,000 messages of 100 bytes through disk-backed queues.
+    """Return the stress scenario: 1,000,000 messages of 100 bytes through disk-backed queues.
 
-    ``changes`` are fields of :class:`Scenario`.
+    ``changes`` are those of :func:`reliability`.
     """
     defaults: dict[str, Any] = {
         "name": "stress",
@@ -160,15 +267,23 @@ def stress(**changes: Any) -> Scenario:
         "audit_queue": "audit.queue.1m",
         "look_at_backlog": True,
     }
-    return Scenario(**{**defaults, **changes})
+    return _two_queues(defaults, changes)
+
+
+def online(**changes: Any) -> Scenario:
+    """Return the online scenario: 10,000 messages, consumed while they are published.
+
+    ``changes`` are those of :func:`reliability`.
+    """
+    return _two_queues({"name": "online", "consume": "during"}, changes)
 
 
 def faulty(fault: str = "kill-broker", during: Phase | None = None, **changes: Any) -> Scenario:
-    """Describe a run of 10,000 messages under one fault of :data:`rmqbench.faults.FAULTS`.
+    """Return a run of 10,000 messages under one fault of :data:`rmqbench.faults.FAULTS`.
 
     ``during`` is the phase in which it strikes (None: the first that it is for). What RabbitMQ
-    promises under this fault is expected, and nothing else. ``changes`` are fields of
-    :class:`Scenario`.
+    promises under this fault is expected, and nothing else. ``changes`` are those of
+    :func:`reliability`.
     """
     described = Fault(fault, during)
     kind, phase = described.kind, described.phase
@@ -186,19 +301,44 @@ def faulty(fault: str = "kill-broker", during: Phase | None = None, **changes: A
         "publish_rate": kind.rate if phase == "publish" else None,
         "consume_rate": kind.rate if phase == "drain" and not changes.get("auto_ack") else None,
     }
-    return Scenario(**{**defaults, **changes})
+    return _two_queues(defaults, changes)
+
+
+_OF_BOTH = {
+    "queue_kind": "kind",
+    "durable": "durable",
+    "queue_arguments": "arguments",
+    "prefetch": "prefetch",
+    "auto_ack": "auto_ack",
+}
+_OF_WORK = {"work_queue": "name", "consumers": "consumers", "consume_rate": "consume_rate"}
+_OF_AUDIT = {"audit_queue": "name"}
+
+
+def _two_queues(defaults: dict[str, Any], changes: dict[str, Any]) -> Scenario:
+    """Make a scenario of the work and the audit queue, from what is said of both or of one."""
+    asked = defaults | changes
+    short = {name: asked.pop(name) for name in (*_OF_BOTH, *_OF_WORK, *_OF_AUDIT) if name in asked}
+    if "queues" in changes:
+        if clash := set(short) & set(changes):
+            raise UsageError(
+                f"queues and {', '.join(sorted(clash))} both say what the queues are like.",
+                "Say it in queues.",
+            )
+        return Scenario(**asked)
+    work, audit = ConsumedQueue("work.queue"), ConsumedQueue("audit.queue")
+    work = replace(work, **_renamed(short, _OF_BOTH | _OF_WORK))
+    audit = replace(audit, **_renamed(short, _OF_BOTH | _OF_AUDIT))
+    return Scenario(**asked, queues=(work, audit))
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names[name]: value for name, value in values.items() if name in names}
 
 
 def login_name() -> str:
-    """Tell the user's login name, the default of the header ``producer_id``."""
+    """Return the user's login name, the default of the header ``producer_id``."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a user without an entry in the password database
         return "rmqbench"
-
-
-def _require_between(name: str, value: int, least: int, most: int) -> None:
-    if not isinstance(value, int) or not least <= value <= most:
-        raise UsageError(
-            f"{name} is {value!r}.", f"Give a whole number between {least:,} and {most:,}."
-        )

@@ -1,8 +1,9 @@
 """Producers and consumers in processes of their own: no lock of Python is shared with them.
 
-A worker is a Python that runs :func:`main`: it reads its plan from standard input, runs it, and
-writes its report to standard output. The plan travels by pipe, so no password is in a process
-title. Standard input stays open as long as the parent lives; its end is the worker's end.
+A worker is a Python that runs :func:`main`: it reads its plan from standard input and runs it. The
+plan travels by pipe, so no password is in a process title. Standard input stays open as long as the
+parent lives: one byte on it tells the worker to finish, its end is the worker's end. All that a
+worker has to say is in its directory.
 """
 
 from __future__ import annotations
@@ -10,60 +11,50 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, Self
+from typing import IO, Protocol, Self
 
-import psutil
-
-from rmqbench.errors import DeadlineExceeded
-
-__all__ = ["Outcome", "Plan", "Worker", "main", "peak_rss_bytes", "run_workers"]
+__all__ = ["Crew", "Worker", "WorkerPlan", "main", "run_workers"]
 
 _POLL_S = 0.02
 
 
-class Plan(Protocol):
+class WorkerPlan(Protocol):
     """Something that can be pickled and run elsewhere: a producer's or consumer's plan."""
 
-    def run(self) -> Any:
-        """Do it, and give a report that can be pickled."""
+    @property
+    def directory(self) -> Path:
+        """Where it keeps its evidence, and what it prints."""
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one worker: its report, or a sentence on why there is none."""
-
-    report: Any | None
-    peak_rss_bytes: int = 0
-    trouble: str | None = None
+    def run(self, finish: threading.Event | None = None) -> object:
+        """Do it; ``finish`` is set when one that would wait for more is to come to its end."""
 
 
 class Worker:
     """One worker process."""
 
-    def __init__(self, plan: Plan, log: Path) -> None:
-        self._log = log
-        with log.open("wb") as errors:
+    def __init__(self, plan: WorkerPlan) -> None:
+        self.plan = plan
+        self._log = plan.directory / "worker.log"
+        with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", "from rmqbench.runner import workers; workers.main()"],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
         self.pid = self._process.pid
-        stdin = self._stdin
         with contextlib.suppress(BrokenPipeError):  # it died at once: its log says why
-            pickle.dump(plan, stdin)
-            stdin.flush()
+            data = pickle.dumps(plan)
+            self._stdin.write(len(data).to_bytes(8, "big") + data)
+            self._stdin.flush()
 
     @property
     def _stdin(self) -> IO[bytes]:
@@ -71,27 +62,29 @@ class Worker:
         return self._process.stdin
 
     def ended(self) -> bool:
-        """Tell whether the process has ended."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
-    def outcome(self) -> Outcome:
-        """Take the report of a worker that has ended."""
-        assert self._process.stdout is not None
-        written = self._process.stdout.read()
-        self._close()
-        if self._process.returncode == 0 and written:
-            report, peak = pickle.loads(written)
-            return Outcome(report, peak)
+    def finish(self) -> None:
+        """Tell a worker that would wait for more to come to its end."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._stdin.write(b"\n")
+            self._stdin.flush()
+
+    def trouble(self) -> str | None:
+        """Return a sentence on how it ended where it did not end by itself, else None."""
+        code = self._process.poll()
+        if code is None:
+            return f"a worker (process {self.pid}) did not end, and was ended"
+        if code == 0:
+            return None
         lines = self._log.read_text(errors="replace").strip().splitlines()
         why = f": {lines[-1]}" if lines else ""
-        code = self._process.returncode
-        how = f"exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
-        return Outcome(
-            None, trouble=f"a worker (process {self.pid}) ended without a report, {how}{why}"
-        )
+        how = f"exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
+        return f"a worker (process {self.pid}) ended without a report, {how}{why}"
 
     def strike(self) -> None:
-        """End it by SIGKILL as if from outside: its outcome will say that it gave no report."""
+        """End it by SIGKILL as if from outside: it leaves no word on its end."""
         self._process.kill()
         self._process.wait(10)
 
@@ -100,102 +93,103 @@ class Worker:
         if not self.ended():
             self._process.kill()
         self._process.wait(10)
-        self._close()
-
-    def _close(self) -> None:
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
 
 
-class _Crew:
-    """Workers that end together, whatever happens."""
+class Crew:
+    """Workers that end together, whatever happens: a context manager."""
 
-    def __init__(self, plans: Sequence[Plan], logs: Sequence[Path]) -> None:
+    def __init__(self, plans: Sequence[WorkerPlan]) -> None:
+        """Start a worker for each plan."""
         self.workers: list[Worker] = []
         try:
-            for plan, log in zip(plans, logs, strict=True):
-                self.workers.append(Worker(plan, log))
+            for plan in plans:
+                self.workers.append(Worker(plan))
         except BaseException:
-            self.kill()
+            self._kill()
             raise
 
     def __enter__(self) -> Self:
+        """Return the crew itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill()
+        """End all workers that are still there."""
+        self._kill()
 
-    def kill(self) -> None:
+    def ended(self) -> bool:
+        """Whether all workers have ended."""
+        return all(worker.ended() for worker in self.workers)
+
+    def _kill(self) -> None:
         for worker in self.workers:
             worker.kill()
 
 
 def run_workers(
-    plans: Sequence[Plan],
-    logs: Sequence[Path],
+    plans: Sequence[WorkerPlan],
     *,
     progress: Callable[[], int],
     stall_s: float,
     started: Callable[[Sequence[Worker]], None] = lambda _: None,
-) -> list[Outcome]:
-    """Run each plan in a process of its own and give the outcomes in the same order.
+    needed: Callable[[Worker], bool] = lambda _: False,
+) -> list[str]:
+    """Run each plan in a process of its own, and wait until all have ended.
 
-    ``logs`` are the files that take what the workers print. ``progress`` is called all along and
-    gives a number that grows while anything is done. ``started`` is given the workers once. They
-    end by themselves when they are stuck; those who do not, with no progress for ``stall_s``, are
-    killed: DeadlineExceeded then stands in their outcome, and what they have recorded stays.
+    ``progress`` is called all along and returns a number that grows while anything is done.
+    ``started`` is given the workers once. When all that are ``needed`` have ended, the others are
+    told to finish. Workers end by themselves when they are stuck; those who do not, with no
+    progress for ``stall_s``, are killed, and what they have recorded stays. Return a sentence for
+    each that did not end by itself.
     """
-    with _Crew(plans, logs) as crew:
+    with Crew(plans) as crew:
         started(crew.workers)
         done, changed_at = progress(), time.monotonic()
-        while not all(worker.ended() for worker in crew.workers):
+        waited_for = [worker for worker in crew.workers if needed(worker)]
+        told = False
+        while not crew.ended():
+            if not told and all(worker.ended() for worker in waited_for):
+                told = True
+                for worker in crew.workers:
+                    worker.finish()
             time.sleep(_POLL_S)
             now_done = progress()
             if now_done != done:
                 done, changed_at = now_done, time.monotonic()
             elif time.monotonic() - changed_at > stall_s:
-                trouble = DeadlineExceeded(
-                    f"no worker made any progress for {stall_s:g} s, and they were ended"
-                )
-                return [
-                    worker.outcome() if worker.ended() else Outcome(None, trouble=str(trouble))
-                    for worker in crew.workers
-                ]
+                stuck = f"no worker made any progress for {stall_s:g} s, and they were ended"
+                return [stuck, *_troubles([w for w in crew.workers if w.ended()])]
         progress()
-        return [worker.outcome() for worker in crew.workers]
+        return _troubles(crew.workers)
 
 
-def peak_rss_bytes() -> int:
-    """Tell the most memory this process ever had resident, in bytes."""
-    # Not ru_maxrss: across fork and exec it keeps the parent's (getrusage(2), Linux).
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        if found:
-            return int(found[1]) * 1024
-    info = psutil.Process().memory_info()
-    return int(getattr(info, "peak_wset", info.rss))
+def _troubles(workers: Sequence[Worker]) -> list[str]:
+    return [trouble for worker in workers if (trouble := worker.trouble())]
 
 
-def _end_with_parent() -> None:
-    """Wait for the parent to close our standard input, which its death does too."""
-    os.read(sys.stdin.fileno(), 1)
+def _read(size: int) -> bytes:
+    """Read from standard input exactly so much: nothing is read ahead that is not the plan's."""
+    data = b""
+    while len(data) < size:
+        piece = os.read(sys.stdin.fileno(), size - len(data))
+        if not piece:
+            sys.exit("the parent ended before the plan was whole")
+        data += piece
+    return data
+
+
+def _listen(finish: threading.Event) -> None:
+    """Wait for the parent's word to finish, and for its end: it closes our standard input."""
+    while os.read(sys.stdin.fileno(), 1):
+        finish.set()
     os._exit(1)
 
 
 def main() -> None:
     """Be a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Standard output is the report's alone: whatever else is printed goes to the log.
-    with os.fdopen(os.dup(1), "wb") as output:
-        os.dup2(2, 1)
-        _report(output)
-
-
-def _report(output: IO[bytes]) -> None:
-    plan: Plan = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    report = plan.run()
-    output.write(pickle.dumps((report, peak_rss_bytes())))
+    plan: WorkerPlan = pickle.loads(_read(int.from_bytes(_read(8), "big")))
+    finish = threading.Event()
+    threading.Thread(target=_listen, args=(finish,), daemon=True).start()
+    plan.run(finish)

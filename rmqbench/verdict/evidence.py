@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ __all__ = [
     "ProducerEvidence",
     "QueueEvidence",
     "Removal",
+    "removals_by_arguments",
 ]
 
 
@@ -26,12 +28,18 @@ class ProducerEvidence:
     """What became of each publish of one producer: arrays of shape (count,).
 
     ``channel_starts`` are the sequence numbers with which its publishing channels began; None is
-    not known, and then its order is not judged.
+    not known, and then its order is not judged. ``wanted`` is how many messages it was to send
+    (None: all of them). One that has not ``ended`` left no word on why it stopped: what it did not
+    send, and what it did not hear of, is missing evidence and no finding against the broker. Of one
+    that is not ``readable`` nothing is known at all.
     """
 
     state: npt.NDArray[np.uint8]
     sent_ns: npt.NDArray[np.int64]
     channel_starts: tuple[int, ...] | None = (0,)
+    wanted: int | None = None
+    ended: bool = True
+    readable: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +62,8 @@ class ConsumerEvidence:
 class Drain:
     """Whether a queue is known to hold nothing more; ``detail`` says why it is not known.
 
-    ``there``: whether the queue still exists. One that does not holds nothing.
+    ``ready`` counts what it still holds. ``there``: whether the queue still exists; one that does
+    not holds nothing.
     """
 
     proven: bool
@@ -78,7 +87,8 @@ class Removal:
 class QueueEvidence:
     """What one queue delivered, to whom, and what the run itself did to it.
 
-    ``routed``: whether the bindings lead the run's messages to it.
+    ``routed``: whether the bindings lead the run's messages to it. Where it is not ``complete``,
+    because what a consumer received cannot be read, nothing is missed from it.
     """
 
     name: str
@@ -87,6 +97,7 @@ class QueueEvidence:
     routed: bool = True
     only_consumer: bool = True
     removals: tuple[Removal, ...] = ()
+    complete: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,3 +113,23 @@ class Evidence:
     queues: Sequence[QueueEvidence]
     missing: tuple[str, ...] = ()
     troubles: tuple[str, ...] = ()
+
+
+def removals_by_arguments(arguments: Mapping[str, Any]) -> tuple[Removal, ...]:
+    """Return the causes that a queue's own arguments are for it to drop messages.
+
+    By https://www.rabbitmq.com/docs/maxlength, /docs/ttl and
+    /docs/quorum-queues#poison-message-handling.
+    """
+    causes = [
+        f"{name}={arguments[name]}"
+        for name in ("x-message-ttl", "x-expires", "x-delivery-limit")
+        if name in arguments
+    ]
+    if not str(arguments.get("x-overflow", "drop-head")).startswith("reject-publish"):
+        causes += [
+            f"{name}={arguments[name]} with overflow drop-head"
+            for name in ("x-max-length", "x-max-length-bytes")
+            if name in arguments
+        ]
+    return tuple(Removal(cause) for cause in causes)

@@ -1,7 +1,7 @@
 """The evidence of a run, as arrays indexed by sequence number, in memory-mapped files.
 
 What is written into a mapped file outlives the process that wrote it, ``kill -9`` included. Each
-file has one writer; to merge what several workers saw is to add arrays. A message costs 17 bytes
+file has one writer; merging what several workers saw is adding arrays. A message costs 17 bytes
 for its publish and 11 for its deliveries by one consumer of one queue.
 
 Only this module's own files are read and written here; there is no other input or output.
@@ -14,12 +14,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import RmqbenchError
+from rmqbench.verdict.findings import FindingName
 
 __all__ = [
     "CONFIRMED",
@@ -48,39 +49,44 @@ _Column = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something a consumer saw that an array of counts cannot tell.
+    """Something a consumer saw that an array of counts cannot hold.
 
-    ``finding`` is a name of the verdict's table; ``producer`` and ``sequence`` are None for what
-    is not of this run. ``channel`` is the number of the consuming channel.
+    ``at_ns`` is in Unix nanoseconds. ``producer`` and ``sequence`` are None for what is not of this
+    run. ``channel`` is the number of the consuming channel. Of a message that is reordered,
+    ``behind`` is the higher sequence number that was delivered before it. ``detail`` is for a
+    person.
     """
 
-    finding: str
+    finding: FindingName
     at_ns: int
     producer: int | None = None
     sequence: int | None = None
     detail: str = ""
     channel: int = 0
+    behind: int | None = None
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Incident:
+        """Return the incident of one line; raise ValueError or TypeError where it is none."""
+        fields = json.loads(line)
+        return cls(**{**fields, "finding": FindingName(fields["finding"])})
 
 
 class _Columns:
     """Arrays of equal length, each a memory-mapped ``.npy`` file in one directory."""
 
-    columns: dict[str, str]
+    columns: ClassVar[dict[str, str]]
 
-    def __init__(self, directory: Path, mode: str) -> None:
+    def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
         self.directory = directory
-        self.arrays = {
-            # A plain array over the mapping: the subclass costs time at each access.
-            name: np.asarray(np.lib.format.open_memmap(directory / f"{name}.npy", mode=mode))
-            for name in self.columns
-        }
+        self.arrays = arrays
 
     @classmethod
     def create(cls, directory: Path, count: int) -> None:
-        """Make the files for ``count`` messages, all zero.
+        """Create the files for ``count`` messages, all zero.
 
-        Their room on the disk is taken here, where a full disk is an error: later, in a mapped
-        page, it would be the end of the process.
+        Their space on the disk is reserved here, where a full disk is an error: later, in a mapped
+        page, it would end the process.
         """
         directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -99,12 +105,28 @@ class _Columns:
     @classmethod
     def open(cls, directory: Path) -> Self:
         """Open the files for writing, as their only writer."""
-        return cls(directory, "r+")
+        return cls(directory, cls._map(directory, "r+"))
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """Open the files for reading."""
-        return cls(directory, "r")
+        """Open the files for reading; raise OSError or ValueError where they cannot be."""
+        return cls(directory, cls._map(directory, "r"))
+
+    @classmethod
+    def empty(cls, directory: Path, count: int) -> Self:
+        """Return what stands for files that cannot be read: ``count`` messages, all zero."""
+        return cls(directory, {name: np.zeros(count, of) for name, of in cls.columns.items()})
+
+    @classmethod
+    def _map(cls, directory: Path, mode: Literal["r", "r+"]) -> dict[str, _Column]:
+        arrays = {}
+        for name, dtype in cls.columns.items():
+            path = directory / f"{name}.npy"
+            # A plain array over the mapping: the subclass costs time at each access.
+            arrays[name] = np.asarray(np.lib.format.open_memmap(path, mode=mode))
+            if arrays[name].dtype != np.dtype(dtype) or arrays[name].ndim != 1:
+                raise ValueError(f"{path} is no column of a ledger")
+        return arrays
 
 
 class PublishLedger(_Columns):
@@ -114,10 +136,10 @@ class PublishLedger(_Columns):
     nanoseconds (0: not yet), all of shape (count,).
     """
 
-    columns = {"state": "u1", "sent_ns": "<i8", "settled_ns": "<i8"}  # noqa: RUF012 (never changed)
+    columns: ClassVar = {"state": "u1", "sent_ns": "<i8", "settled_ns": "<i8"}
 
-    def __init__(self, directory: Path, mode: str) -> None:
-        super().__init__(directory, mode)
+    def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
+        super().__init__(directory, arrays)
         self.state: _Column = self.arrays["state"]
         self.sent_ns: _Column = self.arrays["sent_ns"]
         self.settled_ns: _Column = self.arrays["settled_ns"]
@@ -130,13 +152,13 @@ class DeliveryLedger(_Columns):
     ``redelivered`` uint8 those with the flag, and has the bit FIRST_REDELIVERED where the first
     one had it; ``acked`` uint8 is the number of the channel on which it was acknowledged (0: on
     none); ``first_ns`` int64 Unix nanoseconds. All of shape (sum of counts,). What these cannot
-    tell is a line of ``incidents.jsonl``.
+    hold is a line of ``incidents.jsonl``.
     """
 
-    columns = {"delivered": "u1", "redelivered": "u1", "acked": "u1", "first_ns": "<i8"}  # noqa: RUF012 (never changed)
+    columns: ClassVar = {"delivered": "u1", "redelivered": "u1", "acked": "u1", "first_ns": "<i8"}
 
-    def __init__(self, directory: Path, mode: str) -> None:
-        super().__init__(directory, mode)
+    def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
+        super().__init__(directory, arrays)
         self.delivered: _Column = self.arrays["delivered"]
         self.redelivered: _Column = self.arrays["redelivered"]
         self.acked: _Column = self.arrays["acked"]
@@ -153,14 +175,14 @@ class DeliveryLedger(_Columns):
             return
         for line in self.incidents_path.read_bytes().splitlines(keepends=True):
             if line.endswith(b"\n"):
-                yield Incident(**json.loads(line))
+                yield Incident.from_json(line)
 
 
 class DeliveryRecorder:
     """Writes a :class:`DeliveryLedger`: the one way in which a delivery becomes evidence.
 
-    Deliveries come in arrays, of one row where they came alone. Everything that can be told at
-    once (a second delivery, a lower sequence number) is told here; the rest is the verdict's.
+    Deliveries come in arrays, of one row where they came alone. What can be seen at once (a second
+    delivery, a lower sequence number) is recorded here; the rest is the verdict's.
     """
 
     def __init__(self, directory: Path, counts: Sequence[int]) -> None:
@@ -170,6 +192,7 @@ class DeliveryRecorder:
         self.distinct = 0  # of this run's messages, each counted once
         self.channel = 0  # number of the consuming channel, from 1 on; 255 is followed by 1
         self.reordered_redeliveries = 0
+        self.incidents = 0  # reported
         self._counts = np.asarray(counts, np.int64)
         self._starts = np.concatenate(([0], np.cumsum(self._counts)[:-1])).astype(np.int64)
         self._highest = np.full(len(counts), -1, np.int64)
@@ -190,6 +213,7 @@ class DeliveryRecorder:
         incident = replace(incident, channel=self.channel)
         line = json.dumps(asdict(incident), ensure_ascii=True).encode() + b"\n"
         os.write(self._incidents, line)
+        self.incidents += 1
 
     def record(
         self,
@@ -198,7 +222,7 @@ class DeliveryRecorder:
         redelivered: npt.NDArray[np.bool_],
         now_ns: int,
     ) -> npt.NDArray[np.int64]:
-        """Record deliveries in their order; give the places of those that can have been sent.
+        """Record deliveries in their order; return the places of those that can have been sent.
 
         All arrays of shape (n,). A message with a number that no producer was given is reported
         as a phantom.
@@ -206,7 +230,7 @@ class DeliveryRecorder:
         known = (producers < len(self._counts)) & (sequences >= 0)
         known[known] = sequences[known] < self._counts[producers[known]]
         for producer, sequence in zip(producers[~known], sequences[~known], strict=True):
-            self.report(Incident("phantom", now_ns, int(producer), int(sequence)))
+            self.report(Incident(FindingName.PHANTOM, now_ns, int(producer), int(sequence)))
         if not known.all():
             producers, sequences = producers[known], sequences[known]
             redelivered = redelivered[known]
@@ -220,7 +244,7 @@ class DeliveryRecorder:
         return self._starts[producers] + sequences
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
-        """Note that the acknowledgement of these is being sent on the present channel."""
+        """Record that the acknowledgement of these is being sent on the present channel."""
         self.ledger.acked[places] = self.channel
 
     def _record_of_one(
@@ -253,7 +277,8 @@ class DeliveryRecorder:
         place = int(self._starts[producer]) + sequence
         if ledger.delivered[place]:
             if redelivered and ledger.acked[place] == self.channel:
-                self.report(Incident("redelivered after ack", now_ns, producer, sequence))
+                again = Incident(FindingName.REDELIVERED_AFTER_ACK, now_ns, producer, sequence)
+                self.report(again)
             if redelivered and ledger.redelivered[place] & _MOST < _MOST:
                 ledger.redelivered[place] += 1
             if ledger.delivered[place] < _MOST:
@@ -273,12 +298,13 @@ class DeliveryRecorder:
         if redelivered:
             self.reordered_redeliveries += 1
         else:
-            detail = str(int(self._highest[producer]))
-            self.report(Incident("reordered", now_ns, producer, sequence, detail))
+            behind = int(self._highest[producer])
+            late = Incident(FindingName.REORDERED, now_ns, producer, sequence, behind=behind)
+            self.report(late)
 
 
 def _take_room(path: Path) -> None:
-    """Have the file system set aside what a sparse file will need."""
+    """Reserve on the disk what a sparse file will need."""
     size = path.stat().st_size
     with path.open("r+b") as file:
         if hasattr(os, "posix_fallocate"):

@@ -6,22 +6,31 @@ Pure functions over arrays. Nothing is inferred from counters, rates or the Mana
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.text import visible
 from rmqbench.verdict.evidence import (
     ConsumerEvidence,
     Evidence,
     ProducerEvidence,
     QueueEvidence,
     Removal,
+)
+from rmqbench.verdict.findings import (
+    FINDINGS,
+    OUTCOMES,
+    Effect,
+    Finding,
+    FindingName,
+    Judgement,
+    NamedMessage,
+    Verdict,
 )
 from rmqbench.verdict.ledger import (
     CONFIRMED,
@@ -33,168 +42,24 @@ from rmqbench.verdict.ledger import (
     Incident,
 )
 
-__all__ = [
-    "FINDINGS",
-    "OUTCOMES",
-    "Finding",
-    "NamedMessage",
-    "Verdict",
-    "VerdictError",
-    "judge",
-]
+__all__ = ["judge_evidence"]
 
-Effect = Literal["fails", "allowed", "inconclusive"]
-Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 BoolArray = npt.NDArray[np.bool_]
 
-OUTCOMES: Mapping[str, Effect] = {
-    "nacked": "fails",
-    "returned": "fails",
-    "indeterminate": "fails",
-    "unsent": "fails",
-}
-"""Outcomes of a publish other than confirmed; a scenario with a fault expects some of them."""
-
-FINDINGS: Mapping[str, Effect] = {
-    "lost": "fails",
-    "removed": "fails",
-    "corrupted": "fails",
-    "duplicate": "fails",
-    "redelivered": "allowed",
-    "redelivered after ack": "fails",
-    "reordered": "fails",
-    "misrouted": "fails",
-    "phantom": "fails",
-    "foreign": "allowed",
-    "survived": "allowed",
-    "vanished": "allowed",
-    "nacked but delivered": "allowed",
-    "stuck": "inconclusive",
-}
-"""Every finding about a queue, and what it does to the verdict by default."""
-
 _NAMED = 5  # messages named for each finding
+_SAID_BY_BROKER = frozenset({FindingName.NACKED, FindingName.RETURNED})
 
 
-@dataclass(frozen=True, slots=True)
-class NamedMessage:
-    """One message that a finding is about; the fields that cannot be known are None."""
-
-    queue: str | None
-    producer: int | None
-    sequence: int | None
-    message_id: str | None
-    sent_ns: int | None
-    detail: str = ""
-
-    def __str__(self) -> str:
-        """Name the message in one line, as a failing verdict shows it."""
-        parts = []
-        if self.queue is not None:
-            parts.append(f"queue {self.queue}")
-        if self.sequence is not None:
-            parts.append(f"producer {self.producer} sequence {self.sequence}")
-            parts.append(f"message_id {self.message_id}")
-        if self.sent_ns:
-            parts.append(f"sent at {np.datetime64(self.sent_ns, 'ns')}Z")
-        if self.detail:
-            parts.append(self.detail)
-        return ", ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One name of the table, how often it was found, and the first messages it is about."""
-
-    name: str
-    count: int
-    effect: Effect
-    queue: str | None = None
-    messages: tuple[NamedMessage, ...] = ()
-    detail: str = ""
-
-
-class VerdictError(AssertionError):
-    """A run that was required to pass did not; the text is the whole verdict."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(str(verdict))
-        self.verdict = verdict
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """PASS, FAIL or INCONCLUSIVE, and why.
-
-    ``findings`` holds only what was found (counts above 0). ``evidence_at`` says where the
-    evidence lies.
-    """
-
-    outcome: Outcome
-    findings: tuple[Finding, ...] = ()
-    reasons: tuple[str, ...] = ()
-    evidence_at: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the outcome is PASS."""
-        return self.outcome == "PASS"
-
-    @property
-    def exit_code(self) -> int:
-        """The command line's exit code: 0 pass, 1 fail, 3 inconclusive."""
-        return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[self.outcome]
-
-    def count(self, name: str, queue: str | None = None) -> int:
-        """Sum the count of one finding, over all queues or of one.
-
-        The outcome of a publish (``unsent``, …) is counted once, not once a queue.
-        """
-        if name not in FINDINGS and name not in OUTCOMES:
-            raise KeyError(f"{name!r} is no finding; there are {', '.join(_ALL)}")
-        if name in OUTCOMES:
-            queue = None
-        return sum(f.count for f in self.findings if f.name == name and queue in (None, f.queue))
-
-    def counts(self, queue: str | None = None) -> dict[str, int]:
-        """Give a number for every name there is, over all queues or of one."""
-        return {name: self.count(name, queue) for name in _ALL}
-
-    def found(self, queue: str | None = None) -> dict[str, int]:
-        """Give only what was found, as :meth:`counts` does."""
-        return {name: count for name, count in self.counts(queue).items() if count}
-
-    def require_pass(self) -> None:
-        """Raise VerdictError (an AssertionError) unless the outcome is PASS."""
-        if not self.passed:
-            raise VerdictError(self)
-
-    def __str__(self) -> str:
-        """Tell the outcome, its reasons, and the first few messages of each finding."""
-        lines = [f"{self.outcome}: " + ("; ".join(self.reasons) or "nothing was found")]
-        for finding in self.findings:
-            where = f" in {finding.queue}" if finding.queue else ""
-            why = "" if finding.effect == "fails" else f" ({finding.effect})"
-            detail = f": {finding.detail}" if finding.detail else ""
-            lines.append(f"  {finding.count} {finding.name}{where}{why}{detail}")
-            lines += [f"    {message}" for message in finding.messages]
-            if finding.messages and finding.count > len(finding.messages):
-                lines.append(f"    … and {finding.count - len(finding.messages)} more")
-        if self.evidence_at:
-            lines.append(f"  The evidence lies in {self.evidence_at}")
-        return visible("\n".join(lines))
-
-
-_ALL = (*OUTCOMES, *FINDINGS)
-
-
-def judge(evidence: Evidence, *, allowed: Iterable[str] = (), evidence_at: str = "") -> Verdict:
+def judge_evidence(
+    evidence: Evidence, *, allowed: Iterable[str] = (), evidence_at: str = ""
+) -> Verdict:
     """Judge a run by its evidence.
 
-    ``allowed`` names findings that fail by default and that this scenario expects.
+    ``allowed`` names findings that fail by default and that this scenario expects; raise KeyError
+    for a name that is none.
     """
     allowed = frozenset(allowed)
-    unknown = allowed - set(_ALL)
+    unknown = allowed - {*OUTCOMES, *FINDINGS}
     if unknown:
         raise KeyError(f"no such finding: {', '.join(sorted(unknown))}")
     findings = [
@@ -202,8 +67,14 @@ def judge(evidence: Evidence, *, allowed: Iterable[str] = (), evidence_at: str =
         *(f for queue in evidence.queues for f in _judge_queue(evidence, queue)),
     ]
     findings = [_with_effect(f, allowed) for f in findings if f.count]
-    failing = [f for f in findings if f.effect == "fails"]
+    failing = [f for f in findings if f.effect is Effect.FAILS]
     open_questions = [
+        *(
+            f"producer {number} left no word on its end: what it did not send, and what it did not "
+            "hear of, is not judged"
+            for number, producer in enumerate(evidence.producers)
+            if not producer.ended
+        ),
         *evidence.missing,
         *(
             f"queue {q.name} was not drained: {q.drain.detail}"
@@ -211,61 +82,75 @@ def judge(evidence: Evidence, *, allowed: Iterable[str] = (), evidence_at: str =
             if not q.drain.proven
         ),
     ]
-    outcome: Outcome = "PASS"
+    outcome = Judgement.PASS
     reasons = [f"{f.count} {f.name}" + (f" in {f.queue}" if f.queue else "") for f in failing]
+    reasons += open_questions
     if failing:
-        outcome = "FAIL"
+        outcome = Judgement.FAIL
     elif open_questions:
-        outcome = "INCONCLUSIVE"
-    return Verdict(
-        outcome=outcome,
-        findings=tuple(findings),
-        reasons=(*reasons, *open_questions, *(evidence.troubles if outcome != "PASS" else ())),
-        evidence_at=evidence_at,
-    )
+        outcome = Judgement.INCONCLUSIVE
+    if outcome is not Judgement.PASS:
+        reasons += evidence.troubles
+    return Verdict(outcome, tuple(findings), tuple(reasons), evidence_at)
 
 
 def _with_effect(finding: Finding, allowed: frozenset[str]) -> Finding:
-    if finding.effect != "fails" or finding.name not in allowed:
+    if finding.effect is not Effect.FAILS or finding.name not in allowed:
         return finding
-    return replace(finding, effect="allowed")
+    return replace(finding, effect=Effect.ALLOWED)
 
 
 def _judge_outcomes(evidence: Evidence) -> Iterator[Finding]:
-    for name, masks in _outcomes(evidence.producers).items():
-        if name == "confirmed":
-            continue
-        where = np.flatnonzero(masks)
-        yield Finding(
-            name,
-            len(where),
-            OUTCOMES[name],
-            messages=tuple(_name(evidence, None, int(p)) for p in where[:_NAMED]),
-        )
+    outcomes = _outcomes(evidence.producers)
+    ended = np.concatenate([np.full(len(p.state), p.ended) for p in evidence.producers])
+    for name, effect in OUTCOMES.items():
+        # Of a producer that left no word the rest is not known.
+        silent = Effect.FAILS if name in _SAID_BY_BROKER else Effect.INCONCLUSIVE
+        for mask, with_effect in ((ended, effect), (~ended, silent)):
+            where = np.flatnonzero(outcomes.masks[name] & mask)
+            messages = tuple(_name(evidence, None, int(p)) for p in where[:_NAMED])
+            yield Finding(name, len(where), with_effect, messages=messages)
 
 
-def _outcomes(producers: Sequence[ProducerEvidence]) -> dict[str, BoolArray]:
-    """Give a mask for each outcome of a publish, over all producers' messages in a row."""
+@dataclass(frozen=True, eq=False)
+class _Outcomes:
+    """Masks over all producers' messages in a row: which were confirmed, and what of the others."""
+
+    confirmed: BoolArray
+    masks: dict[FindingName, BoolArray]
+
+
+def _outcomes(producers: Sequence[ProducerEvidence]) -> _Outcomes:
     state = np.concatenate([p.state for p in producers])
+    wanted = np.concatenate([_wanted(producer) for producer in producers])
     sent = state & SENT != 0
     returned = state & RETURNED != 0
     nacked = (state & NACKED != 0) & ~returned
     confirmed = (state & CONFIRMED != 0) & ~returned & ~nacked
-    return {
-        "nacked": nacked,
-        "returned": returned,
-        "indeterminate": sent & ~returned & ~nacked & ~confirmed,
-        "unsent": ~sent,
-        "confirmed": confirmed,
-    }
+    return _Outcomes(
+        confirmed,
+        {
+            FindingName.NACKED: nacked,
+            FindingName.RETURNED: returned,
+            FindingName.INDETERMINATE: sent & ~returned & ~nacked & ~confirmed,
+            FindingName.UNSENT: ~sent & wanted,
+        },
+    )
+
+
+def _wanted(producer: ProducerEvidence) -> BoolArray:
+    count = len(producer.state)
+    return np.arange(count) < (count if producer.wanted is None else producer.wanted)
 
 
 def _judge_queue(evidence: Evidence, queue: QueueEvidence) -> Iterator[Finding]:
     outcomes = _outcomes(evidence.producers)
+    indeterminate = outcomes.masks[FindingName.INDETERMINATE]
+    nacked = outcomes.masks[FindingName.NACKED]
     state = np.concatenate([p.state for p in evidence.producers])
     seen = _Seen.merge(queue.consumers, len(state))
 
-    def find(name: str, mask: BoolArray, counts: npt.NDArray[Any] | None = None) -> Finding:
+    def find(name: FindingName, mask: BoolArray, counts: npt.NDArray[Any] | None = None) -> Finding:
         where = np.flatnonzero(mask)
         count = len(where) if counts is None else int(counts[mask].sum())
         return Finding(
@@ -276,8 +161,10 @@ def _judge_queue(evidence: Evidence, queue: QueueEvidence) -> Iterator[Finding]:
             tuple(_name(evidence, queue.name, int(place)) for place in where[:_NAMED]),
         )
 
-    def tell(name: str, counts: Callable[[Incident], bool] = lambda _: True) -> Finding:
-        found = [i for i in _incidents(queue.consumers, name) if counts(i)]
+    def reported(
+        name: FindingName, is_meant: Callable[[Incident], bool] = lambda _: True
+    ) -> Finding:
+        found = [i for i in _incidents(queue.consumers, name) if is_meant(i)]
         return Finding(
             name,
             len(found),
@@ -286,49 +173,57 @@ def _judge_queue(evidence: Evidence, queue: QueueEvidence) -> Iterator[Finding]:
             tuple(_name_incident(evidence, queue.name, i) for i in found[:_NAMED]),
         )
 
-    missing = outcomes["confirmed"] & ~seen.delivered
-    if queue.routed and queue.drain.proven:
+    readable = np.concatenate([np.full(len(p.state), p.readable) for p in evidence.producers])
+    never_sent = (state & SENT == 0) & readable
+    missing = outcomes.confirmed & ~seen.delivered
+    all_is_out = queue.drain.proven and queue.complete
+    if queue.routed and all_is_out:
         total = int(np.count_nonzero(missing))
         removed = min(total, _removable(queue.removals, total))
         causes = "; ".join(removal.cause for removal in queue.removals)
         where = _where(missing, evidence.producers)
         if 0 < removed < total:
             where = f"which of these {total} were removed is not known"
-        yield replace(find("removed", missing), count=removed, detail=causes)
-        yield replace(find("lost", missing), count=total - removed, detail=where)
+        yield replace(find(FindingName.REMOVED, missing), count=removed, detail=causes)
+        yield replace(find(FindingName.LOST, missing), count=total - removed, detail=where)
     if queue.routed:
-        yield find("survived", outcomes["indeterminate"] & seen.delivered)
-        if queue.drain.proven:
-            yield find("vanished", outcomes["indeterminate"] & ~seen.delivered)
-        yield find("nacked but delivered", outcomes["nacked"] & seen.delivered)
+        yield find(FindingName.SURVIVED, indeterminate & seen.delivered)
+        if all_is_out:
+            yield find(FindingName.VANISHED, indeterminate & ~seen.delivered)
+        yield find(FindingName.NACKED_BUT_DELIVERED, nacked & seen.delivered)
     twice = (state & SENT_AGAIN != 0) & (seen.unflagged_again > 0)
     duplicates = seen.unflagged_again - twice
-    yield find("duplicate", duplicates > 0, duplicates)
-    yield find("redelivered", seen.flagged_again > 0, seen.flagged_again)
+    yield find(FindingName.DUPLICATE, duplicates > 0, duplicates)
+    yield find(FindingName.REDELIVERED, seen.flagged_again > 0, seen.flagged_again)
     # Of a message that was published twice the other copy may have been acknowledged.
     once = state & SENT_AGAIN == 0
+    after_ack = FindingName.REDELIVERED_AFTER_ACK
     yield _add(
-        tell("redelivered after ack", lambda incident: _sent_once(evidence, incident)),
-        find("redelivered after ack", seen.after_ack & once),
+        reported(after_ack, lambda incident: _sent_once(evidence, incident)),
+        find(after_ack, seen.after_ack & once),
     )
-    yield _add(tell("phantom"), find("phantom", outcomes["unsent"] & seen.delivered))
+    phantoms = find(FindingName.PHANTOM, never_sent & seen.delivered)
+    yield _add(reported(FindingName.PHANTOM), phantoms)
     if queue.only_consumer:
-        yield tell("reordered", lambda incident: _same_channel(evidence, incident))
-    yield tell("misrouted") if queue.routed else find("misrouted", seen.delivered)
-    yield tell("foreign")
-    yield tell("corrupted")
+        yield reported(FindingName.REORDERED, lambda incident: _same_channel(evidence, incident))
+    if queue.routed:
+        yield reported(FindingName.MISROUTED)
+    else:
+        yield find(FindingName.MISROUTED, seen.delivered)
+    yield reported(FindingName.FOREIGN)
+    yield reported(FindingName.CORRUPTED)
     if not queue.drain.proven:
         yield Finding(
-            "stuck",
+            FindingName.STUCK,
             max(1, queue.drain.ready),
-            FINDINGS["stuck"],
+            FINDINGS[FindingName.STUCK],
             queue.name,
             detail=queue.drain.detail,
         )
 
 
 def _removable(removals: Sequence[Removal], most: int) -> int:
-    """Count the messages that the recorded causes can have removed together."""
+    """Return how many messages the recorded causes can have removed together."""
     return sum(most if removal.at_most is None else removal.at_most for removal in removals)
 
 
@@ -343,7 +238,7 @@ class _Seen:
 
     @classmethod
     def merge(cls, consumers: Sequence[ConsumerEvidence], size: int) -> _Seen:
-        """Tell first deliveries from later ones by the time at which each consumer had its first.
+        """Separate first deliveries from later ones, by when each consumer had its first.
 
         A consumer's own later deliveries are certain; between consumers, whoever was earlier had
         the message first.
@@ -380,10 +275,11 @@ class _Seen:
 
 
 def _incidents(consumers: Sequence[ConsumerEvidence], name: str) -> Iterator[Incident]:
-    """Give the incidents of one finding, once for each message that it is about.
+    """Yield the incidents of one finding, once for each message that it is about.
 
-    What is not acknowledged comes again on the next channel, and to the next consumer: as often as
-    one channel received the same, there is of it. Each "redelivered after ack" is one of its own.
+    What is not acknowledged comes again on the next channel, and to the next consumer: the same
+    message counts as often as the one channel that received it most often. Each "redelivered after
+    ack" counts by itself.
     """
     incidents = [
         (number, incident)
@@ -391,7 +287,7 @@ def _incidents(consumers: Sequence[ConsumerEvidence], name: str) -> Iterator[Inc
         for incident in consumer.incidents
         if incident.finding == name
     ]
-    if name == "redelivered after ack":
+    if name is FindingName.REDELIVERED_AFTER_ACK:
         yield from (incident for _, incident in incidents)
         return
     channels: dict[tuple[int, int], Counter[Incident]] = {}
@@ -407,20 +303,21 @@ def _incidents(consumers: Sequence[ConsumerEvidence], name: str) -> Iterator[Inc
 
 
 def _sent_once(evidence: Evidence, incident: Incident) -> bool:
-    """Tell whether the message of an incident was published once."""
+    """Whether the message of an incident was published once."""
     assert incident.producer is not None
     assert incident.sequence is not None
     return not evidence.producers[incident.producer].state[incident.sequence] & SENT_AGAIN
 
 
 def _same_channel(evidence: Evidence, incident: Incident) -> bool:
-    """Tell whether a late message and the one it was late for were published on one channel."""
+    """Whether a late message and the one it was late for were published on one channel."""
     assert incident.producer is not None
     assert incident.sequence is not None
     producer = evidence.producers[incident.producer]
     if producer.channel_starts is None:
         return False
-    pair = (incident.sequence, int(incident.detail))
+    assert incident.behind is not None
+    pair = (incident.sequence, incident.behind)
     if any(producer.state[s] & SENT_AGAIN for s in pair):
         return False
     early, late = np.searchsorted(producer.channel_starts, pair, side="right")
@@ -428,7 +325,7 @@ def _same_channel(evidence: Evidence, incident: Incident) -> bool:
 
 
 def _where(missing: BoolArray, producers: Sequence[ProducerEvidence]) -> str:
-    """Say whether what is missing is at the start, in the middle or at the end of what was sent."""
+    """Describe whether what is missing lies at the start, in the middle or at the end."""
     if missing.all():
         return "all of what was sent"
     start = middle = end = 0
@@ -473,8 +370,8 @@ def _name_incident(evidence: Evidence, queue: str, incident: Incident) -> NamedM
         sent = evidence.producers[producer].sent_ns
         sent_ns = int(sent[sequence]) or None if sequence < len(sent) else None
     detail = incident.detail
-    if incident.finding == "reordered":
-        detail = f"after sequence {detail}"
+    if incident.finding is FindingName.REORDERED:
+        detail = f"after sequence {incident.behind}"
     message_id = evidence.recipe.message_id(producer, sequence)
     return NamedMessage(queue, producer, sequence, message_id, sent_ns, detail)
 

@@ -1,34 +1,38 @@
-"""The directory of a run: it is the run's result, and all that a report needs."""
+"""The directory of a run: all that a verdict, a figure or a chart needs, written while it happens.
+
+======================================  ============================================================
+file                                    content
+======================================  ============================================================
+``run.json``                            what was asked for, and the version of this format
+``journal.jsonl``                       what happened to the run as a whole, and when
+``producer-N/*.npy``                    state, send time and settle time of each publish
+``producer-N/journal.jsonl``            its channels, interruptions and end
+``queue-N/consumer-M/*.npy``            deliveries, flags, acknowledgements, first time of each
+``queue-N/consumer-M/incidents.jsonl``  what arrays cannot hold: foreign, corrupted, …
+``queue-N/consumer-M/journal.jsonl``    its channels, interruptions and end
+``*/worker.log``                        what a worker printed
+``samples.jsonl``                       the broker's own figures, every second
+``result.json``                         verdict and figures: computed from all of the above
+======================================  ============================================================
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final
 
 from rmqbench.errors import UsageError
+from rmqbench.verdict.journal import JOURNAL_FILE, Journal
 from rmqbench.verdict.ledger import PublishLedger
 
-__all__ = ["Event", "RunDirectory"]
+__all__ = ["FORMAT", "RunDirectory"]
 
-
-EventKind = Literal["stage", "fault", "interruption"]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened during a run, and when (Unix nanoseconds).
-
-    ``kind``: a stage of the run, a fault, or that a worker was interrupted.
-    """
-
-    time_ns: int
-    kind: EventKind
-    event: str
+FORMAT: Final = 1
+"""The version of the format: a directory of another version is refused."""
 
 
 class RunDirectory:
@@ -41,7 +45,8 @@ class RunDirectory:
     def make(cls, path: Path | None, prefix: str) -> RunDirectory:
         """Make the directory of a new run; one that already holds something is not written over.
 
-        Without a ``path`` it is a new one under the system's temporary directory.
+        Without a ``path`` it is a new one under the system's temporary directory. Raise UsageError
+        where it cannot be made.
         """
         try:
             if path is None:
@@ -57,37 +62,68 @@ class RunDirectory:
             ) from None
         return cls(path.absolute())
 
+    @property
+    def journal_path(self) -> Path:
+        """The journal of the run as a whole."""
+        return self.path / JOURNAL_FILE
+
     def producer(self, number: int) -> Path:
-        """Give the place of one producer's ledger."""
+        """Return the directory of one producer."""
         return self.path / f"producer-{number}"
 
     def queue(self, index: int) -> Path:
-        """Give the place of one queue's consumers; the work queue is 0, the audit queue 1."""
+        """Return the directory of one queue's consumers, by its place in the scenario's list."""
         return self.path / f"queue-{index}"
+
+    def consumer(self, index: int, number: int) -> Path:
+        """Return the directory of one consumer of a queue."""
+        return self.queue(index) / f"consumer-{number}"
+
+    def consumers(self, index: int) -> list[Path]:
+        """Return the directories of the consumers that a queue has had, in their order."""
+        numbered = {
+            int(found[1]): each
+            for each in self.queue(index).glob("consumer-*")
+            if (found := re.fullmatch(r"consumer-(\d+)", each.name))
+        }
+        return [numbered[number] for number in sorted(numbered)]
 
     def publish_ledgers(self, producers: int) -> list[PublishLedger]:
         """Open the ledgers of all producers for reading."""
         return [PublishLedger.read(self.producer(number)) for number in range(producers)]
 
+    def open_journal(self) -> Journal:
+        """Open the run's journal for writing."""
+        return Journal(self.journal_path)
+
     def write_description(self, description: Mapping[str, Any]) -> None:
         """Write ``run.json``: what was asked for, of what."""
-        self._write("run.json", description)
+        self._write("run.json", {"format": FORMAT, **description})
+
+    def read_description(self) -> dict[str, Any]:
+        """Read ``run.json``; raise UsageError where it is missing or of another format."""
+        path = self.path / "run.json"
+        try:
+            description = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(
+                f"{self.path} is not the directory of a run: there is no run.json in it.",
+                "Name the directory that the run printed.",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read: {error}.", "Name another run.") from None
+        found = description.get("format") if isinstance(description, dict) else None
+        if found != FORMAT:
+            raise UsageError(
+                f"{self.path} holds a run in format {found}, and this rmqbench reads format "
+                f"{FORMAT}.",
+                "Judge it with the version of rmqbench that wrote it.",
+            )
+        return dict(description)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``: what came of it."""
         self._write("result.json", result)
-
-    def note_event(self, event: str, kind: EventKind = "stage", at_ns: int | None = None) -> None:
-        """Append to ``events.jsonl`` what happens, or happened at a time in Unix nanoseconds."""
-        noted = Event(at_ns or time.time_ns(), kind, event)
-        line = json.dumps(asdict(noted))
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-
-    def events(self) -> list[Event]:
-        """Read what has happened, in the order in which it did."""
-        lines = (self.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
-        return sorted((Event(**json.loads(line)) for line in lines), key=lambda e: e.time_ns)
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         (self.path / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -41,7 +41,7 @@ from rmqbench.verdict.evidence import (
     QueueEvidence,
 )
 from rmqbench.verdict.ledger import DeliveryLedger, PublishLedger
-from rmqbench.verdict.rules import judge
+from rmqbench.verdict.rules import judge_evidence
 
 BODY_BYTES, WINDOW, PREFETCH = 100, 2000, 5000
 TOPOLOGY = Topology(
@@ -114,7 +114,7 @@ class Ours:
                 )
             ],
         )
-        judge(evidence).require_pass()
+        judge_evidence(evidence).require_pass()
 
 
 class Reference:

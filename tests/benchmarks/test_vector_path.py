@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from rmqbench.amqp.vector import Shape, Splitter
+from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
-from rmqbench.runner.workers import peak_rss_bytes
 from rmqbench.verdict.ledger import DeliveryLedger, DeliveryRecorder, PublishLedger
 
 pika = pytest.importorskip("pika")

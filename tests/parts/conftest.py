@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from support.plans import consumer_plan
 
 from rmqbench.amqp.connection import admin
 from rmqbench.amqp.topology import Queue, Topology, ready_count
-from rmqbench.clients.consumer import ConsumerPlan, ConsumerReport
+from rmqbench.clients.consumer import ConsumerReport
 from rmqbench.clients.producer import ProducerPlan, ProducerReport
 from rmqbench.message import Recipe
 from rmqbench.runner.isolation import Place, declared_place
@@ -19,8 +20,9 @@ from rmqbench.verdict.evidence import (
     ProducerEvidence,
     QueueEvidence,
 )
+from rmqbench.verdict.findings import Verdict
 from rmqbench.verdict.ledger import DeliveryLedger, PublishLedger
-from rmqbench.verdict.rules import Verdict, judge
+from rmqbench.verdict.rules import judge_evidence
 
 COUNT = 50
 
@@ -61,20 +63,23 @@ class ByHand:
         """Consume the queue until it is empty."""
         directory = self.directory / f"consumer-{len(self.reports)}"
         DeliveryLedger.create(directory, COUNT)
-        plan = ConsumerPlan(
-            endpoint=self.place.endpoint,
-            recipe=self.recipe,
-            counts=(COUNT,),
+        settings = {
+            "endpoint": self.place.endpoint,
+            "queue": self.queue,
+            "vector": self.vector,
+            "idle_s": 0.3,
+            "stall_s": 3,
+            **changes,
+        }
+        report = consumer_plan(
+            self.recipe,
+            (COUNT,),
+            directory,
             number=len(self.reports),
-            queue=self.queue,
-            directory=directory,
             exchange=self.place.topology.exchange,
             routing_key=self.place.topology.routing_key,
-            vector=self.vector,
-            idle_s=0.3,
-            stall_s=3,
-        )
-        report = replace(plan, **changes).run()
+            **settings,
+        ).run()
         self.reports.append((directory, report))
         return report
 
@@ -100,7 +105,7 @@ class ByHand:
             consumers.append(
                 ConsumerEvidence(*columns, tuple(ledger.incidents()), report.closed_channels)
             )
-        return judge(
+        return judge_evidence(
             Evidence(
                 self.recipe,
                 [ProducerEvidence(published.state, published.sent_ns)],

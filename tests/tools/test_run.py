@@ -15,7 +15,7 @@ import pytest
 
 from rmqbench.amqp.connection import admin
 from rmqbench.amqp.topology import Queue, Topology, declare, ready_counts
-from rmqbench.faults.injection import FAULTS
+from rmqbench.faults import FAULTS
 from rmqbench.management.client import Management
 
 NAMES = {"lost", "redelivered after ack", "nacked but delivered", "unsent", "stuck", "foreign"}

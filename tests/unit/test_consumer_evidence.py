@@ -1,18 +1,19 @@
 """A consumer's evidence: there before the acknowledgement, and of nothing but what was received."""
 
+import threading
 import uuid
 from types import SimpleNamespace
 
 import numpy as np
 import pika
 import pytest
+from support.plans import consumer_plan
 
 from rmqbench.amqp.vector import Deliveries, Shape
 from rmqbench.clients import subscriber as subscribers
-from rmqbench.clients.consumer import ConsumerPlan
-from rmqbench.endpoint import Endpoint
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
+from rmqbench.verdict.journal import JOURNAL_FILE, read_journal
 from rmqbench.verdict.ledger import DeliveryLedger
 
 COUNT = 10
@@ -138,24 +139,15 @@ def lose(link):
 def consume(tmp_path, monkeypatch):
     """Consume over connections that do, one after the other, what these scripts say."""
 
-    def consume(*scripts, ready=0, **changes):
+    def consume(*scripts, ready=0, finish=None, **changes):
         directory = tmp_path / "consumer-0"
         DeliveryLedger.create(directory, COUNT)
         links = [Link(directory, *script, ready=ready) for script in scripts]
         left = iter(links)
         monkeypatch.setattr(subscribers, "Connection", lambda *_, **__: next(left))
-        plan = ConsumerPlan(
-            endpoint=Endpoint(),
-            recipe=RECIPE,
-            counts=(COUNT,),
-            number=0,
-            queue="work.queue",
-            directory=directory,
-            exchange="x",
-            routing_key="k",
-            **{"idle_s": 0.05, "stall_s": 2.0, **changes},
-        )
-        report = plan.run()
+        settings = {"idle_s": 0.05, "stall_s": 2.0, **changes}
+        plan = consumer_plan(RECIPE, (COUNT,), directory, **settings)
+        report = plan.run(finish)
         incidents = [(i.finding, i.sequence) for i in DeliveryLedger.read(directory).incidents()]
         return report, links, incidents
 
@@ -253,3 +245,40 @@ def test_ready_messages_that_never_come_are_an_end_with_a_sentence(consume):
     report, *_ = consume([receive(0)], ready=3, stall_s=0.2)
     assert "although 3 messages are ready" in (report.error or "")
     assert consume([receive(0)])[0].error is None
+
+
+# --- what it writes down -------------------------------------------------------------------------
+
+
+def kinds(tmp_path):
+    return [entry.kind for entry in read_journal(tmp_path / "consumer-0" / JOURNAL_FILE)]
+
+
+def test_its_channels_interruptions_and_end_are_in_its_journal(consume, tmp_path):
+    consume([receive(0), lose], [receive(1)])
+    assert kinds(tmp_path) == [
+        "started",
+        "channel opened",
+        "interrupted",
+        "channel opened",
+        "channel closed",
+        "ended",
+    ]
+    end = list(read_journal(tmp_path / "consumer-0" / JOURNAL_FILE))[-1]
+    assert (end.messages, end.error) == (2, None)
+    assert end.peak_rss_bytes > 10 << 20
+
+
+def test_a_channel_that_did_not_end_in_order_is_not_said_to_be_closed(consume, tmp_path):
+    consume([receive(0), lose], stall_s=0)
+    assert kinds(tmp_path) == ["started", "channel opened", "interrupted", "ended"]
+
+
+def test_one_that_lingers_takes_an_empty_queue_for_the_end_only_once_it_is_told(consume):
+    finish = threading.Event()
+    late = [lambda link: None] * 30
+    script = [receive(0), *late, receive(1), lambda link: finish.set()]
+    report, (link,), _ = consume(script, lingers=True, idle_s=0.0, finish=finish)
+    assert report.deliveries == 2
+    assert not link.steps
+    assert consume([receive(0), *late, receive(1)], idle_s=0.0)[0].deliveries < 2

@@ -7,20 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from rmqbench import Broker, Endpoint, Fault, Scenario, faults
+from rmqbench import Broker, Endpoint, Fault, faults
 from rmqbench.amqp import topology
-from rmqbench.amqp.topology import Queue, Topology, removals
 from rmqbench.errors import BrokerError
-from rmqbench.faults import effects as strikes
+from rmqbench.faults import FAULTS, Kind, effects
+from rmqbench.faults import injection as injections
 from rmqbench.faults.disturbance import Disturbance, Disturber
-from rmqbench.faults.injection import FAULTS, Kind
-from rmqbench.runner.isolation import Place
 from rmqbench.verdict.evidence import Removal
+from rmqbench.verdict.journal import FaultEvent, MessagesRemoved
 
 RECOVERY_S = 8.0
 HERE = Endpoint(virtual_host="of this run")
 ELSEWHERE = Endpoint(virtual_host="of another run")
-WORK, AUDIT = Queue("work.queue"), Queue("audit.queue")
+QUEUES = WORK, AUDIT = "work.queue", "audit.queue"
 
 
 def a_broker(started_at=0.0):
@@ -44,10 +43,11 @@ def disturber(fault_that):
     fault_that(lambda target: None)
     with ExitStack() as stack:
 
-        def make(*given, broker=None, **changes):
-            scenario = Scenario("disturbed", messages=300, faults=given, **changes)
-            made = Disturber(scenario, broker or a_broker())
-            made.prepare(Place(HERE, Topology(), ()), stack)
+        def make(*given, broker=None, publish_again=False):
+            each_comes_once = not publish_again
+            made = Disturber(given, broker or a_broker(), 300, each_comes_once=each_comes_once)
+            made.entries = []
+            made.prepare(HERE, QUEUES, QUEUES, made.entries.append, stack)
             return made
 
         yield make
@@ -134,23 +134,21 @@ def test_the_state_is_told_once_a_fault_is_over(disturber, fault_that):
     assert one.state(interrupted=False).restarted_at is not None
 
 
-# --- faults that were not what they should have been --------------------------------------------
+# --- what is written down -----------------------------------------------------------------------
 
 
-def test_a_fault_that_struck_as_it_should_is_no_failure(disturber):
-    one = disturber(Fault("deed", "publish", 1))
+def phases(disturber):
+    return [(e.fault, e.phase, e.own) for e in disturber.entries if isinstance(e, FaultEvent)]
+
+
+def test_a_fault_of_the_scenario_is_written_down_from_its_strike_to_its_end(disturber):
+    one = disturber(Fault("deed", "publish", 1), Fault("deed", "publish", 999))
     one.announce("publish", 1)
     one.settle()
-    assert one.failures() == ()
+    assert phases(one) == [("deed", "struck", 0), ("deed", "over", 0)]
 
 
-def test_a_fault_that_never_struck_is_a_failure(disturber):
-    one = disturber(Fault("deed", "publish", 100))
-    one.announce("publish", 99)
-    assert one.failures() == ("the fault deed never struck: the phase was over before",)
-
-
-def test_a_fault_that_could_not_be_carried_out_is_a_failure(disturber, fault_that):
+def test_a_fault_that_could_not_be_carried_out_is_written_down_as_failed(disturber, fault_that):
     def refuse(_):
         raise BrokerError("Not today.")
 
@@ -158,56 +156,124 @@ def test_a_fault_that_could_not_be_carried_out_is_a_failure(disturber, fault_tha
     one = disturber(Fault("deed", "publish", 1))
     one.announce("publish", 1)
     one.settle()
-    assert one.failures() == ("the fault deed failed: Not today.",)
-
-
-# --- what explains that messages are missing ----------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "causes"),
-    [
-        ({}, []),
-        ({"x-message-ttl": 5}, ["x-message-ttl=5"]),
-        ({"x-expires": 6}, ["x-expires=6"]),
-        ({"x-delivery-limit": 7}, ["x-delivery-limit=7"]),
-        ({"x-max-length": 8}, ["x-max-length=8 with overflow drop-head"]),
-        ({"x-max-length-bytes": 9}, ["x-max-length-bytes=9 with overflow drop-head"]),
-        (
-            {"x-max-length": 8, "x-overflow": "drop-head"},
-            ["x-max-length=8 with overflow drop-head"],
-        ),
-        ({"x-max-length": 8, "x-overflow": "reject-publish"}, []),
-        ({"x-max-length": 8, "x-overflow": "reject-publish-dlx"}, []),
-    ],
-)
-def test_a_queue_s_arguments_explain_what_they_drop_and_nothing_else(disturber, arguments, causes):
-    queue = Queue("work.queue", arguments=arguments)
-    assert [removal.cause for removal in removals(queue)] == causes
-    assert disturber().removals(queue) == removals(queue)
+    assert phases(one) == [("deed", "struck", 0), ("deed", "failed", 0)]
+    assert one.entries[-1].text == "Not today."
 
 
 @pytest.mark.parametrize(
     ("queue", "endpoint", "explained"),
-    [(WORK, HERE, True), (AUDIT, HERE, False), (WORK, ELSEWHERE, False)],
+    [(WORK, HERE, True), (AUDIT, HERE, True), (WORK, ELSEWHERE, False)],
 )
 def test_a_fault_explains_what_is_missing_from_its_own_queue_only(
     disturber, fault_that, queue, endpoint, explained
 ):
-    removal = Removal("a deed", 3)
-    fault_that(lambda target: target.removals.append(("work.queue", removal)))
+    fault_that(lambda target: target.note_removal(Removal("a deed", 3)))
     broker = a_broker()
     one = disturber(broker=broker)
-    with faults.inject("deed", broker, virtual_host=endpoint.virtual_host) as injection:
+    host = endpoint.virtual_host
+    with faults.inject("deed", broker, virtual_host=host, queue=queue) as injection:
         injection.strike()
-    assert one.removals(queue) == ((removal,) if explained else ())
+    removed = [(e.queue, e.cause, e.at_most) for e in one.entries if isinstance(e, MessagesRemoved)]
+    assert removed == ([(queue, "a deed", 3)] if explained else [])
+    assert [name for name in QUEUES if one.removed_from(name)] == ([queue] if explained else [])
 
 
 def test_a_purge_explains_as_many_as_it_removed(monkeypatch):
     monkeypatch.setattr(topology, "purge", lambda *_: 12)
-    target = strikes.Target(a_broker(), HERE, queue="work.queue")
-    strikes.purge_queue(target)
-    assert target.removals == [("work.queue", Removal("a purge of 12 messages", 12))]
+    removals = []
+    target = effects.Target(a_broker(), HERE, queue=WORK, note_removal=removals.append)
+    effects.purge_queue(target)
+    assert removals == [Removal("a purge of 12 messages", 12)]
+
+
+# --- whose faults strike -------------------------------------------------------------------------
+
+
+def test_two_runs_on_one_broker_never_strike_with_each_other_s_faults(disturber):
+    broker = a_broker()
+    one = disturber(Fault("deed", "publish", 5), broker=broker)
+    other = disturber(broker=broker)
+    other.announce("publish", 100)
+    assert not one.struck
+    one.announce("publish", 5)
+    one.settle()
+    assert phases(one)
+    assert phases(other) == []
+
+
+def test_a_fault_around_a_run_strikes_when_the_run_has_come_so_far(disturber):
+    broker = a_broker()
+    with faults.inject("deed", broker, after_messages=7) as injection:
+        one = disturber(broker=broker)
+        one.announce("publish", 6)
+        assert injection.struck_at is None
+        one.announce("drain", 7, AUDIT)
+        assert injection.struck_at is not None
+    assert phases(one) == [("deed", "struck", None), ("deed", "over", None)]
+
+
+def test_a_fault_entered_within_a_run_is_the_run_s_too(disturber):
+    broker = a_broker()
+    one = disturber(broker=broker)
+    with faults.inject("deed", broker):
+        one.announce("publish", 1)
+    assert phases(one) == [("deed", "struck", None), ("deed", "over", None)]
+
+
+def test_a_fault_that_was_left_strikes_no_more(disturber):
+    broker = a_broker()
+    one = disturber(broker=broker)
+    with faults.inject("deed", broker) as injection:
+        pass
+    one.announce("publish", 1)
+    assert injection.struck_at is None
+
+
+def test_a_fault_of_another_thread_does_not_strike_a_run(disturber):
+    broker, entered, leave = a_broker(), threading.Event(), threading.Event()
+    struck = []
+
+    def elsewhere():
+        with faults.inject("deed", broker) as injection:
+            entered.set()
+            leave.wait(10)
+            struck.append(injection.struck_at)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    assert entered.wait(10)
+    one = disturber(broker=broker)
+    one.announce("publish", 1)
+    leave.set()
+    thread.join(10)
+    assert (struck, phases(one)) == ([None], [])
+
+
+def test_a_fault_around_a_run_on_another_broker_is_none_of_it(disturber):
+    with faults.inject("deed", a_broker()) as injection:
+        disturber(broker=a_broker()).announce("publish", 1)
+    assert injection.struck_at is None
+
+
+def test_a_fault_waits_for_the_drain_of_its_own_queue(disturber):
+    one = disturber(Fault("deed", "drain", 5, queue=AUDIT))
+    one.announce("drain", 300, WORK)
+    assert not one.struck
+    one.announce("drain", 5, AUDIT)
+    assert one.struck
+
+
+def test_nothing_is_kept_of_a_run_that_is_over():
+    before = injections._around.get(), injections._adopters.get()
+    with ExitStack() as stack:
+        one = Disturber((), a_broker(), 10, each_comes_once=True)
+        one.prepare(HERE, QUEUES, QUEUES, lambda _: None, stack)
+        assert injections._adopters.get() != before[1]
+        stack.enter_context(faults.inject("kill-broker", a_broker()))
+    assert (injections._around.get(), injections._adopters.get()) == before
+
+
+# --- the limit of a queue ------------------------------------------------------------------------
 
 
 class Limited:
@@ -238,9 +304,11 @@ def test_a_limit_explains_no_more_than_all_but_what_it_leaves(
     targets = []
     fault_that(targets.append)
     one = disturber(*(Fault("deed", *when) for when in given), **changes)
-    one.announce(*given[0])
+    phase, done = given[0]
+    one.announce(phase, done, WORK if phase == "drain" else None)
     one.settle()
     (target,) = targets
-    target.broker = Limited(lambda: one.announce("drain", 290))
-    strikes.limit_queue(target)
-    assert [removal.at_most for _, removal in target.removals] == [at_most]
+    target.broker = Limited(lambda: one.announce("drain", 290, WORK))
+    effects.limit_queue(target)
+    removed = [each.at_most for each in one.entries if isinstance(each, MessagesRemoved)]
+    assert removed == [at_most]

@@ -1,21 +1,28 @@
 """A queue counts as drained only when it has said so, to nobody else's benefit, for long enough."""
 
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support.plans import consumer_plan
 
-from rmqbench.clients.consumer import ConsumerPlan, ConsumerReport
-from rmqbench.clients.recovery import Interruption
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerUnavailable, QueueNotFound
 from rmqbench.faults.disturbance import Disturbance
 from rmqbench.message import Recipe
 from rmqbench.runner import drain as drains
-from rmqbench.runner.drain import drain_queue
-from rmqbench.runner.workers import Outcome
+from rmqbench.runner.drain import QueueDrain
 from rmqbench.verdict.evidence import Drain
+from rmqbench.verdict.journal import (
+    JOURNAL_FILE,
+    ChannelClosed,
+    Interrupted,
+    Journal,
+    WorkEnded,
+    read_journal,
+)
 from rmqbench.verdict.ledger import DeliveryRecorder
 
 COUNT = 10
@@ -128,37 +135,8 @@ def test_a_queue_that_does_not_exist_holds_nothing(prove_empty):
     assert prove_empty(GONE)[0] == Drain(True, there=False)
 
 
-def report(number, **more):
-    return ConsumerReport(
-        number=number,
-        queue="work.queue",
-        deliveries=0,
-        started_ns=1,
-        ended_ns=2,
-        cpu_s=0.1,
-        reordered_redeliveries=0,
-        **{"closed_channels": (1,), **more},
-    )
-
-
-class Rounds:
-    """Runs no workers: writes what each would have written, round after round."""
-
-    def __init__(self, *rounds):
-        self.rounds = list(rounds)
-        self.plans = []
-
-    def __call__(self, plans, logs, progress):
-        outcomes = []
-        for plan, deed in zip(plans, self.rounds.pop(0), strict=True):
-            self.plans.append(plan)
-            outcomes.append(deed(plan))
-        progress()
-        return outcomes
-
-
-def deliver(sequences, died=False, **more):
-    """Make a consumer that received these; one that died leaves no report."""
+def deliver(sequences, died=False, closed=(1,), error=None, interrupted=()):
+    """Make a consumer that received these; one that died leaves no word on its end."""
 
     def run(plan):
         recorder = DeliveryRecorder(plan.directory, plan.counts)
@@ -167,103 +145,102 @@ def deliver(sequences, died=False, **more):
         flags = np.zeros(len(sequences_), np.bool_)
         recorder.record(np.zeros_like(sequences_), sequences_, flags, 7)
         recorder.close()
-        if died:
-            return Outcome(None, trouble="a worker ended without a report")
-        return Outcome(report(plan.number, **more))
+        with Journal(plan.directory / JOURNAL_FILE) as journal:
+            for why in interrupted:
+                journal.write(Interrupted(why=why))
+            if not died:
+                for number in closed:
+                    journal.write(ChannelClosed(number=number))
+                count = len(sequences)
+                journal.write(WorkEnded(until_ns=2, cpu_s=0.1, messages=count, error=error))
 
     return run
 
 
-def spoil(plan):
-    """Leave incidents that nobody can read."""
-    (plan.directory / "incidents.jsonl").write_text("no JSON\n")
-    return Outcome(report(plan.number))
+@dataclass
+class Drained:
+    """What came of a queue that was drained in rounds."""
+
+    proof: Drain
+    distinct: int
+    plans: list
+    interrupted: list  # after each round: whether the queue was shaken by its consumers
+    directory: Path
+
+    def journals(self):
+        return [list(read_journal(plan.directory / JOURNAL_FILE)) for plan in self.plans]
 
 
 @pytest.fixture
 def drain(tmp_path, answers):
-    """Drain a queue of ten messages with consumers that do as they are told.
+    """Drain a queue of ten messages, in rounds of consumers that do as they are told."""
 
-    Gives what was drained, the plans of all consumers, whether each round is said to have been
-    interrupted, and the count that was watched last.
-    """
-    plan = ConsumerPlan(
-        endpoint=Endpoint(),
-        recipe=Recipe(uuid.UUID(int=1)),
-        counts=(COUNT,),
-        number=0,
-        queue="work.queue",
-        directory=tmp_path,
-        exchange="x",
-        routing_key="k",
-        stall_s=3.0,
-    )
-
-    def drain(*rounds, says=((0, 0),), consumers=1, disturbance=CALM):
+    def drain(*rounds, says=((0, 0),), consumers=1, disturbance=CALM, **how):
         answers[:] = says
-        asked = []
-
-        def disturbed(interrupted):
-            asked.append(interrupted)
-            return replace(disturbance, shaken=disturbance.shaken or interrupted)
-
-        run_plans = Rounds(*rounds)
-        seen = []
-        drained = drain_queue(plan, consumers, run_plans, seen.append, disturbed)
-        assert not run_plans.rounds, "there were fewer rounds"
-        return drained, run_plans.plans, asked, seen[-1]
+        plan = consumer_plan(Recipe(uuid.UUID(int=1)), (COUNT,), tmp_path, stall_s=3.0)
+        queue = QueueDrain(plan, consumers)
+        plans, interrupted, rounds = [], [], list(rounds)
+        while not queue.done:
+            these = queue.next_round(**how)
+            for each, deed in zip(these, rounds.pop(0), strict=True):
+                deed(each)
+            plans += these
+            queue.progress()
+            interrupted.append(queue.interrupted())
+            shaken = disturbance.shaken or interrupted[-1]
+            proof = queue.end_round(replace(disturbance, shaken=shaken))
+        assert not rounds, "there were fewer rounds"
+        return Drained(proof, queue.distinct, plans, interrupted, tmp_path)
 
     return drain
 
 
-def test_what_one_consumer_took_is_its_evidence(drain):
-    drained, plans, asked, seen = drain([deliver(ALL)])
-    evidence = drained.evidence
-    assert evidence.drain == Drain(True)
-    assert evidence.only_consumer
-    assert [c.closed_channels for c in evidence.consumers] == [(1,)]
-    assert (evidence.consumers[0].delivered == 1).all()
-    assert (drained.delivered, drained.missing, drained.troubles) == (COUNT, (), ())
-    assert plans[0].expected == COUNT
-    assert plans[0].directory.name == "consumer-0"
-    assert (asked, seen) == ([False], COUNT)
+def test_what_one_consumer_took_is_proven_and_counted(drain):
+    drained = drain([deliver(ALL)])
+    assert drained.proof == Drain(True)
+    (plan,) = drained.plans
+    assert plan.expected == COUNT
+    assert plan.directory.name == plan.subscription.tag == "consumer-0"
+    assert plan.subscription.name == "rmqbench consumer 0 of work.queue"
+    assert (drained.interrupted, drained.distinct) == ([False], COUNT)
 
 
 def test_consumers_that_share_a_queue_cannot_know_how_much_is_theirs(drain):
-    drained, plans, _, seen = drain([deliver(range(5)), deliver(range(5, COUNT))], consumers=2)
-    assert [plan.expected for plan in plans] == [None, None]
-    assert not drained.evidence.only_consumer
-    assert seen == drained.delivered == COUNT
+    drained = drain([deliver(range(5)), deliver(range(5, COUNT))], consumers=2)
+    assert [plan.expected for plan in drained.plans] == [None, None]
+    assert drained.distinct == COUNT
+
+
+def test_one_that_lingers_cannot_know_how_much_will_come(drain):
+    drained = drain([deliver(ALL)], lingers=True)
+    assert [(plan.expected, plan.lingers) for plan in drained.plans] == [(None, True)]
 
 
 def test_what_a_dead_consumer_recorded_is_kept_and_another_goes_on(drain):
-    drained, plans, asked, _ = drain(
+    drained = drain(
         [deliver(range(4), died=True)], [deliver(range(4, COUNT))], says=[(6, 0), (0, 0)]
     )
-    assert [c.closed_channels for c in drained.evidence.consumers] == [(), (1,)]
-    assert [int(c.delivered.sum()) for c in drained.evidence.consumers] == [4, 6]
-    assert drained.evidence.drain.proven
-    assert drained.troubles == ("a worker ended without a report",)
-    assert [plan.expected for plan in plans] == [COUNT, None]
-    assert asked == [True, True]
+    assert drained.proof.proven
+    assert drained.distinct == COUNT
+    assert [plan.expected for plan in drained.plans] == [COUNT, None]
+    assert [plan.number for plan in drained.plans] == [0, 1]
+    assert drained.interrupted == [True, True]
 
 
 def test_a_round_that_brings_nothing_new_is_the_last(drain):
-    drained, *_ = drain([deliver(range(4))], [deliver(())], says=[(6, 0)])
-    assert drained.evidence.drain == Drain(False, 6, "6 messages are still ready in it")
+    drained = drain([deliver(range(4))], [deliver(())], says=[(6, 0)])
+    assert drained.proof == Drain(False, 6, "6 messages are still ready in it")
 
 
 def test_a_queue_that_serves_no_consumer_to_the_end_proves_nothing(drain, clock):
-    dead = {"closed_channels": (), "error": "Waited 3 s for the consumer to be cancelled."}
+    dead = {"closed": (), "error": "The consumer was not cancelled within 3 s."}
 
     def wait(plan):
         clock.now += 4
         return deliver((), **dead)(plan)
 
-    drained, *_ = drain([deliver(range(4), **dead)], [wait])
-    assert drained.evidence.drain == Drain(
-        False, 0, "no consumer could take from it and end in order"
-    )
+    drained = drain([deliver(range(4), **dead)], [wait])
+    assert drained.proof == Drain(False, 0, "no consumer could take from it and end in order")
 
 
 def test_a_queue_of_which_every_consumer_died_proves_nothing(drain, clock):
@@ -271,13 +248,11 @@ def test_a_queue_of_which_every_consumer_died_proves_nothing(drain, clock):
         clock.now += 4
         return deliver((), died=True)(plan)
 
-    drained, *_ = drain([deliver(ALL, died=True)], [die_late])
-    assert not drained.evidence.drain.proven
+    assert not drain([deliver(ALL, died=True)], [die_late]).proof.proven
 
 
 def test_a_queue_that_is_gone_has_no_consumer_to_serve(drain):
-    drained, *_ = drain([deliver(range(4), closed_channels=())], says=[GONE])
-    assert drained.evidence.drain == Drain(True, there=False)
+    assert drain([deliver(range(4), closed=())], says=[GONE]).proof == Drain(True, there=False)
 
 
 def test_a_shaken_queue_gets_more_rounds_until_its_time_is_up(drain, clock):
@@ -286,29 +261,24 @@ def test_a_shaken_queue_gets_more_rounds_until_its_time_is_up(drain, clock):
         return deliver(())(plan)
 
     says = [(6, 0)]
-    drained, *_ = drain([deliver(range(4))], [wait], [wait], says=says, disturbance=SHAKEN)
-    assert not drained.evidence.drain.proven
+    drained = drain([deliver(range(4))], [wait], [wait], says=says, disturbance=SHAKEN)
+    assert not drained.proof.proven
 
 
 def test_a_queue_is_believed_empty_only_when_the_disturbance_allows_it(drain, clock):
     began = clock.now
-    drained, *_ = drain([deliver(ALL)], disturbance=Disturbance(True, restarted_at=began))
-    assert drained.evidence.drain.proven
+    drained = drain([deliver(ALL)], disturbance=Disturbance(True, restarted_at=began))
+    assert drained.proof.proven
     assert clock.now - began >= 8
 
 
-def test_an_interruption_is_told_with_its_consumer_and_shakes_the_queue(drain):
-    interruption = Interruption(5, "The connection ended.")
-    drained, _, asked, _ = drain([deliver(ALL, interruptions=(interruption,))])
-    assert drained.interruptions == ((0, interruption),)
-    assert asked == [True]
-
-
-def test_incidents_that_cannot_be_read_are_missing_evidence(drain):
-    drained, *_ = drain([spoil])
-    assert "incidents.jsonl cannot be read" in " ".join(drained.missing)
-
-
-def test_a_sentence_on_why_a_consumer_ended_is_kept(drain):
-    drained, *_ = drain([deliver(ALL, error="Consumer 0 is stuck.")])
-    assert drained.troubles == ("Consumer 0 is stuck.",)
+@pytest.mark.parametrize(
+    ("how", "shaken"),
+    [
+        ({}, False),
+        ({"interrupted": ["The connection ended."]}, True),
+        ({"error": "Consumer 0 is stuck."}, True),
+    ],
+)
+def test_what_befell_a_consumer_shakes_its_queue(drain, how, shaken):
+    assert drain([deliver(ALL, **how)]).interrupted == [shaken]

@@ -4,7 +4,7 @@ import pytest
 
 from rmqbench import Broker, Endpoint, Fault, Run, faults, faulty
 from rmqbench.errors import UsageError
-from rmqbench.faults.injection import FAULTS
+from rmqbench.faults import FAULTS
 
 NOT_OURS = Broker("external", Endpoint(), "4.3.6", "named by its URL")
 
@@ -25,7 +25,7 @@ def test_each_fault_has_a_scenario_for_each_of_its_phases(name):
         assert scenario.faults == (Fault(name, phase),)
         assert set(scenario.allowed) == FAULTS[name].expected
         # Only the phase in question is slowed down.
-        slow = {"publish": scenario.publish_rate, "drain": scenario.consume_rate}
+        slow = {"publish": scenario.publish_rate, "drain": scenario.queues[0].consume_rate}
         assert {each for each, rate in slow.items() if rate} == {phase} - {"backlog"}
 
 

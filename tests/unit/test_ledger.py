@@ -246,4 +246,4 @@ def test_what_a_reordered_message_came_behind_is_told(recorder):
     record(recorder, 0, [3, 4])
     record(recorder, 0, [5])
     record(recorder, 0, [9, 7])
-    assert [i.detail for i in recorder.ledger.incidents()] == ["8", "8", "8", "9"]
+    assert [i.behind for i in recorder.ledger.incidents()] == [8, 8, 8, 9]

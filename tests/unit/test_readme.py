@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from rmqbench import pytest_plugin
 from rmqbench.broker import DEFAULT_IMAGE
 from rmqbench.cli import app
-from rmqbench.faults.injection import FAULTS
-from rmqbench.verdict.rules import FINDINGS, OUTCOMES
+from rmqbench.faults import FAULTS
+from rmqbench.verdict.findings import FINDINGS, OUTCOMES
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

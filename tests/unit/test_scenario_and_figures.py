@@ -7,12 +7,13 @@ import pytest
 
 import rmqbench
 from rmqbench.errors import UsageError
-from rmqbench.runner.metrics import latency_of, phase_of
+from rmqbench.runner.metrics import latency_of, throughput_of
 
 
 def test_the_default_is_the_documented_one():
     scenario = rmqbench.reliability()
-    assert (scenario.messages, scenario.consumers, scenario.prefetch) == (10_000, 1, 1000)
+    assert scenario.messages == 10_000
+    assert [(queue.consumers, queue.prefetch) for queue in scenario.queues] == [(1, 1000)] * 2
     topology = scenario.topology()
     assert (topology.exchange, topology.routing_key) == ("direct.exchange", "work")
     assert topology.queue_names == ("work.queue", "audit.queue")
@@ -43,13 +44,13 @@ def test_the_default_is_the_documented_one():
 )
 def test_what_makes_no_run_is_refused(field, value):
     with pytest.raises(UsageError):
-        rmqbench.Scenario(**{"name": "test", "messages": 10, field: value})
+        rmqbench.reliability(**{"messages": 10, field: value})
 
 
 def test_a_rate_that_the_broker_would_not_wait_for_is_refused():
     with pytest.raises(UsageError, match="auto_ack"):
-        rmqbench.Scenario("test", auto_ack=True, consume_rate=100.0)
-    assert rmqbench.faulty("kill-consumer", auto_ack=True).consume_rate is None
+        rmqbench.reliability(auto_ack=True, consume_rate=100.0)
+    assert rmqbench.faulty("kill-consumer", auto_ack=True).queues[0].consume_rate is None
 
 
 def test_a_scenario_is_a_value():
@@ -68,16 +69,18 @@ def test_the_messages_are_shared_out(messages, producers, counts):
     assert counts in (None, scenario.counts)
 
 
-def test_a_phase_lasts_from_the_first_start_to_the_last_end():
-    phase = phase_of(1000, [(1_000_000_000, 2_000_000_000), (1_500_000_000, 3_000_000_000)], 0.002)
+def test_a_throughput_lasts_from_the_first_start_to_the_last_end():
+    phase = throughput_of(
+        1000, [(1_000_000_000, 2_000_000_000), (1_500_000_000, 3_000_000_000)], 0.002
+    )
     assert phase.seconds == 2.0
     assert phase.rate_per_s == 500
     assert phase.cpu_us_per_message == pytest.approx(2.0)
 
 
-def test_a_phase_without_anything_has_no_rate():
-    assert phase_of(0, [], 0.0).rate_per_s == 0
-    assert phase_of(5, [(7, 7)], 0.0).rate_per_s == 0
+def test_a_throughput_without_anything_has_no_rate():
+    assert throughput_of(0, [], 0.0).rate_per_s == 0
+    assert throughput_of(5, [(7, 7), None], 0.0).rate_per_s == 0
 
 
 def test_latency_is_over_what_was_settled():
@@ -88,3 +91,60 @@ def test_latency_is_over_what_was_settled():
     latency = latency_of(sent, settled)
     assert (latency.p50_ms, latency.max_ms) == (5.0, 9.0)
     assert latency_of(sent, np.zeros_like(sent)) is None
+
+
+# --- any number of queues, and what is said of the two of the mission ---------------------------
+
+
+def test_what_is_said_of_both_queues_is_of_both_and_the_rest_of_the_work_queue():
+    scenario = rmqbench.stress(
+        queue_kind="quorum", prefetch=7, consumers=3, work_queue="w", audit_queue="a"
+    )
+    work, audit = scenario.queues
+    assert work == rmqbench.ConsumedQueue("w", "quorum", consumers=3, prefetch=7)
+    assert audit == rmqbench.ConsumedQueue("a", "quorum", prefetch=7)
+
+
+def test_queues_of_ones_own_are_not_described_twice():
+    mine = (rmqbench.ConsumedQueue("orders", "quorum"),)
+    assert rmqbench.online(queues=mine).queues == mine
+    with pytest.raises(UsageError, match="queues and consumers both say"):
+        rmqbench.online(queues=mine, consumers=2)
+
+
+def test_a_scenario_as_plain_values_keeps_the_names_of_two_queues():
+    plain = rmqbench.reliability(queue_kind="lazy", consumers=2).as_dict()
+    assert (plain["queue_kind"], plain["consumers"]) == ("lazy", 2)
+    assert (plain["work_queue"], plain["audit_queue"]) == ("work.queue", "audit.queue")
+    assert "consumers" not in rmqbench.Scenario("one", (rmqbench.ConsumedQueue("q"),)).as_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [
+        ({}, 10_000),
+        ({"messages": 7}, 7),
+        ({"duration_s": 2.0}, 200_000),
+        ({"duration_s": 2.5, "publish_rate": 100.0}, 250),
+        ({"duration_s": 2.0, "messages": 50}, 50),
+    ],
+)
+def test_a_load_is_a_count_or_a_duration(changes, most):
+    assert rmqbench.Scenario("test", **changes).most_messages == most
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"duration_s": 0.0},
+        {"duration_s": float("inf")},
+        {"duration_s": float("nan")},
+        {"consume": "before"},
+        {"queues": ()},
+        {"faults": (rmqbench.Fault("purge-queue", queue="elsewhere"),)},
+        {"faults": (rmqbench.Fault("kill-broker", "backlog"),), "consume": "during"},
+    ],
+)
+def test_a_workload_that_makes_no_run_is_refused(changes):
+    with pytest.raises(UsageError):
+        rmqbench.Scenario("test", **changes)

@@ -14,6 +14,7 @@ from rmqbench.verdict.evidence import (
     QueueEvidence,
     Removal,
 )
+from rmqbench.verdict.findings import FINDINGS, OUTCOMES, FindingName, VerdictError
 from rmqbench.verdict.ledger import (
     CONFIRMED,
     FIRST_REDELIVERED,
@@ -23,7 +24,7 @@ from rmqbench.verdict.ledger import (
     SENT_AGAIN,
     Incident,
 )
-from rmqbench.verdict.rules import FINDINGS, OUTCOMES, VerdictError, judge
+from rmqbench.verdict.rules import judge_evidence
 
 RECIPE = Recipe(uuid.UUID(int=0xABC << 80))
 COUNT = 10
@@ -67,7 +68,7 @@ def queue(*consumers, name="work.queue", drain=Drain(True), **more):
 
 
 def verdict_of(producers=None, queues=None, *, missing=(), allowed=()):
-    return judge(
+    return judge_evidence(
         Evidence(RECIPE, producers or [producer()], queues or [queue()], missing),
         allowed=allowed,
         evidence_at="somewhere",
@@ -329,7 +330,7 @@ def test_of_what_was_published_twice_the_other_copy_may_have_been_acknowledged()
     queues = [queue(first, second)]
     assert found(verdict_of(queues=queues)) == {"redelivered": 1, "redelivered after ack": 1}
     assert found(verdict_of([producer({2: OK | SENT_AGAIN})], queues)) == {"redelivered": 1}
-    told = [queue(consumer(incidents=(Incident("redelivered after ack", 5, 0, 2),)))]
+    told = [queue(consumer(incidents=(Incident(FindingName.REDELIVERED_AFTER_ACK, 5, 0, 2),)))]
     assert found(verdict_of(queues=told)) == {"redelivered after ack": 1}
     assert found(verdict_of([producer({2: OK | SENT_AGAIN})], told)) == {}
 
@@ -352,7 +353,10 @@ def test_a_flag_without_its_delivery_hides_no_duplicate():
     ],
 )
 def test_what_a_consumer_reported_is_found(finding, fails):
-    incidents = (Incident(finding, 5, 0, 3, "a detail"), Incident(finding, 6, 0, 4, "another"))
+    incidents = (
+        Incident(FindingName(finding), 5, 0, 3, "a detail"),
+        Incident(FindingName(finding), 6, 0, 4, "another"),
+    )
     verdict = verdict_of(queues=[queue(consumer(incidents=incidents))])
     assert found(verdict) == {finding: 2}
     assert verdict.outcome == ("FAIL" if fails else "PASS")
@@ -360,7 +364,7 @@ def test_what_a_consumer_reported_is_found(finding, fails):
 
 
 def test_reordered_is_judged_for_an_only_consumer():
-    incidents = (Incident("reordered", 5, 0, 3, "6"),)
+    incidents = (Incident(FindingName.REORDERED, 5, 0, 3, behind=6),)
     one = verdict_of(queues=[queue(consumer(incidents=incidents))])
     assert (one.outcome, found(one)) == ("FAIL", {"reordered": 1})
     assert "after sequence 6" in str(one)
@@ -369,7 +373,7 @@ def test_reordered_is_judged_for_an_only_consumer():
 
 
 def test_order_is_promised_within_one_publishing_channel_only():
-    incidents = (Incident("reordered", 5, 0, 3, "6"),)
+    incidents = (Incident(FindingName.REORDERED, 5, 0, 3, behind=6),)
     queues = [queue(consumer(incidents=incidents))]
     assert found(verdict_of([producer(channel_starts=(0, 5))], queues)) == {}
     assert found(verdict_of([producer(channel_starts=(0, 2))], queues)) == {"reordered": 1}
@@ -393,13 +397,16 @@ def test_delivered_although_never_sent_is_a_phantom():
 
 
 def test_a_foreign_message_seen_by_one_consumer_after_the_other_counts_once():
-    seen = (Incident("foreign", 5, detail="x"), Incident("foreign", 5, detail="x"))
+    seen = (
+        Incident(FindingName.FOREIGN, 5, detail="x"),
+        Incident(FindingName.FOREIGN, 5, detail="x"),
+    )
     queues = [queue(consumer(incidents=seen), consumer(0, incidents=seen))]
     assert found(verdict_of(queues=queues)) == {"foreign": 2}
 
 
 def test_a_foreign_message_that_came_twice_is_named_once():
-    seen = (Incident("foreign", 5, detail="the same bytes"),)
+    seen = (Incident(FindingName.FOREIGN, 5, detail="the same bytes"),)
     verdict = verdict_of(queues=[queue(consumer(incidents=seen), consumer(0, incidents=seen))])
     assert verdict.count("foreign") == 1
     assert str(verdict).count("the same bytes") == 1
@@ -409,14 +416,14 @@ def test_a_foreign_message_that_came_twice_is_named_once():
 def test_what_is_told_again_on_the_next_channel_counts_once(name):
     """What was not acknowledged when a connection ended comes again to the same consumer."""
     about = {} if name == "foreign" else {"producer": 0, "sequence": 3}
-    incidents = [Incident(name, at, detail="x", channel=at, **about) for at in (1, 2)]
+    incidents = [Incident(FindingName(name), at, detail="x", channel=at, **about) for at in (1, 2)]
     verdict = verdict_of(queues=[queue(consumer(incidents=incidents))])
     assert found(verdict) == {name: 1}
 
 
 def test_each_redelivery_after_an_acknowledgement_counts():
     name = "redelivered after ack"
-    incidents = [Incident(name, at, 0, 3, channel=at) for at in (1, 2)]
+    incidents = [Incident(FindingName(name), at, 0, 3, channel=at) for at in (1, 2)]
     assert found(verdict_of(queues=[queue(consumer(incidents=incidents))])) == {name: 2}
 
 

@@ -1,40 +1,53 @@
-"""Workers report, or it is said why not; none outlives its parent."""
+"""Workers leave their evidence, or it is said why not; none outlives its parent."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
 
-from rmqbench.runner.workers import peak_rss_bytes, run_workers
+from rmqbench.memory import peak_rss_bytes
+from rmqbench.runner.workers import run_workers
 
 
 @dataclass(frozen=True)
 class Deed:
-    """A plan that does one thing."""
+    """A plan that does one thing, and leaves what it found out in its directory."""
 
     what: str
+    directory: Path
     secret: str = "a password"
 
-    def run(self):
+    def leave(self, found):
+        (self.directory / "found.json").write_text(json.dumps(found))
+
+    @property
+    def left(self):
+        return json.loads((self.directory / "found.json").read_text())
+
+    def run(self, finish=None):
         match self.what:
             case "report":
-                print("what a library prints must not spoil the report")
-                return {"pid": os.getpid()}
+                print("what a library prints goes to the log")
+                self.leave({"pid": os.getpid(), "title": psutil.Process().cmdline()})
             case "raise":
                 raise RuntimeError("a bug")
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
-                time.sleep(600)
-            case "title":
-                return psutil.Process().cmdline()
-        raise AssertionError(self.what)
+                threading.Event().wait(600)
+            case "linger":
+                self.leave(finish.wait(60))
+            case "return much":
+                self.leave("x" * 200_000)
 
 
 @pytest.fixture(autouse=True)
@@ -46,54 +59,74 @@ def importable(monkeypatch, request):
     monkeypatch.setitem(sys.modules, request.path.stem, sys.modules[__name__])
 
 
-def run(tmp_path, *deeds, stall_s=30.0):
-    plans = [Deed(deed) for deed in deeds]
-    logs = [tmp_path / f"{number}.log" for number in range(len(deeds))]
-    return run_workers(plans, logs, progress=lambda: 0, stall_s=stall_s)
+@pytest.fixture
+def deeds(tmp_path):
+    """Make plans, each with a directory of its own."""
+
+    def make(*what):
+        made = [Deed(each, tmp_path / str(number)) for number, each in enumerate(what)]
+        for each in made:
+            each.directory.mkdir()
+        return made
+
+    return make
 
 
-def test_each_worker_reports_from_a_process_of_its_own(tmp_path):
-    outcomes = run(tmp_path, "report", "report")
-    pids = {outcome.report["pid"] for outcome in outcomes}
+def run(plans, stall_s=30.0, **more):
+    return run_workers(plans, progress=lambda: 0, stall_s=stall_s, **more)
+
+
+def test_each_worker_works_in_a_process_of_its_own(deeds):
+    plans = deeds("report", "report")
+    assert run(plans) == []
+    pids = {plan.left["pid"] for plan in plans}
     assert len(pids) == 2
     assert os.getpid() not in pids
-    assert all(outcome.peak_rss_bytes > 10 << 20 for outcome in outcomes)
-    assert all(outcome.trouble is None for outcome in outcomes)
+    assert "goes to the log" in (plans[0].directory / "worker.log").read_text()
 
 
-def test_a_worker_that_raises_leaves_its_last_line(tmp_path):
-    (outcome,) = run(tmp_path, "raise")
-    assert outcome.report is None
-    assert "RuntimeError: a bug" in outcome.trouble
-    assert "Traceback" in (tmp_path / "0.log").read_text()
+def test_what_a_worker_leaves_may_be_of_any_size(deeds):
+    plans = deeds("return much")
+    assert run(plans) == []
+    assert len(plans[0].left) == 200_000
 
 
-def test_a_killed_worker_takes_nobody_with_it(tmp_path):
-    died, reported = run(tmp_path, "die", "report")
-    assert "by SIGKILL" in died.trouble
-    assert reported.report
+def test_a_worker_that_raises_leaves_its_last_line(deeds):
+    plans = deeds("raise")
+    (trouble,) = run(plans)
+    assert "RuntimeError: a bug" in trouble
+    assert "Traceback" in (plans[0].directory / "worker.log").read_text()
 
 
-def test_workers_without_progress_are_ended(tmp_path):
+def test_a_killed_worker_takes_nobody_with_it(deeds):
+    plans = deeds("die", "report")
+    (trouble,) = run(plans)
+    assert "by SIGKILL" in trouble
+    assert plans[1].left
+
+
+def test_those_who_wait_for_more_are_told_once_the_needed_ones_have_ended(deeds):
+    plans = deeds("linger", "report", "linger")
+    assert run(plans, needed=lambda worker: worker.plan.what == "report") == []
+    assert plans[1].left["pid"]
+    assert plans[0].left is plans[2].left is True
+
+
+def test_workers_without_progress_are_ended(deeds):
+    plans = deeds("hang", "report")
     workers, ticks, started = [], itertools.count(1), time.monotonic()
 
     def progress():  # there is some until the second has reported, which may take it seconds
         waits = not workers[1].ended() and time.monotonic() - started < 90
         return next(ticks) if waits else 0
 
-    hung, reported = run_workers(
-        [Deed("hang"), Deed("report")],
-        [tmp_path / "0.log", tmp_path / "1.log"],
-        progress=progress,
-        stall_s=1.5,
-        started=workers.extend,
-    )
+    troubles = run_workers(plans, progress=progress, stall_s=1.5, started=workers.extend)
     assert time.monotonic() - started < 120
-    assert "no worker made any progress for 1.5 s" in hung.trouble
-    assert reported.report
+    assert troubles == ["no worker made any progress for 1.5 s, and they were ended"]
+    assert plans[1].left
 
 
-def test_progress_keeps_workers_alive(tmp_path):
+def test_progress_keeps_workers_alive(deeds):
     workers, ticks, started = [], itertools.count(), time.monotonic()
 
     def progress():
@@ -102,21 +135,16 @@ def test_progress_keeps_workers_alive(tmp_path):
         return next(ticks)
 
     with pytest.raises(KeyboardInterrupt):
-        run_workers(
-            [Deed("hang")],
-            [tmp_path / "log"],
-            progress=progress,
-            stall_s=0.5,
-            started=workers.extend,
-        )
+        run_workers(deeds("hang"), progress=progress, stall_s=0.5, started=workers.extend)
     assert workers
     left = {process.pid for process in psutil.Process().children()}
     assert not left & {worker.pid for worker in workers}
 
 
-def test_a_plan_is_not_in_the_process_title(tmp_path):
-    (outcome,) = run(tmp_path, "title")
-    assert "a password" not in " ".join(outcome.report)
+def test_a_plan_is_not_in_the_process_title(deeds):
+    plans = deeds("report")
+    run(plans)
+    assert "a password" not in " ".join(plans[0].left["title"])
 
 
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
@@ -124,9 +152,10 @@ def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
         "import sys, pathlib\n"
         "from test_workers import Deed\n"
         "from rmqbench.runner.workers import run_workers\n"
-        "run_workers([Deed('hang')], [pathlib.Path(sys.argv[1])], progress=lambda: 0, stall_s=99)\n"
+        "plan = Deed('hang', pathlib.Path(sys.argv[1]))\n"
+        "run_workers([plan], progress=lambda: 0, stall_s=99)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log")])
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     try:
         deadline = time.monotonic() + 90
         while not (workers := psutil.Process(parent.pid).children()):

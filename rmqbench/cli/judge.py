@@ -1,0 +1,39 @@
+"""``rmqbench judge``: the verdict on a run that is over, from its directory alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rmqbench.cli.options import JsonOption, say
+from rmqbench.cli.run import require_writable, show
+from rmqbench.runner.judging import judge as judge_directory
+from rmqbench.verdict.run_directory import RunDirectory
+
+__all__ = ["judge"]
+
+
+def judge(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The directory of a run, finished or not.")
+    ],
+    json_file: JsonOption = None,
+) -> None:
+    """Judge a run by its directory, as the run itself did, and write its result.json.
+
+    It needs no broker. A run that was killed is judged, too: inconclusive
+    where evidence is missing, and it says which.
+
+    Exit codes are those of rmqbench run.
+
+    Example: rmqbench judge /tmp/rmqbench-reliability-0a5816cd
+    """
+    require_writable(json_file)
+    result = judge_directory(directory)
+    try:
+        RunDirectory(result.directory).write_result(result.as_dict())
+    except OSError as error:
+        say(f"result.json could not be written to {result.directory} ({error.strerror}).")
+    show(result, json_file)

@@ -1,0 +1,98 @@
+"""Judge a run by its directory, and by nothing else: now, next year, on another machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from rmqbench.runner.metrics import confirm_latency, consume_throughput, publish_throughput
+from rmqbench.runner.result import Backlog, Event, QueueFigures, Result
+from rmqbench.verdict.journal import (
+    BacklogShown,
+    Counted,
+    Declared,
+    FaultEvent,
+    Interrupted,
+    MemoryUsed,
+    StageBegan,
+)
+from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED
+from rmqbench.verdict.reading import QueueRecord, RunRecord, read_run
+from rmqbench.verdict.rules import judge_evidence
+
+__all__ = ["judge"]
+
+
+def judge(directory: str | os.PathLike[str]) -> Result:
+    """Judge the run whose directory this is, finished or not.
+
+    Nothing is written: ``RunDirectory(directory).write_result(result.as_dict())`` does that. Raise
+    UsageError where it is no run's directory, or one of another format.
+    """
+    path = Path(directory).absolute()
+    record = read_run(path)
+    description = record.description
+    verdict = judge_evidence(record.evidence, allowed=description["allowed"], evidence_at=str(path))
+    confirmed = _confirmed(record)
+    return Result(
+        run=str(description["run"]),
+        scenario=description["scenario"],
+        broker=description["broker"],
+        verdict=verdict,
+        messages=sum(_wanted(record)),
+        confirmed=confirmed,
+        queues={queue.name: _figures(record, queue) for queue in record.queues},
+        publish=publish_throughput(record.producers, confirmed),
+        confirm_latency=confirm_latency(record.producers),
+        peak_rss_mib=max((e.peak_rss_bytes for e in record.of(MemoryUsed)), default=0) / 2**20,
+        directory=path,
+        events=tuple(sorted(_events(record), key=lambda event: event.time_ns)),
+        notes=tuple(note for each in record.of(Declared) for note in each.notes),
+    )
+
+
+def _confirmed(record: RunRecord) -> int:
+    wanted = CONFIRMED | NACKED | RETURNED
+    states = (each.ledger.state for each in record.producers)
+    return sum(int(np.count_nonzero(state & wanted == CONFIRMED)) for state in states)
+
+
+def _wanted(record: RunRecord) -> Iterator[int]:
+    """Yield how many messages each producer was to publish."""
+    for producer in record.producers:
+        yield producer.end.messages if producer.end else len(producer.ledger.state)
+
+
+def _figures(record: RunRecord, queue: QueueRecord) -> QueueFigures:
+    ready = {each.queue: each.ready for each in record.of(Counted)}
+    backlogs = {
+        each.queue: Backlog(each.messages_ram, each.memory_bytes)
+        for each in record.of(BacklogShown)
+    }
+    (evidence,) = (each for each in record.evidence.queues if each.name == queue.name)
+    ends = [each.end for each in queue.consumers if each.end]
+    return QueueFigures(
+        arguments=queue.arguments,
+        ready_after_publish=ready.get(queue.name),
+        ready_after_drain=evidence.drain.ready,
+        delivered=sum(int(each.ledger.delivered.sum()) for each in queue.consumers),
+        reordered_redeliveries=sum(end.reordered_redeliveries for end in ends),
+        consume=consume_throughput(queue.consumers),
+        backlog=backlogs.get(queue.name),
+    )
+
+
+def _events(record: RunRecord) -> Iterator[Event]:
+    for stage in record.of(StageBegan):
+        yield Event(stage.time_ns, "stage", stage.stage)
+    for fault in record.of(FaultEvent):
+        failed = f"{fault.fault} failed: " if fault.phase == "failed" else ""
+        yield Event(fault.time_ns, "fault", f"{failed}{fault.text}")
+    consumers = (consumer for queue in record.queues for consumer in queue.consumers)
+    for worker in (*record.producers, *consumers):
+        for each in worker.of(Interrupted):
+            text = f"{worker.name} was interrupted: {each.why}"
+            yield Event(each.time_ns, "interruption", text)

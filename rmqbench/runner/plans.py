@@ -1,0 +1,84 @@
+"""The plans of a run's workers: what its scenario asks of each, in the place where it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rmqbench.amqp.vector_switch import vector_path_is_on
+from rmqbench.clients.consumer import ConsumerPlan
+from rmqbench.clients.producer import ProducerPlan
+from rmqbench.clients.subscriber import Subscription
+from rmqbench.endpoint import Endpoint
+from rmqbench.message import Recipe
+from rmqbench.runner.scenario import Scenario
+from rmqbench.verdict.run_directory import RunDirectory
+
+__all__ = ["Planner"]
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Makes the plans. ``queues`` are the names as declared, ``endpoint`` is the workers' own."""
+
+    scenario: Scenario
+    recipe: Recipe
+    directory: RunDirectory
+    endpoint: Endpoint
+    exchange: str
+    routing_key: str
+    queues: tuple[str, ...]
+
+    def declared_name(self, queue: str) -> str:
+        """Return the name under which a queue of the scenario was declared."""
+        return self.queues[self.scenario.queue_names.index(queue)]
+
+    def producers(self) -> list[ProducerPlan]:
+        """Return the plans of all producers."""
+        scenario = self.scenario
+        rate = scenario.publish_rate
+        return [
+            ProducerPlan(
+                endpoint=self.endpoint,
+                recipe=self.recipe,
+                number=number,
+                count=count,
+                directory=self.directory.producer(number),
+                exchange=self.exchange,
+                routing_key=self.routing_key,
+                window=scenario.window,
+                rate=rate / scenario.producers if rate else None,
+                duration_s=scenario.duration_s,
+                confirms=scenario.confirms,
+                publish_again=scenario.publish_again,
+                vector=vector_path_is_on(),
+                heartbeat_s=scenario.heartbeat_s,
+                stall_s=scenario.stall_s,
+            )
+            for number, count in enumerate(scenario.counts)
+        ]
+
+    def consumer(self, index: int) -> ConsumerPlan:
+        """Return the plan of which each consumer of a queue gets a numbered copy."""
+        scenario = self.scenario
+        queue = scenario.queues[index]
+        rate = queue.consume_rate
+        return ConsumerPlan(
+            subscription=Subscription(
+                endpoint=self.endpoint,
+                queue=self.queues[index],
+                name="",
+                tag="",
+                prefetch=queue.prefetch,
+                rate=rate / queue.consumers if rate else None,
+                auto_ack=queue.auto_ack,
+                vector=vector_path_is_on(),
+                heartbeat_s=scenario.heartbeat_s,
+                stall_s=scenario.stall_s,
+            ),
+            recipe=self.recipe,
+            counts=scenario.counts,
+            number=0,
+            directory=self.directory.queue(index),
+            exchange=self.exchange,
+            routing_key=self.routing_key,
+        )

@@ -1,0 +1,213 @@
+"""What can be found, what each finding does to the verdict, and the verdict itself: values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+from rmqbench.text import visible
+
+__all__ = [
+    "FINDINGS",
+    "OUTCOMES",
+    "Effect",
+    "Finding",
+    "FindingName",
+    "Judgement",
+    "NamedMessage",
+    "Verdict",
+    "VerdictError",
+]
+
+
+class Effect(StrEnum):
+    """What a finding does to the verdict."""
+
+    FAILS = "fails"
+    ALLOWED = "allowed"
+    INCONCLUSIVE = "inconclusive"
+
+
+class FindingName(StrEnum):
+    """The name of a finding: the outcome of a publish that is not confirmed, or of a queue."""
+
+    NACKED = "nacked"
+    RETURNED = "returned"
+    INDETERMINATE = "indeterminate"
+    UNSENT = "unsent"
+
+    LOST = "lost"
+    REMOVED = "removed"
+    CORRUPTED = "corrupted"
+    DUPLICATE = "duplicate"
+    REDELIVERED = "redelivered"
+    REDELIVERED_AFTER_ACK = "redelivered after ack"
+    REORDERED = "reordered"
+    MISROUTED = "misrouted"
+    PHANTOM = "phantom"
+    FOREIGN = "foreign"
+    SURVIVED = "survived"
+    VANISHED = "vanished"
+    NACKED_BUT_DELIVERED = "nacked but delivered"
+    STUCK = "stuck"
+
+
+class Judgement(StrEnum):
+    """What a verdict comes to."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+OUTCOMES: Mapping[FindingName, Effect] = MappingProxyType(
+    {
+        FindingName.NACKED: Effect.FAILS,
+        FindingName.RETURNED: Effect.FAILS,
+        FindingName.INDETERMINATE: Effect.FAILS,
+        FindingName.UNSENT: Effect.FAILS,
+    }
+)
+"""Outcomes of a publish other than confirmed; a scenario with a fault expects some of them."""
+
+FINDINGS: Mapping[FindingName, Effect] = MappingProxyType(
+    {
+        FindingName.LOST: Effect.FAILS,
+        FindingName.REMOVED: Effect.FAILS,
+        FindingName.CORRUPTED: Effect.FAILS,
+        FindingName.DUPLICATE: Effect.FAILS,
+        FindingName.REDELIVERED: Effect.ALLOWED,
+        FindingName.REDELIVERED_AFTER_ACK: Effect.FAILS,
+        FindingName.REORDERED: Effect.FAILS,
+        FindingName.MISROUTED: Effect.FAILS,
+        FindingName.PHANTOM: Effect.FAILS,
+        FindingName.FOREIGN: Effect.ALLOWED,
+        FindingName.SURVIVED: Effect.ALLOWED,
+        FindingName.VANISHED: Effect.ALLOWED,
+        FindingName.NACKED_BUT_DELIVERED: Effect.ALLOWED,
+        FindingName.STUCK: Effect.INCONCLUSIVE,
+    }
+)
+"""Every finding about a queue, and what it does to the verdict by default."""
+
+_ALL = (*OUTCOMES, *FINDINGS)
+_EXIT_CODES = {Judgement.PASS: 0, Judgement.FAIL: 1, Judgement.INCONCLUSIVE: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedMessage:
+    """One message that a finding is about; the fields that cannot be known are None."""
+
+    queue: str | None
+    producer: int | None
+    sequence: int | None
+    message_id: str | None
+    sent_ns: int | None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        """Name the message in one line, as a failing verdict shows it."""
+        parts = []
+        if self.queue is not None:
+            parts.append(f"queue {self.queue}")
+        if self.sequence is not None:
+            parts.append(f"producer {self.producer} sequence {self.sequence}")
+            parts.append(f"message_id {self.message_id}")
+        if self.sent_ns:
+            parts.append(f"sent at {_utc(self.sent_ns)}")
+        if self.detail:
+            parts.append(self.detail)
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One name of the table, how often it was found, and the first messages it is about."""
+
+    name: FindingName
+    count: int
+    effect: Effect
+    queue: str | None = None
+    messages: tuple[NamedMessage, ...] = ()
+    detail: str = ""
+
+
+class VerdictError(AssertionError):
+    """A run that was required to pass did not; the text is the whole verdict."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(str(verdict))
+        self.verdict = verdict
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """PASS, FAIL or INCONCLUSIVE, and why.
+
+    ``findings`` holds only what was found (counts above 0). ``evidence_at`` is where the evidence
+    lies.
+    """
+
+    outcome: Judgement
+    findings: tuple[Finding, ...] = ()
+    reasons: tuple[str, ...] = ()
+    evidence_at: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the outcome is PASS."""
+        return self.outcome is Judgement.PASS
+
+    @property
+    def exit_code(self) -> int:
+        """The command line's exit code: 0 pass, 1 fail, 3 inconclusive."""
+        return _EXIT_CODES[self.outcome]
+
+    def count(self, name: str, queue: str | None = None) -> int:
+        """Return the count of one finding, over all queues or of one.
+
+        The outcome of a publish (``unsent``, …) is counted once, not once a queue. Raise KeyError
+        for what is no finding.
+        """
+        if name not in _ALL:
+            raise KeyError(f"{name!r} is no finding; there are {', '.join(_ALL)}")
+        if name in OUTCOMES:
+            queue = None
+        return sum(f.count for f in self.findings if f.name == name and queue in (None, f.queue))
+
+    def counts(self, queue: str | None = None) -> dict[str, int]:
+        """Return a number for every name there is, over all queues or of one."""
+        return {name.value: self.count(name, queue) for name in _ALL}
+
+    def found(self, queue: str | None = None) -> dict[str, int]:
+        """Return only what was found, as :meth:`counts` does."""
+        return {name: count for name, count in self.counts(queue).items() if count}
+
+    def require_pass(self) -> None:
+        """Raise VerdictError (an AssertionError) unless the outcome is PASS."""
+        if not self.passed:
+            raise VerdictError(self)
+
+    def __str__(self) -> str:
+        """Write the outcome, its reasons, and the first few messages of each finding."""
+        lines = [f"{self.outcome}: " + ("; ".join(self.reasons) or "nothing was found")]
+        for finding in self.findings:
+            where = f" in {finding.queue}" if finding.queue else ""
+            why = "" if finding.effect is Effect.FAILS else f" ({finding.effect})"
+            detail = f": {finding.detail}" if finding.detail else ""
+            lines.append(f"  {finding.count} {finding.name}{where}{why}{detail}")
+            lines += [f"    {message}" for message in finding.messages]
+            if finding.messages and finding.count > len(finding.messages):
+                lines.append(f"    … and {finding.count - len(finding.messages)} more")
+        if self.evidence_at:
+            lines.append(f"  The evidence lies in {self.evidence_at}")
+        return visible("\n".join(lines))
+
+
+def _utc(time_ns: int) -> str:
+    """Write Unix nanoseconds as a time of day, to the nanosecond."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z"

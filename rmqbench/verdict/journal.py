@@ -1,0 +1,275 @@
+"""What happened in a run and when, written down by whoever saw it: one JSON object a line.
+
+The run has a journal, and each of its workers has one. An entry is in the kernel's hands when
+:meth:`Journal.write` returns, so that it outlives the process that wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+__all__ = [
+    "JOURNAL_FILE",
+    "BacklogShown",
+    "ChannelClosed",
+    "ChannelOpened",
+    "Counted",
+    "Declared",
+    "DrainTried",
+    "Entry",
+    "FaultEvent",
+    "Interrupted",
+    "Journal",
+    "MemoryUsed",
+    "MessagesRemoved",
+    "StageBegan",
+    "TroubleSeen",
+    "WorkEnded",
+    "WorkStarted",
+    "read_journal",
+]
+
+JOURNAL_FILE = "journal.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of a journal. ``time_ns``: when it happened, in Unix nanoseconds."""
+
+    kind: ClassVar[str]
+    time_ns: int = field(default_factory=time.time_ns)
+
+
+# --- of a worker -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkStarted(Entry):
+    """The worker's first channel is open: its figures count from here."""
+
+    kind = "started"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelOpened(Entry):
+    """A producer's or consumer's channel began; a producer's with sequence number ``first``."""
+
+    kind = "channel opened"
+    number: int
+    first: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelClosed(Entry):
+    """A channel ended in order: the broker has taken all that was sent on it."""
+
+    kind = "channel closed"
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interrupted(Entry):
+    """The worker was kept from its work, and why, in a sentence."""
+
+    kind = "interrupted"
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkEnded(Entry):
+    """The worker has ended by itself.
+
+    ``until_ns`` is when its last message was settled or delivered, ``messages`` how many it was to
+    publish or has received, repetitions included, ``incidents`` how many it has reported;
+    ``error`` is a sentence where it gave up.
+    """
+
+    kind = "ended"
+    until_ns: int
+    cpu_s: float
+    messages: int
+    incidents: int = 0
+    reordered_redeliveries: int = 0
+    peak_rss_bytes: int = 0
+    error: str | None = None
+
+
+# --- of the run --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageBegan(Entry):
+    """The run went on to its next stage."""
+
+    kind = "stage"
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared(Entry):
+    """The topology is there, under these names. ``notes`` are sentences for a person.
+
+    ``arguments`` are those that each queue was declared with.
+    """
+
+    kind = "declared"
+    exchange: str
+    routing_key: str
+    queues: list[str]
+    arguments: list[dict[str, Any]]
+    notes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted(Entry):
+    """A queue said how many messages are ready, before any consumer was there."""
+
+    kind = "counted"
+    queue: str
+    ready: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BacklogShown(Entry):
+    """The Management API said where a standing backlog is (None: it does not say)."""
+
+    kind = "backlog"
+    queue: str
+    messages_ram: int | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultEvent(Entry):
+    """Something a fault did. ``own`` is its place among the scenario's faults; None: not of them.
+
+    ``phase``: it ``struck``, something ``happened``, it is ``over``, or it ``failed``.
+    """
+
+    kind = "fault"
+    fault: str
+    phase: str
+    text: str
+    own: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessagesRemoved(Entry):
+    """A cause for messages to be missing from a queue: at most so many (None: any number)."""
+
+    kind = "removed"
+    queue: str
+    cause: str
+    at_most: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainTried(Entry):
+    """A queue was asked, with no consumer of ours left, whether it is empty; the last one counts.
+
+    See :class:`rmqbench.verdict.evidence.Drain`.
+    """
+
+    kind = "drain"
+    queue: str
+    proven: bool
+    ready: int
+    detail: str
+    there: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TroubleSeen(Entry):
+    """Something went wrong: it decides nothing, and explains a verdict that is no pass."""
+
+    kind = "trouble"
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryUsed(Entry):
+    """The most memory that the run's process and its workers of one stage had, added up."""
+
+    kind = "memory"
+    peak_rss_bytes: int
+
+
+_ENTRIES: dict[str, type[Entry]] = {
+    each.kind: each
+    for each in (
+        WorkStarted,
+        ChannelOpened,
+        ChannelClosed,
+        Interrupted,
+        WorkEnded,
+        StageBegan,
+        Declared,
+        Counted,
+        BacklogShown,
+        FaultEvent,
+        MessagesRemoved,
+        DrainTried,
+        TroubleSeen,
+        MemoryUsed,
+    )
+}
+
+
+class Journal:
+    """Appends entries to one file; from any thread of one process."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, which may be new; raise OSError where it cannot be written."""
+        self.path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def __enter__(self) -> Self:
+        """Return the journal itself; it is closed at the end."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def write(self, entry: Entry) -> None:
+        """Append an entry; it is in the kernel's hands when this returns."""
+        line = json.dumps({"kind": entry.kind, **asdict(entry)}, separators=(",", ":"))
+        os.write(self._file, line.encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def read_journal(path: Path) -> Iterator[Entry]:
+    """Return the entries of a file in the order in which they were written.
+
+    A last line that was cut off by a crash is passed over. Raise OSError where the file cannot be
+    read, ValueError where it holds something else.
+    """
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            return
+        yield _entry(json.loads(line))
+
+
+def _entry(found: Any) -> Entry:
+    kind = _ENTRIES.get(found.pop("kind", "")) if isinstance(found, dict) else None
+    if kind is None or set(found) - {each.name for each in fields(kind)}:
+        raise ValueError("a line is no entry of a journal")
+    try:
+        return kind(**found)
+    except TypeError as error:
+        raise ValueError(str(error)) from None

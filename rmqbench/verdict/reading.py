@@ -1,0 +1,303 @@
+"""Read a run's directory: the evidence for its verdict, and all else that its figures need."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rmqbench.errors import UsageError
+from rmqbench.message import Recipe
+from rmqbench.verdict.evidence import (
+    ConsumerEvidence,
+    Drain,
+    Evidence,
+    ProducerEvidence,
+    QueueEvidence,
+    Removal,
+    removals_by_arguments,
+)
+from rmqbench.verdict.journal import (
+    JOURNAL_FILE,
+    ChannelClosed,
+    ChannelOpened,
+    Declared,
+    DrainTried,
+    Entry,
+    FaultEvent,
+    MessagesRemoved,
+    TroubleSeen,
+    WorkEnded,
+    read_journal,
+)
+from rmqbench.verdict.ledger import DeliveryLedger, Incident, PublishLedger
+from rmqbench.verdict.run_directory import RunDirectory
+
+__all__ = [
+    "ConsumerRecord",
+    "ProducerRecord",
+    "QueueRecord",
+    "RunRecord",
+    "WorkerRecord",
+    "peak_of",
+    "read_run",
+]
+
+_NOT_DRAINED = Drain(False, 0, "the run ended before its drain was proven")
+_Entry = TypeVar("_Entry", bound=Entry)
+
+
+@dataclass(frozen=True, eq=False)
+class WorkerRecord:
+    """What one producer or consumer wrote down: its journal, and its name for a person."""
+
+    name: str
+    entries: Sequence[Entry]
+
+    def of(self, kind: type[_Entry]) -> Iterator[_Entry]:
+        """Yield the entries of one kind."""
+        return (each for each in self.entries if isinstance(each, kind))
+
+    @property
+    def end(self) -> WorkEnded | None:
+        """Its end; None where it was ended from outside, or is still at work."""
+        return next(self.of(WorkEnded), None)
+
+
+@dataclass(frozen=True, eq=False)
+class ProducerRecord(WorkerRecord):
+    """One producer: its journal, and arrays of shape (count,); all zero if not ``readable``."""
+
+    ledger: PublishLedger
+    readable: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ConsumerRecord(WorkerRecord):
+    """One consumer: its journal, and arrays over all producers' messages in a row.
+
+    They are all zero if they are not ``readable``.
+    """
+
+    ledger: DeliveryLedger
+    readable: bool
+
+
+@dataclass(frozen=True, eq=False)
+class QueueRecord:
+    """One queue as it was asked for, under the name that it was declared with."""
+
+    asked: Mapping[str, Any]
+    name: str
+    arguments: Mapping[str, Any]
+    consumers: Sequence[ConsumerRecord]
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """All that a run's directory holds. ``description`` is ``run.json`` as it stands."""
+
+    directory: RunDirectory
+    description: Mapping[str, Any]
+    entries: Sequence[Entry]
+    producers: Sequence[ProducerRecord]
+    queues: Sequence[QueueRecord]
+    evidence: Evidence
+
+    def of(self, kind: type[_Entry]) -> Iterator[_Entry]:
+        """Yield the entries of one kind in the run's journal."""
+        return (each for each in self.entries if isinstance(each, kind))
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read the directory of a run, finished or not.
+
+    What should be there and cannot be read is missing evidence, a sentence each. Raise UsageError
+    where it is no run's directory, or one of another format.
+    """
+    directory = RunDirectory(path)
+    description = directory.read_description()
+    try:
+        return _Reader(directory, description).read()
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UsageError(
+            f"{path} holds a run.json that does not describe a run ({error!r}).",
+            "Name the directory that the run printed.",
+        ) from None
+
+
+def peak_of(worker: Path) -> int:
+    """Return the most memory that a worker had, in bytes; 0 where it left no word on its end."""
+    try:
+        ends = [e for e in read_journal(worker / JOURNAL_FILE) if isinstance(e, WorkEnded)]
+    except (OSError, ValueError):
+        return 0
+    return ends[0].peak_rss_bytes if ends else 0
+
+
+class _Reader:
+    """Reads one directory, and collects what of it is missing."""
+
+    def __init__(self, directory: RunDirectory, description: Mapping[str, Any]) -> None:
+        self._directory = directory
+        self._description = description
+        self._counts = [int(count) for count in description["counts"]]
+        self._missing: list[str] = []
+
+    def read(self) -> RunRecord:
+        description = self._description
+        entries = self._journal(self._directory.journal_path, "the run")
+        producers = [self._producer(number) for number in range(len(self._counts))]
+        queues = self._queues(entries)
+        evidence = Evidence(
+            recipe=_recipe(description),
+            producers=[_producer_evidence(each) for each in producers],
+            queues=[self._queue_evidence(each, entries) for each in queues],
+            missing=(*self._missing, *_faults_that_failed(description, entries)),
+            troubles=tuple(_troubles(entries, producers, queues)),
+        )
+        return RunRecord(self._directory, description, entries, producers, queues, evidence)
+
+    def _journal(self, path: Path, whose: str) -> list[Entry]:
+        """Read a journal as far as it can be read."""
+        entries: list[Entry] = []
+        try:
+            entries.extend(read_journal(path))
+        except (OSError, ValueError) as error:
+            self._missing.append(f"the journal of {whose} cannot be read ({_reason(error)})")
+        return entries
+
+    def _producer(self, number: int) -> ProducerRecord:
+        name, place = f"producer {number}", self._directory.producer(number)
+        count = self._counts[number]
+        ledger, readable = self._ledger(PublishLedger, place, count, name)
+        return ProducerRecord(name, self._worker_journal(place, name), ledger, readable)
+
+    def _queues(self, entries: Sequence[Entry]) -> list[QueueRecord]:
+        declared = next((each for each in entries if isinstance(each, Declared)), None)
+        queues = []
+        for index, asked in enumerate(self._description["queues"]):
+            name = declared.queues[index] if declared else str(asked["name"])
+            arguments = declared.arguments[index] if declared else dict(asked["arguments"])
+            consumers = [
+                self._consumer(place, f"consumer {number} of {name}")
+                for number, place in enumerate(self._directory.consumers(index))
+            ]
+            queues.append(QueueRecord(asked, name, arguments, consumers))
+        return queues
+
+    def _consumer(self, place: Path, name: str) -> ConsumerRecord:
+        journal = self._worker_journal(place, name)
+        ledger, readable = self._ledger(DeliveryLedger, place, sum(self._counts), name)
+        if not journal and ledger.delivered.any():
+            self._missing.append(f"the journal of {name} is not there")
+        return ConsumerRecord(name, journal, ledger, readable)
+
+    def _worker_journal(self, place: Path, name: str) -> list[Entry]:
+        """Read a worker's journal; one that was ended before its first word has none."""
+        path = place / JOURNAL_FILE
+        return self._journal(path, name) if path.exists() else []
+
+    def _ledger(
+        self, kind: type[_Ledger], place: Path, count: int, whose: str
+    ) -> tuple[_Ledger, bool]:
+        """Return a ledger, or an empty one in its place, and whether it could be read."""
+        try:
+            ledger = kind.read(place)
+            if any(array.shape != (count,) for array in ledger.arrays.values()):
+                raise ValueError(f"it is not of {count} messages")
+            return ledger, True
+        except (OSError, ValueError, EOFError) as error:
+            self._missing.append(f"the ledger of {whose} cannot be read ({_reason(error)})")
+            return kind.empty(place, count), False
+
+    def _queue_evidence(self, queue: QueueRecord, entries: Sequence[Entry]) -> QueueEvidence:
+        drains = [e for e in entries if isinstance(e, DrainTried) and e.queue == queue.name]
+        drain = _NOT_DRAINED
+        if drains:
+            last = drains[-1]
+            drain = Drain(last.proven, last.ready, last.detail, last.there)
+        removed = (
+            Removal(each.cause, each.at_most)
+            for each in entries
+            if isinstance(each, MessagesRemoved) and each.queue == queue.name
+        )
+        return QueueEvidence(
+            name=queue.name,
+            consumers=[self._consumer_evidence(each) for each in queue.consumers],
+            drain=drain,
+            only_consumer=queue.asked["consumers"] == 1,
+            complete=all(each.readable for each in queue.consumers),
+            removals=(*removals_by_arguments(queue.asked["arguments"]), *removed),
+        )
+
+    def _consumer_evidence(self, consumer: ConsumerRecord) -> ConsumerEvidence:
+        ledger = consumer.ledger
+        incidents: tuple[Incident, ...] = ()
+        try:
+            incidents = tuple(ledger.incidents())
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            self._missing.append(f"{ledger.incidents_path} cannot be read ({_reason(error)})")
+        if consumer.end is not None and len(incidents) < consumer.end.incidents:
+            self._missing.append(
+                f"{consumer.name} reported {consumer.end.incidents} incidents, and "
+                f"{len(incidents)} of them are there"
+            )
+        return ConsumerEvidence(
+            delivered=ledger.delivered,
+            redelivered=ledger.redelivered,
+            acked=ledger.acked,
+            first_ns=ledger.first_ns,
+            incidents=incidents,
+            closed_channels=tuple(each.number for each in consumer.of(ChannelClosed)),
+        )
+
+
+_Ledger = TypeVar("_Ledger", PublishLedger, DeliveryLedger)
+
+
+def _recipe(description: Mapping[str, Any]) -> Recipe:
+    fields = description["recipe"]
+    return Recipe(**{**fields, "run": uuid.UUID(description["run"])})
+
+
+def _producer_evidence(producer: ProducerRecord) -> ProducerEvidence:
+    end = producer.end
+    starts = [each.first for each in producer.of(ChannelOpened) if each.first is not None]
+    return ProducerEvidence(
+        state=producer.ledger.state,
+        sent_ns=producer.ledger.sent_ns,
+        channel_starts=tuple(starts),
+        wanted=end.messages if end else None,
+        ended=end is not None and producer.readable,
+        readable=producer.readable,
+    )
+
+
+def _faults_that_failed(description: Mapping[str, Any], entries: Sequence[Entry]) -> Iterator[str]:
+    """Yield the scenario's faults that did not do what they should: what they show is open."""
+    events = [each for each in entries if isinstance(each, FaultEvent)]
+    for number, name in enumerate(description["faults"]):
+        mine = {each.phase: each for each in events if each.own == number}
+        if "failed" in mine:
+            yield f"the fault {name} failed: {mine['failed'].text}"
+        elif "struck" not in mine:
+            yield f"the fault {name} never struck: the phase was over before"
+        elif "over" not in mine:
+            yield f"the fault {name} struck, and its end is not on record"
+
+
+def _troubles(
+    entries: Sequence[Entry], producers: Sequence[ProducerRecord], queues: Sequence[QueueRecord]
+) -> Iterator[str]:
+    yield from (each.text for each in entries if isinstance(each, TroubleSeen))
+    consumers = (consumer for queue in queues for consumer in queue.consumers)
+    for worker in (*producers, *consumers):
+        if worker.end is not None and worker.end.error:
+            yield worker.end.error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

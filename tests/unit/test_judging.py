@@ -1,0 +1,209 @@
+"""A run is judged by its directory alone: the same as by what its writers knew, or not at all."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from support.histories import Consumed, History, Published, Queued
+
+from rmqbench import judge
+from rmqbench.errors import UsageError
+from rmqbench.verdict.evidence import Drain
+from rmqbench.verdict.findings import FINDINGS, FindingName
+from rmqbench.verdict.journal import FaultEvent, Journal
+from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN
+from rmqbench.verdict.rules import judge_evidence
+from rmqbench.verdict.run_directory import FORMAT
+
+pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+OK = SENT | CONFIRMED
+COUNT = 12
+REPORTED = ["corrupted", "misrouted", "phantom", "foreign", "redelivered after ack"]
+
+
+@st.composite
+def histories(draw):
+    """Any run of up to three producers, queues and consumers, ended or not."""
+    states = st.sampled_from(
+        [OK] * 6 + [0, SENT, SENT | NACKED, OK | RETURNED, OK | SENT_AGAIN, SENT | SENT_AGAIN]
+    )
+    published = draw(
+        st.lists(
+            st.builds(
+                Published,
+                state=st.lists(states, min_size=1, max_size=COUNT),
+                channel_starts=st.lists(st.integers(0, COUNT), max_size=3).map(
+                    lambda starts: (0, *sorted(starts))
+                ),
+                ended=st.sampled_from([True, True, True, False]),
+                error=st.sampled_from([None, None, "It gave up."]),
+            ),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    messages = [(p, s) for p, each in enumerate(published) for s in range(len(each.state))]
+    deliveries = st.lists(st.tuples(st.sampled_from(messages), st.booleans()), max_size=30).map(
+        lambda many: [(producer, sequence, flag) for (producer, sequence), flag in many]
+    )
+    everything = st.just([(*message, False) for message in messages])
+    consumers = st.builds(
+        Consumed,
+        deliveries=st.one_of(everything, deliveries),
+        incidents=st.lists(
+            st.tuples(st.sampled_from([*map(FindingName, REPORTED)]), *map(st.just, messages[0])),
+            max_size=2,
+        ),
+        acknowledged=st.booleans(),
+        closed=st.booleans(),
+        ended=st.booleans(),
+    )
+    queues = st.builds(
+        Queued,
+        name=st.just("a queue"),
+        consumers=st.lists(consumers, max_size=3),
+        proof=st.sampled_from(
+            [Drain(True)] * 2 + [Drain(False, 3, "left"), Drain(True, there=False), None]
+        ),
+        removals=st.lists(
+            st.tuples(st.just("a purge"), st.one_of(st.none(), st.integers(0, 5))), max_size=2
+        ),
+        only_consumer=st.booleans(),
+    )
+    found = draw(st.lists(queues, min_size=1, max_size=3))
+    for number, queue in enumerate(found):
+        queue.name = f"queue {number}"
+    return History(
+        published,
+        found,
+        allowed=draw(st.lists(st.sampled_from([*FINDINGS]), max_size=2, unique=True)),
+        troubles=draw(st.sampled_from([(), ("a worker died",)])),
+    )
+
+
+@settings(max_examples=150)
+@given(history=histories())
+def test_the_directory_gives_the_verdict_that_its_writers_would_have_given(history):
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "run"
+        evidence = history.write(path)
+        said = judge_evidence(evidence, allowed=history.allowed, evidence_at=str(path))
+        assert judge(path).verdict == said
+        moved = shutil.move(path, Path(scratch) / "elsewhere")
+        assert judge(moved).verdict.findings == said.findings
+
+
+# --- evidence that is not there -------------------------------------------------------------------
+
+
+@pytest.fixture
+def clean(tmp_path):
+    """The directory of a run in which nothing was found."""
+    everything = [(0, sequence, False) for sequence in range(COUNT)]
+    consumed = Consumed(everything, incidents=[])
+    history = History([Published([OK] * COUNT)], [Queued("work.queue", [consumed])])
+    history.write(tmp_path / "run")
+    assert judge(tmp_path / "run").verdict.passed
+    return tmp_path / "run"
+
+
+def evidence_files():
+    """Every file that a verdict needs, of a run with one producer, queue and consumer."""
+    consumer = "queue-0/consumer-0"
+    return [
+        "journal.jsonl",
+        "producer-0/journal.jsonl",
+        *(f"producer-0/{name}.npy" for name in ("state", "sent_ns", "settled_ns")),
+        f"{consumer}/journal.jsonl",
+        *(f"{consumer}/{name}.npy" for name in ("delivered", "redelivered", "acked", "first_ns")),
+    ]
+
+
+@pytest.mark.parametrize("name", evidence_files())
+@pytest.mark.parametrize("harm", ["gone", "empty", "garbage"])
+def test_without_a_part_of_its_evidence_no_run_passes(clean, name, harm):
+    path = clean / name
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if harm == "empty" else b"garbage\n" * 20)
+    verdict = judge(clean).verdict
+    assert verdict.outcome == "INCONCLUSIVE", str(verdict)
+    assert verdict.reasons
+
+
+def test_incidents_that_are_not_there_any_more_are_missing_evidence(tmp_path):
+    consumed = Consumed([(0, 0, False)], incidents=[(FindingName.CORRUPTED, 0, 0)])
+    history = History([Published([OK])], [Queued("work.queue", [consumed])])
+    history.write(tmp_path / "run")
+    assert judge(tmp_path / "run").verdict.found() == {"corrupted": 1}
+    (tmp_path / "run/queue-0/consumer-0/incidents.jsonl").unlink()
+    verdict = judge(tmp_path / "run").verdict
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert "reported 1 incidents, and 0 of them are there" in str(verdict)
+
+
+def test_a_producer_that_left_no_word_accuses_nobody(tmp_path):
+    everything = [(0, 0, False), (0, 1, False)]
+    published = Published([OK, OK, SENT, 0], ended=False)
+    History([published], [Queued("work.queue", [Consumed(everything)])]).write(tmp_path / "run")
+    verdict = judge(tmp_path / "run").verdict
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert verdict.found() == {"indeterminate": 1, "unsent": 1, "vanished": 1}
+    assert "producer 0 left no word on its end" in str(verdict)
+
+
+def test_what_a_producer_that_left_no_word_was_confirmed_is_owed_all_the_same(tmp_path):
+    published = Published([OK, OK, SENT, 0], ended=False)
+    consumed = Consumed([(0, 0, False)])
+    History([published], [Queued("work.queue", [consumed])]).write(tmp_path / "run")
+    verdict = judge(tmp_path / "run").verdict
+    assert (verdict.outcome, verdict.count("lost")) == ("FAIL", 1)
+
+
+@pytest.mark.parametrize(
+    ("phases", "said"),
+    [
+        ([], "the fault kill-broker never struck"),
+        (["struck"], "the fault kill-broker struck, and its end is not on record"),
+        (["struck", "failed"], "the fault kill-broker failed: what it did"),
+        (["struck", "over"], None),
+    ],
+)
+def test_a_fault_that_was_not_what_it_should_have_been_leaves_the_verdict_open(clean, phases, said):
+    description = json.loads((clean / "run.json").read_text())
+    (clean / "run.json").write_text(json.dumps(description | {"faults": ["kill-broker"]}))
+    with Journal(clean / "journal.jsonl") as journal:
+        for phase in phases:
+            journal.write(FaultEvent(fault="kill-broker", phase=phase, text="what it did", own=0))
+    verdict = judge(clean).verdict
+    assert verdict.passed == (said is None)
+    assert said is None or said in str(verdict)
+
+
+# --- directories that are none --------------------------------------------------------------------
+
+
+def test_a_directory_of_another_format_is_refused_with_a_sentence(clean):
+    description = json.loads((clean / "run.json").read_text())
+    (clean / "run.json").write_text(json.dumps(description | {"format": FORMAT + 1}))
+    with pytest.raises(UsageError, match=rf"in format {FORMAT + 1}, .* reads format {FORMAT}\."):
+        judge(clean)
+
+
+@pytest.mark.parametrize("content", [None, "", "no JSON", "[]", "{}", '{"format": 1}'])
+def test_what_is_no_run_s_directory_is_refused_with_a_sentence(tmp_path, content):
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(UsageError):
+        judge(tmp_path)
+
+
+def test_a_directory_that_is_not_there_is_refused_with_a_sentence(tmp_path):
+    with pytest.raises(UsageError, match="is not the directory of a run"):
+        judge(tmp_path / "nowhere")
