@@ -1,15 +1,32 @@
-"""Does RabbitMQ lose messages, and how fast is it? Evidence for every single message."""
+"""Does RabbitMQ lose messages, and how fast is it? Evidence for every single message.
 
-from rmqbench.broker import Broker, open_broker
-from rmqbench.endpoint import Endpoint
-from rmqbench.errors import RmqbenchError
-from rmqbench.faults import Fault
-from rmqbench.message import Recipe
-from rmqbench.runner.judging import judge
-from rmqbench.runner.result import Result
-from rmqbench.runner.run import Progress, Run, run
-from rmqbench.runner.scenario import ConsumedQueue, Scenario, faulty, online, reliability, stress
-from rmqbench.verdict.findings import Finding, Verdict, VerdictError
+A name is imported when it is first used: ``import rmqbench`` alone, which pytest does for every
+project of an environment where rmqbench is installed, costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python does
+    from rmqbench.broker import Broker, open_broker
+    from rmqbench.endpoint import Endpoint
+    from rmqbench.errors import RmqbenchError
+    from rmqbench.faults import Fault
+    from rmqbench.message import Recipe
+    from rmqbench.runner.judging import judge
+    from rmqbench.runner.result import Result
+    from rmqbench.runner.run import Progress, Run, run
+    from rmqbench.runner.scenario import (
+        ConsumedQueue,
+        Scenario,
+        faulty,
+        online,
+        reliability,
+        stress,
+    )
+    from rmqbench.verdict import Finding, Verdict, VerdictError
 
 __all__ = [
     "Broker",
@@ -35,3 +52,47 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Broker": "rmqbench.broker",
+    "ConsumedQueue": "rmqbench.runner.scenario",
+    "Endpoint": "rmqbench.endpoint",
+    "Fault": "rmqbench.faults",
+    "Finding": "rmqbench.verdict",
+    "Progress": "rmqbench.runner.run",
+    "Recipe": "rmqbench.message",
+    "Result": "rmqbench.runner.result",
+    "RmqbenchError": "rmqbench.errors",
+    "Run": "rmqbench.runner.run",
+    "Scenario": "rmqbench.runner.scenario",
+    "Verdict": "rmqbench.verdict",
+    "VerdictError": "rmqbench.verdict",
+    "faulty": "rmqbench.runner.scenario",
+    "judge": "rmqbench.runner.judging",
+    "online": "rmqbench.runner.scenario",
+    "open_broker": "rmqbench.broker",
+    "reliability": "rmqbench.runner.scenario",
+    "run": "rmqbench.runner.run",
+    "stress": "rmqbench.runner.scenario",
+}
+"""The module in which each public name is defined."""
+
+_ROOMS = frozenset({"broker", "endpoint", "errors", "faults", "message", "testing"})
+"""Modules for users: ``rmqbench.faults`` works after ``import rmqbench`` alone."""
+
+if not TYPE_CHECKING:  # a checker that saw it would take any misspelt name for a good one
+
+    def __getattr__(name: str) -> object:
+        """Import what is asked for, and keep it: the next look finds it at once (PEP 562)."""
+        if name in _HOMES:
+            value = getattr(import_module(_HOMES[name]), name)
+        elif name in _ROOMS:
+            value = import_module(f"rmqbench.{name}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

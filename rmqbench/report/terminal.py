@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rmqbench.runner.result import Result
-from rmqbench.text import visible
+from rmqbench.text import visible, visible_line
 
-__all__ = ["render", "result_view"]
+__all__ = ["render", "result_line", "result_view"]
 
 _STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
 _SHOWN = {
@@ -24,22 +24,58 @@ _SHOWN = {
 }
 
 
-def result_view(result: Result, title: str | None = None) -> RenderableType:
-    """Show one result: verdict, what each queue delivered, rates, latency, broker."""
+def result_view(result: Result, title: str | None = None, remark: str = "") -> RenderableType:
+    """Show one result: verdict, what each queue delivered, rates, latency, broker, evidence.
+
+    ``remark`` stands beside the verdict where it alone would mislead, as "the test failed".
+    """
     verdict = result.verdict
-    head = Text.assemble(
-        (f"{verdict.outcome} ", _STYLES[verdict.outcome]),
-        (visible(title or _describe_scenario(result)), "bold"),
-    )
-    lines: list[RenderableType] = [head, Text(_describe_publish(result)), _Queues(result)]
+    lines: list[RenderableType] = [
+        _headline(result, title, remark),
+        Text(_describe_publish(result)),
+        _Queues(result),
+    ]
     lines.append(Text(f"consumed at {result.consume.rate_per_s:,.0f}/s"))
     lines.append(Text(visible(_describe_broker(result)), "dim"))
     lines += [Text(visible(f"note: {note}"), "dim") for note in result.notes]
     if any(event.kind != "stage" for event in result.events):
         lines += [Text(visible(line), "dim") for line in _describe_events(result)]
-    if not verdict.passed:
-        lines.append(Text(visible(str(verdict)), _STYLES[verdict.outcome]))
+    if verdict.passed:
+        lines.append(_unbroken(f"The evidence lies in {result.directory}", "dim"))
+    else:
+        lines.append(_unbroken(str(verdict), _STYLES[verdict.outcome]))
     return Group(*lines)
+
+
+def result_line(result: Result, title: str | None = None, remark: str = "") -> Text:
+    """Show one result in a line: verdict, messages, rates, what was found, where the evidence is.
+
+    ``remark`` as in :func:`result_view`.
+    """
+    verdict = result.verdict
+    found = ", ".join(f"{count:,} {name}" for name, count in verdict.found().items())
+    text = [
+        f"{result.messages:,} messages, published {result.publish.rate_per_s:,.0f}/s, "
+        f"consumed {result.consume.rate_per_s:,.0f}/s",
+        *([found] if found else () if verdict.passed else verdict.reasons[:1]),
+        f"evidence in {result.directory}",
+    ]
+    return _headline(result, title, remark).append(visible_line(": " + "; ".join(text)))
+
+
+def _headline(result: Result, title: str | None, remark: str) -> Text:
+    """Show the verdict and what it is about; a remark takes the green from a PASS."""
+    outcome = result.verdict.outcome
+    style = _STYLES["INCONCLUSIVE" if remark and result.verdict.passed else outcome]
+    return Text.assemble(
+        (f"{outcome} ({remark}) " if remark else f"{outcome} ", style),
+        (visible(title or _describe_scenario(result)), "bold"),
+    )
+
+
+def _unbroken(text: str, style: str) -> Text:
+    """Leave long lines to the terminal: the identities and paths in them are to be copied."""
+    return Text(visible(text), style, no_wrap=True, overflow="ignore")
 
 
 class _Queues:
@@ -85,7 +121,7 @@ def render(views: Iterable[RenderableType], *, width: int, colour: bool) -> str:
         legacy_windows=False,
     )
     for view in views:
-        console.print(view)
+        console.print(view, crop=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

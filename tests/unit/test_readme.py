@@ -16,7 +16,7 @@ from rmqbench.verdict.findings import FINDINGS, OUTCOMES
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", pytest_plugin._OPTIONS)
+@pytest.mark.parametrize("name", pytest_plugin.settings.OPTIONS)
 def test_every_option_is_in_the_table_with_its_three_names(name):
     variable = f"rmqbench_{name.replace('-', '_')}"
     row = f"| `--rmqbench-{name}` | `{variable}` | `{variable.upper()}` |"

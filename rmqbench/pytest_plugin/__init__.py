@@ -1,0 +1,162 @@
+"""The pytest plugin: options, markers and fixtures; everything else is the library's.
+
+Every option ``--rmqbench-x`` has an ini setting ``rmqbench_x`` and an environment variable
+``RMQBENCH_X``. The option wins over the variable, the variable over the ini file.
+
+pytest imports this for every project of an environment where rmqbench is installed. What costs time
+or memory is therefore imported by the fixtures, when a test asks for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import rmqbench
+from rmqbench.endpoint import hide_password
+from rmqbench.errors import BrokerUnavailable, RmqbenchError
+from rmqbench.pytest_plugin import settings
+from rmqbench.pytest_plugin.reporting import PendingResults, ResultReporter, say, worker_name
+from rmqbench.pytest_plugin.session_broker import SessionBroker, quiet_pika
+from rmqbench.pytest_plugin.settings import Settings
+
+if TYPE_CHECKING:
+    from rmqbench.broker import Broker
+    from rmqbench.runner.result import Result
+    from rmqbench.runner.scenario import Scenario
+
+__all__ = ["RunScenario", "Settings", "ShowResult"]
+
+
+RunScenario = Callable[["Scenario"], "Result"]
+"""What the fixture ``rmqbench_run`` returns: it runs a scenario and shows the result."""
+
+ShowResult = Callable[["Result"], None]
+"""What the fixture ``rmqbench_show`` returns."""
+
+_BROKER = pytest.StashKey[SessionBroker]()
+_PENDING = pytest.StashKey[PendingResults]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options and their ini settings."""
+    settings.declare(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and what a session needs; open nothing yet."""
+    for marker in (
+        "reliability: 10,000 messages with no consumer there, then drained: zero loss",
+        "faults: a fault while messages are published, held or drained: what RabbitMQ promises",
+        "stress: 1,000,000 messages through disk-backed queues: zero loss, and throughput",
+    ):
+        config.addinivalue_line("markers", marker)
+    settings.require_valid(config)
+    config.stash[_BROKER] = SessionBroker(
+        lambda: settings.settings_of(config), partial(say, config)
+    )
+    pending = config.stash[_PENDING] = PendingResults()
+    config.pluginmanager.register(pending)
+    if worker_name(config) is None:
+        config.pluginmanager.register(ResultReporter(config, pending))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the broker that was started."""
+    opened = config.stash.get(_BROKER, None)
+    if opened is not None:
+        opened.close()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Return a line that says which broker was asked for."""
+    broker = hide_password(settings.read(config, "broker") or "auto")
+    return f"rmqbench: {rmqbench.__version__}, broker {broker}"
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Open the broker before the first test, if any selected one wants it; it says so itself.
+
+    A worker of pytest-xdist knows which tests it runs only when it runs them.
+    """
+    wanted = any("rmqbench_broker" in getattr(item, "fixturenames", ()) for item in items)
+    if wanted and not config.option.collectonly and worker_name(config) is None:
+        with suppress(RmqbenchError):  # which every test that wants the broker raises again
+            config.stash[_BROKER].get()
+
+
+@pytest.fixture(scope="session")
+def rmqbench_broker(request: pytest.FixtureRequest) -> Broker:
+    """Return a running RabbitMQ, one for the whole session: as ``--rmqbench-broker`` says.
+
+    Where the broker that was asked for is not available the test fails; with ``auto`` it is
+    skipped, but fails too where RMQBENCH_REQUIRE_BROKER=1. Each worker of pytest-xdist starts a
+    broker of its own; one named by its URL is shared.
+    """
+    asked = settings.settings_of(request.config)
+    try:
+        return request.config.stash[_BROKER].get()
+    except RmqbenchError as error:
+        failure = error
+    # Outside of the handler, so that pytest shows the sentence without what led to it.
+    tolerated = asked.broker == "auto" and not asked.require_broker
+    if tolerated and isinstance(failure, BrokerUnavailable):
+        pytest.skip(str(failure))
+    pytest.fail(str(failure), pytrace=False)
+
+
+@pytest.fixture
+def rmqbench_run(
+    request: pytest.FixtureRequest,
+    rmqbench_broker: Broker,
+    rmqbench_show: ShowResult,
+    tmp_path: Path,
+) -> RunScenario:
+    """Return a function that runs a scenario against ``rmqbench_broker`` and returns its result.
+
+    The result is shown when the test has ended, and at the end of the session.
+    ``--rmqbench-messages`` changes the number of messages.
+
+    The evidence lies in ``run-1``, ``run-2``, … under the test's ``tmp_path``. pytest keeps that of
+    the last three sessions and removes what is older; ``tmp_path_retention_count`` and
+    ``tmp_path_retention_policy`` change that, and ``--basetemp`` the place.
+    """
+    from rmqbench.runner.run import run  # noqa: PLC0415  # imports much
+
+    asked = settings.settings_of(request.config)
+    runs = 0
+
+    def run_scenario(scenario: Scenario) -> Result:
+        nonlocal runs
+        runs += 1
+        directory = tmp_path / f"run-{runs}"
+        with quiet_pika():
+            result = run(asked.apply(scenario), rmqbench_broker, directory=directory)
+        rmqbench_show(result)
+        return result
+
+    return run_scenario
+
+
+@pytest.fixture
+def rmqbench_show(request: pytest.FixtureRequest) -> ShowResult:
+    """Return a function that shows a result under the test's name, as ``rmqbench_run`` does."""
+    node = request.node
+
+    def show(result: Result) -> None:
+        request.config.stash[_PENDING].add(node.name, result)
+        node.user_properties.append(("rmqbench_verdict", result.verdict.outcome))
+        node.user_properties.append(("rmqbench_run", str(result.directory)))
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def rmqbench_settings(pytestconfig: pytest.Config) -> Settings:
+    """Return what ``--rmqbench-…`` asks for."""
+    return settings.settings_of(pytestconfig)

@@ -1,0 +1,151 @@
+"""What the terminal shows: lines while it waits, a line of each run, their tables at the end.
+
+A run is made where its test runs, which with pytest-xdist is a worker without a terminal. In either
+case its result travels with the test's report to the process that has one.
+"""
+
+from __future__ import annotations
+
+import base64
+import pickle
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, NamedTuple, final
+
+import pytest
+
+if TYPE_CHECKING:
+    from rmqbench.runner.result import Result
+
+__all__ = ["PendingResults", "ResultReporter", "say", "worker_name"]
+
+_ATTRIBUTE = "rmqbench_results"
+_UNLIMITED = 10_000  # columns: a line is never broken, so that its path can be copied
+
+
+class _Shown(NamedTuple):
+    """A result under the name of its test; ``remark`` is what became of that test."""
+
+    test: str
+    result: Result
+    remark: str = ""
+
+
+def say(config: pytest.Config, text: str) -> None:
+    """Print a line at once, also while pytest captures what is printed.
+
+    A worker of pytest-xdist has no terminal: there it goes to the standard error, which is that of
+    the process that has started it.
+    """
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        if worker := worker_name(config):
+            print(f"rmqbench ({worker}): {text}", file=sys.stderr, flush=True)
+        elif reporter is not None:
+            _write(reporter, f"rmqbench: {text}\n")
+
+
+def worker_name(config: pytest.Config) -> str | None:
+    """Return the name of this worker of pytest-xdist; None in the process that shows results."""
+    given: Mapping[str, str] | None = getattr(config, "workerinput", None)
+    return None if given is None else given["workerid"]
+
+
+def _write(reporter: pytest.TerminalReporter, text: str) -> None:
+    """Write whole lines, below what pytest has written of a line of its own."""
+    reporter.ensure_newline()
+    if reporter._tw.width_of_current_line:  # pytest does not know, where it shows no file names
+        reporter.line("")
+    reporter.write(text, flush=True)
+
+
+@final
+class PendingResults:
+    """Results of the test that runs in this process, until its next report takes them along."""
+
+    def __init__(self) -> None:
+        self._shown: list[_Shown] = []
+
+    def add(self, test: str, result: Result) -> None:
+        """Keep a result for the next report."""
+        self._shown.append(_Shown(test, result))
+
+    def take(self) -> list[_Shown]:
+        """Return what was kept, and keep it no longer."""
+        taken, self._shown = self._shown, []
+        return taken
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self,
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add the results to the report as text, which is all that may go between processes."""
+        report = yield
+        if taken := self.take():
+            vars(report)[_ATTRIBUTE] = base64.b64encode(pickle.dumps(taken)).decode()
+        return report
+
+
+@final
+class ResultReporter:
+    """Shows a line of each run as soon as its test has ended, and all tables at the end."""
+
+    def __init__(self, config: pytest.Config, pending: PendingResults) -> None:
+        self._config = config
+        self._pending = pending
+        self._running: dict[str, list[pytest.TestReport]] = {}
+        self._shown: list[_Shown] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the reports of a test's phases until it has ended."""
+        self._running.setdefault(report.nodeid, []).append(report)
+
+    @pytest.hookimpl(trylast=True)  # after pytest itself has written how far it has come
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Show a line of each run of the test."""
+        shown = _shown_in(self._running.pop(nodeid, []))
+        self._shown += shown
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if not shown or reporter is None:
+            return
+        from rmqbench.report.terminal import render, result_line  # noqa: PLC0415  # imports much
+
+        lines = [result_line(each.result, each.test, each.remark) for each in shown]
+        text = render(lines, width=_UNLIMITED, colour=reporter.hasmarkup)
+        _write(reporter, text)
+
+    @pytest.hookimpl(tryfirst=True)  # a benchmark's gate that fails ends the summary
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show a small table of each run; with ``-q`` the lines must do."""
+        unfinished = [each._replace(remark="the test did not end") for each in self._pending.take()]
+        shown = self._shown + unfinished
+        if not shown or terminalreporter.verbosity < 0:
+            return
+        from rmqbench.report.terminal import render, result_view  # noqa: PLC0415  # imports much
+
+        terminalreporter.section("rmqbench")
+        views = (result_view(each.result, each.test, each.remark) for each in shown)
+        width, colour = terminalreporter._tw.fullwidth, terminalreporter.hasmarkup
+        terminalreporter.write(render(views, width=width, colour=colour))
+
+
+def _shown_in(reports: list[pytest.TestReport]) -> list[_Shown]:
+    """Return the results that came with a test's reports, with what became of the test."""
+    failed = any(report.failed for report in reports)
+    passed = all(report.passed for report in reports)
+    found: list[_Shown] = []
+    for report in reports:
+        if packed := getattr(report, _ATTRIBUTE, None):
+            found += pickle.loads(base64.b64decode(packed))
+    return [each._replace(remark=_remark(each.result, failed, passed)) for each in found]
+
+
+def _remark(result: Result, failed: bool, passed: bool) -> str:
+    """Return what became of the test, where the verdict alone lets one think otherwise."""
+    if failed and result.verdict.passed:
+        return "the test failed"
+    if passed and not result.verdict.passed:
+        return "the test passed"
+    return ""

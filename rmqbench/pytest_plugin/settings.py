@@ -1,0 +1,101 @@
+"""What the options, the environment and the ini file ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from rmqbench.runner.scenario import Scenario
+
+__all__ = ["OPTIONS", "Settings", "declare", "read", "require_valid", "settings_of"]
+
+_Number = TypeVar("_Number", int, float)
+
+OPTIONS = {
+    "broker": "the broker to test: auto, container, local, or amqp(s)://user:password@host/vhost",
+    "image": "the image of a container broker",
+    "management-url": "the Management API of a broker given by URL",
+    "messages": "how many messages each scenario publishes, instead of its own number",
+    "min-publish-rate": "the stress scenario's floor for confirmed publishes, messages a second",
+    "min-consume-rate": "the stress scenario's floor for the drain, messages a second",
+}
+
+MIN_PUBLISH_RATE = 2_000.0
+MIN_CONSUME_RATE = 4_000.0
+"""Messages a second that a machine of two cores clearly exceeds, with the broker on it too."""
+
+
+def _default_image() -> str:
+    from rmqbench.broker import DEFAULT_IMAGE  # noqa: PLC0415  # only a fixture may import much
+
+    return DEFAULT_IMAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the options, the environment and the ini file ask for. Rates are messages a second."""
+
+    broker: str = "auto"
+    image: str = field(default_factory=_default_image)
+    management_url: str | None = None
+    messages: int | None = None
+    min_publish_rate: float = MIN_PUBLISH_RATE
+    min_consume_rate: float = MIN_CONSUME_RATE
+    require_broker: bool = False
+
+    def apply(self, scenario: Scenario) -> Scenario:
+        """Return the scenario with the number of messages that was asked for."""
+        return scenario if self.messages is None else replace(scenario, messages=self.messages)
+
+
+def declare(parser: pytest.Parser) -> None:
+    """Declare the options and their ini settings."""
+    group = parser.getgroup("rmqbench", "rmqbench: does RabbitMQ lose messages?")
+    for name, text in OPTIONS.items():
+        group.addoption(f"--rmqbench-{name}", default=None, metavar="VALUE", help=text)
+        parser.addini(f"rmqbench_{name.replace('-', '_')}", text, default="")
+
+
+def read(config: pytest.Config, name: str) -> str | None:
+    """Return what one option asks for: itself, else the environment, else the ini file."""
+    variable = f"rmqbench_{name.replace('-', '_')}"
+    option: str | None = config.getoption(f"--rmqbench-{name}")
+    return option or os.environ.get(variable.upper()) or config.getini(variable) or None
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """Return all settings, defaults where nothing was asked for. Raise pytest.UsageError."""
+    return Settings(
+        broker=read(config, "broker") or "auto",
+        image=read(config, "image") or _default_image(),
+        management_url=read(config, "management-url"),
+        messages=_number(config, "messages", int),
+        min_publish_rate=_number(config, "min-publish-rate", float) or MIN_PUBLISH_RATE,
+        min_consume_rate=_number(config, "min-consume-rate", float) or MIN_CONSUME_RATE,
+        require_broker=os.environ.get("RMQBENCH_REQUIRE_BROKER", "") not in ("", "0"),
+    )
+
+
+def require_valid(config: pytest.Config) -> None:
+    """Raise pytest.UsageError where a number makes no sense, before anything is begun."""
+    _number(config, "messages", int)
+    for name in ("min-publish-rate", "min-consume-rate"):
+        _number(config, name, float)
+
+
+def _number(config: pytest.Config, name: str, kind: Callable[[str], _Number]) -> _Number | None:
+    given = read(config, name)
+    if given is None:
+        return None
+    try:
+        number = kind(given)
+    except ValueError:
+        number = kind("0")
+    if not 0 < number < float("inf"):
+        raise pytest.UsageError(f"--rmqbench-{name} is {given!r}: give a number above 0")
+    return number
