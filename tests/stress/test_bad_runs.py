@@ -1,38 +1,12 @@
 """A run that fails never gets into the benchmark's JSON as a good one."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-SUITE = Path(__file__).parent / "test_stress.py"
 
-
-@pytest.fixture
-def run_suite(pytester, rmqbench_broker):
-    def run(*options):
-        pytester.makeini("[pytest]\n")
-        ended = pytester.runpytest_subprocess(
-            str(SUITE),
-            *("-k", "lazy", "-p", "no:cacheprovider", "--benchmark-json=out.json"),
-            f"--rmqbench-broker={rmqbench_broker.endpoint.url()}",
-            f"--rmqbench-management-url={rmqbench_broker.endpoint.management_url}",
-            "--rmqbench-messages=2000",
-            *options,
-            timeout=400,
-        )
-        out = pytester.path / "out.json"
-        # Without any good benchmark nothing is written at all, or an empty list.
-        found = (
-            json.loads(out.read_text())["benchmarks"] if out.exists() and out.read_text() else []
-        )
-        return ended, {benchmark["name"]: benchmark for benchmark in found}
-
-    return run
-
-
-def test_a_good_run_is_in_the_json_with_its_figures(run_suite):
-    ended, benchmarks = run_suite("--rmqbench-min-publish-rate=1", "--rmqbench-min-consume-rate=1")
+def test_a_good_run_is_in_the_json_with_its_figures_and_the_seconds_of_its_phases(run_suite):
+    ended, benchmarks = run_suite()
     ended.assert_outcomes(passed=2)
     assert set(benchmarks) == {"test_publish[lazy]", "test_drain[lazy]"}
     for benchmark in benchmarks.values():
@@ -43,12 +17,13 @@ def test_a_good_run_is_in_the_json_with_its_figures(run_suite):
         assert info["publish"]["confirm_latency"]["p99_ms"] > 0
         assert info["queue_arguments"]["work.queue.1m"]["x-queue-type"] == "classic"
         assert Path(info["directory"]).is_absolute()
+    for name, phase in (("test_publish[lazy]", "publish"), ("test_drain[lazy]", "consume")):
+        stats, info = benchmarks[name]["stats"], benchmarks[name]["extra_info"]
+        assert stats["mean"] == pytest.approx(info[phase]["seconds"])
 
 
 def test_a_drain_below_its_floor_takes_the_publish_half_out_too(run_suite):
-    ended, benchmarks = run_suite(
-        "--rmqbench-min-publish-rate=1", "--rmqbench-min-consume-rate=1e9"
-    )
+    ended, benchmarks = run_suite("--rmqbench-min-consume-rate=1e9")
     ended.assert_outcomes(passed=1, failed=1)
     assert benchmarks == {}
 

@@ -1,9 +1,13 @@
 """The main job: publish with no consumer there, then drain; not one message may be missing."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
 import rmqbench
+from rmqbench.amqp.topology import QueueKind
+from rmqbench.pytest_plugin import RunScenario
 from rmqbench.verdict.ledger import DeliveryLedger
 
 pytestmark = pytest.mark.reliability
@@ -11,7 +15,10 @@ pytestmark = pytest.mark.reliability
 
 @pytest.mark.parametrize("consumers", [1, 3])
 @pytest.mark.parametrize("queue_kind", ["classic", "lazy", "quorum"])
-def test_every_message_arrives_once_in_order_and_unharmed(rmqbench_run, queue_kind, consumers):
+def test_every_message_arrives_once_in_order_and_unharmed(
+    rmqbench_run: RunScenario, queue_kind: QueueKind, consumers: int
+) -> None:
+    """Require a PASS, and the same once more from the counts and the evidence themselves."""
     scenario = rmqbench.reliability(queue_kind=queue_kind, consumers=consumers)
     result = rmqbench_run(scenario)
     messages = result.messages
