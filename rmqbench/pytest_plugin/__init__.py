@@ -150,7 +150,7 @@ def rmqbench_show(request: pytest.FixtureRequest) -> ShowResult:
 
     def show(result: Result) -> None:
         request.config.stash[_PENDING].add(node.name, result)
-        node.user_properties.append(("rmqbench_verdict", result.verdict.outcome))
+        node.user_properties.append(("rmqbench_verdict", result.verdict.outcome.value))
         node.user_properties.append(("rmqbench_run", str(result.directory)))
 
     return show

@@ -17,7 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import rmqbench
 from rmqbench.pytest_plugin import Settings, ShowResult
 from rmqbench.pytest_plugin.session_broker import quiet_pika
-from rmqbench.runner.metrics import Phase
+from rmqbench.runner.metrics import Throughput
 from rmqbench.suite.baseline import CONDITIONS, Conditions, Gate
 
 pytestmark = pytest.mark.stress
@@ -38,12 +38,12 @@ class StressRun:
         return {
             "messages": scenario.messages,
             "message size": scenario.size_bytes,
-            "queue kind": scenario.queue_kind,
+            "queue kind": scenario.queues[0].kind,
             "broker": broker.kind,
             "RabbitMQ": broker.version,
         }
 
-    def publish(self) -> Phase:
+    def publish(self) -> Throughput:
         """Publish everything, once, and require that all of it was confirmed."""
         phase = self.stages.publish()
         self.published = True
@@ -73,7 +73,7 @@ class PhaseClock:
         """Return the seconds of all phases so far."""
         return self._seconds
 
-    def add(self, phase: Phase) -> None:
+    def add(self, phase: Throughput) -> None:
         """Move on by the time that a phase took."""
         self._seconds += phase.seconds
 
