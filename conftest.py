@@ -1,6 +1,13 @@
-"""Settings of this repository's own tests; users of the plugin need none of it."""
+"""Settings of this repository's own tests; users of the plugin need none of it.
+
+``python -m pytest`` is the quick lane: everything once, side by side. The deep suites are asked
+for by their marker, or by naming a file or a test.
+"""
 
 import signal
+from pathlib import Path
+
+import pytest
 
 try:
     from hypothesis import HealthCheck, settings
@@ -14,10 +21,65 @@ else:  # how long an example takes is the machine's affair
 
 pytest_plugins = ["pytester"]
 
+DEEP = ("brokers", "faults", "mutation", "random", "slow", "stress")
+WORKERS = 4  # tests wait more than they compute
+
+
+def pytest_addoption(parser):
+    """Declare how to ask for everything."""
+    parser.addoption("--deep", action="store_true", help="all tests, those of the deep suites too")
+
+
+def is_quick(config):
+    """Whether nothing was asked for: no marker, no file, no test, not everything."""
+    root = config.rootpath
+    whole = {root, *(root / each for each in config.getini("testpaths"))}
+    paths = {Path(config.invocation_params.dir, arg) for arg in config.args}
+    return not config.option.markexpr and not config.option.deep and paths <= whole
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run the quick lane in several processes, each with a broker of its own."""
+    option = config.option
+    in_one_process = (
+        not config.pluginmanager.hasplugin("xdist")
+        or hasattr(config, "workerinput")  # is one of the several
+        or option.numprocesses is not None
+        or option.usepdb
+        or option.collectonly
+        or option.capture == "no"
+    )
+    if is_quick(config) and not in_one_process:
+        option.numprocesses = WORKERS
+        option.dist = "worksteal"
+
 
 def pytest_configure(config):
     """Know the mark of pytest-timeout, which the dev extra brings, also where that is missing."""
     config.addinivalue_line("markers", "timeout(seconds): the limit of a test that takes long")
+
+
+def pytest_report_header(config):
+    """Say what the quick lane leaves out."""
+    if not is_quick(config):
+        return None
+    return f"quick lane: {', '.join(DEEP)} in samples only; -m NAME runs one of them, --deep all"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the deep suites out of the quick lane, but for the first case of a sample."""
+    if not is_quick(config):
+        return
+    seen, kept, left_out = set(), [], []
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        sample = item.get_closest_marker("quick") and function not in seen
+        seen.add(function)
+        deep = any(map(item.get_closest_marker, DEEP))
+        (left_out if deep and not sample else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
 
 
 # A shell that starts something in the background has it ignore SIGINT, and so all that it starts:

@@ -102,6 +102,7 @@ def test_checking_and_recording_deliveries(benchmark, tmp_path):
     benchmark.pedantic(StandIn.deliver_all, setup=fresh, rounds=5)
 
 
+@pytest.mark.slow
 def test_ten_million_messages_cost_ten_times_one_million(tmp_path):
     seconds = {1_000_000: [], 10_000_000: []}
     for number, count in enumerate([1_000_000] * 3 + [10_000_000]):  # the short one is noisier

@@ -23,6 +23,8 @@ from rmqbench.management import answers
 from rmqbench.management.client import Management
 from rmqbench.management.sampler import Sampler, read_samples
 
+pytestmark = [pytest.mark.brokers, pytest.mark.quick]
+
 
 @pytest.fixture
 def queue(rmqbench_broker: Any) -> Iterator[str]:

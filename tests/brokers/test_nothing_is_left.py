@@ -21,6 +21,8 @@ from rmqbench.broker.places import data_root
 if TYPE_CHECKING:
     from tests.brokers.conftest import Kind
 
+pytestmark = pytest.mark.brokers
+
 # The token makes the names known to the test; it replaces the random one.
 PROGRAM = """
 import os, secrets, sys
@@ -136,6 +138,7 @@ def test_nothing_is_left_when_a_program_ends_by(child: Child, order: str) -> Non
     child.require_nothing_left()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
 def test_nothing_is_left_after_a_signal(child: Child, number: signal.Signals) -> None:
     child.wait_for("begun")

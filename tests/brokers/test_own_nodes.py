@@ -21,6 +21,8 @@ from rmqbench.errors import AccessRefused, BrokerError, BrokerUnavailable, Deadl
 if TYPE_CHECKING:
     from tests.brokers.conftest import OpenChannel
 
+pytestmark = pytest.mark.brokers
+
 QUEUE = "kept.queue"
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 SLEEP = "timer:sleep(300000)."  # longer than anything here waits for it
@@ -35,12 +37,14 @@ def test_a_node_is_ready_when_it_is_given(broker: Broker) -> None:
     assert broker.version[0].isdigit()
 
 
+@pytest.mark.quick
 def test_guest_does_not_exist(broker: Broker) -> None:
     guest = Endpoint(broker.endpoint.host, broker.endpoint.port)
     with pytest.raises(AccessRefused, match="refused the login of user 'guest'"):
         probe(guest)
 
 
+@pytest.mark.quick
 def test_a_missing_virtual_host_is_named_with_the_way_to_make_it(broker: Broker) -> None:
     with pytest.raises(AccessRefused, match=r"no virtual host 'absent'.* add_vhost absent"):
         probe(broker.endpoint.in_virtual_host("absent"))
@@ -52,6 +56,7 @@ def test_the_management_port_is_told_from_the_amqp_port(broker: Broker) -> None:
         probe(Endpoint("127.0.0.1", port))
 
 
+@pytest.mark.quick
 def test_a_node_listens_on_loopback_only(broker: Broker) -> None:
     ports = {broker.endpoint.port, int(str(broker.endpoint.management_url).rpartition(":")[2])}
     heard = {
@@ -65,6 +70,7 @@ def test_a_node_listens_on_loopback_only(broker: Broker) -> None:
     assert {port for _, port in heard} == ports
 
 
+@pytest.mark.quick
 def test_no_process_of_a_local_node_listens_elsewhere(broker: Broker) -> None:
     if broker.kind != "local":
         pytest.skip("a container's processes are the engine's")
@@ -81,6 +87,7 @@ def require_loopback_only() -> None:
                 assert connection.laddr.ip in ("127.0.0.1", "::1"), process
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("ending", ["kill", "stop"])
 def test_a_persistent_message_and_the_ports_outlive(
     broker: Broker, ending: str, channel_of: OpenChannel
@@ -123,6 +130,7 @@ def test_start_of_a_running_node_and_kill_of_a_dead_one_change_nothing(broker: B
     assert probe(broker.endpoint) == broker.version
 
 
+@pytest.mark.quick
 def test_a_paused_node_says_nothing_until_it_is_resumed(broker: Broker) -> None:
     broker.pause()
     try:
@@ -153,11 +161,13 @@ def test_a_paused_node_can_be_killed(broker: Broker) -> None:
     assert probe(broker.endpoint) == broker.version
 
 
+@pytest.mark.quick
 def test_the_log_is_readable_while_the_node_runs(broker: Broker) -> None:
     assert "rmqbench" in broker.log(1000)
     assert len(broker.log(3).splitlines()) <= 3
 
 
+@pytest.mark.quick
 def test_rabbitmqctl_gives_its_output(broker: Broker) -> None:
     # Through no shell, which would make something else of it.
     assert broker.control("eval", "byte_size(<<\"$HOME `id` 'x'\">>).") == "14\n"
@@ -344,6 +354,7 @@ def test_a_policy_holds_from_when_it_is_set_until_it_is_deleted(
             management.set_policy("short/1", "", {"max-length": 2}, vhost="absent")
 
 
+@pytest.mark.quick
 def test_a_free_port_is_refused_in_words() -> None:
     with socket.socket() as taken:  # nobody else gets the port, and nobody listens
         taken.bind(("127.0.0.1", 0))

@@ -13,6 +13,8 @@ from rmqbench.errors import AccessRefused, BrokerUnavailable, UsageError
 if TYPE_CHECKING:
     from tests.brokers.conftest import Kind
 
+pytestmark = pytest.mark.brokers
+
 NO_IMAGE = "rmqbench.invalid/nothing:here"
 
 
@@ -22,6 +24,7 @@ def node() -> Iterator[Broker]:
         yield broker
 
 
+@pytest.mark.quick
 def test_a_running_broker_is_taken_by_its_url(node: Broker) -> None:
     with open_broker(node.endpoint.url()) as broker:
         assert (broker.kind, broker.owned) == ("external", False)
@@ -30,6 +33,7 @@ def test_a_running_broker_is_taken_by_its_url(node: Broker) -> None:
         assert node.endpoint.password not in f"{broker!r}{broker.how}"
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "deed", ["start", "stop", "restart", "kill", "pause", "resume", "log", "control"]
 )
@@ -43,6 +47,7 @@ def test_a_broker_that_is_not_ours_is_never_harmed(node: Broker, deed: str) -> N
         assert broker.version == node.version
 
 
+@pytest.mark.quick
 def test_a_wrong_password_is_told_with_the_user(node: Broker) -> None:
     url = f"amqp://rmqbench:wrong@127.0.0.1:{node.endpoint.port}"
     with pytest.raises(AccessRefused, match="user 'rmqbench'") as raised, open_broker(url):
@@ -50,6 +55,7 @@ def test_a_wrong_password_is_told_with_the_user(node: Broker) -> None:
     assert "wrong" not in str(raised.value)
 
 
+@pytest.mark.quick
 def test_a_user_without_permission_is_told_the_virtual_host(node: Broker) -> None:
     with node.management as management:
         management._request("PUT", "vhosts/closed")  # no permission for anybody
@@ -62,6 +68,7 @@ def test_a_user_without_permission_is_told_the_virtual_host(node: Broker) -> Non
         pass
 
 
+@pytest.mark.quick
 def test_tls_towards_a_port_without_it_is_told(node: Broker) -> None:
     url = f"amqps://rmqbench:x@127.0.0.1:{node.endpoint.port}"
     with pytest.raises(BrokerUnavailable, match="No TLS connection"), open_broker(url):
@@ -76,6 +83,7 @@ def test_two_nodes_live_side_by_side(node: Broker) -> None:
             assert broker.version == node.version
 
 
+@pytest.mark.quick
 @pytest.mark.usefixtures("container_kind")
 def test_a_container_without_its_image_is_told_at_once() -> None:
     with (
@@ -85,6 +93,7 @@ def test_a_container_without_its_image_is_told_at_once() -> None:
         pass
 
 
+@pytest.mark.quick
 def test_auto_falls_back_to_a_local_node_and_says_why() -> None:
     with open_broker("auto", image=NO_IMAGE) as broker:
         assert broker.kind == "local"

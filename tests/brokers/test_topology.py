@@ -38,6 +38,8 @@ from rmqbench.errors import (
     QueueNotFound,
 )
 
+pytestmark = [pytest.mark.brokers, pytest.mark.quick]
+
 
 @pytest.fixture
 def names(rmqbench_broker: Any) -> Iterator[tuple[str, str, str]]:

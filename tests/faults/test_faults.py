@@ -42,6 +42,7 @@ def expected_while(during):
     return {"publish": PUBLISHING, "backlog": (), "drain": DRAINING}[during]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("queue_kind", KINDS)
 @pytest.mark.parametrize("during", ["publish", "backlog", "drain"])
 @pytest.mark.parametrize("fault", ["kill-broker", "restart-broker"])
@@ -75,6 +76,7 @@ def test_a_paused_broker_is_given_up_and_found_again(under, during, queue_kind):
     assert interruptions(result, "producer" if during == "publish" else "consumer")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("queue_kind", KINDS)
 @pytest.mark.parametrize("during", ["publish", "drain"])
 @pytest.mark.parametrize("fault", ["reset-connection", "half-open", "cut-frame"])
@@ -84,6 +86,7 @@ def test_a_connection_that_ends_is_made_again(under, fault, during, queue_kind):
     assert interruptions(result, "producer" if during == "publish" else "consumer")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("queue_kind", KINDS)
 @pytest.mark.parametrize("during", ["publish", "drain"])
 @pytest.mark.parametrize("fault", ["latency", "slow-link"])
@@ -98,6 +101,7 @@ def test_a_bad_link_costs_time_and_nothing_else(under, fault, during, queue_kind
         assert result.consume.seconds > 1.5
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("queue_kind", KINDS)
 def test_others_take_over_from_a_killed_consumer(under, queue_kind):
     result = under("kill-consumer", "drain", queue_kind=queue_kind)
@@ -122,6 +126,7 @@ def test_a_connection_closed_by_an_administrator_is_made_again(under, during, qu
     assert "CONNECTION_FORCED" in why
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("queue_kind", KINDS)
 @pytest.mark.parametrize(
     ("fault", "figure"), [("memory-alarm", "mem_alarm"), ("disk-alarm", "disk_free_alarm")]
@@ -138,6 +143,7 @@ def test_an_alarm_blocks_publishers_for_a_while(under, fault, figure, queue_kind
     assert {node[figure] for node in nodes} >= {True, False}, "the monitor is to have seen it"
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("queue_kind", KINDS)
 @pytest.mark.parametrize("during", ["publish", "drain"])
 @pytest.mark.parametrize("fault", ["purge-queue", "delete-queue", "limit-queue"])

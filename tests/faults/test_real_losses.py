@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from rmqbench import Fault, Run, Scenario, faults, faulty, reliability
+from rmqbench import Fault, Run, faults, faulty, reliability
 from rmqbench.amqp import topology as topologies
 from rmqbench.amqp.connection import admin
 
@@ -32,8 +32,8 @@ def stages(own_broker, tmp_path, rmqbench_show):
 
 
 def test_transient_messages_do_not_outlive_a_restart_of_a_classic_queue(own_broker, rmqbench_run):
-    scenario = Scenario(
-        "transient",
+    scenario = reliability(
+        name="transient",
         messages=MESSAGES,
         persistent=False,
         faults=(Fault("restart-broker", "backlog"),),
@@ -50,8 +50,8 @@ def test_what_was_acknowledged_by_itself_is_lost_with_its_consumer(
 ):
     # As people consume, a message at a time: slower than the broker, which has sent all by then.
     monkeypatch.setenv("RMQBENCH_VECTOR", "0")
-    scenario = Scenario(
-        "auto-ack",
+    scenario = reliability(
+        name="auto-ack",
         messages=30_000,
         size_bytes=1000,
         queue_kind=queue_kind,
@@ -66,8 +66,8 @@ def test_what_was_acknowledged_by_itself_is_lost_with_its_consumer(
 
 
 def test_what_was_published_without_confirms_is_lost_with_its_broker(own_broker, rmqbench_run):
-    scenario = Scenario(
-        "no-confirms",
+    scenario = reliability(
+        name="no-confirms",
         messages=40_000,
         confirms=False,
         faults=(Fault("kill-broker", "publish", after_messages=5_000),),
@@ -80,6 +80,7 @@ def test_what_was_published_without_confirms_is_lost_with_its_broker(own_broker,
         assert 0 < lost == result.messages - result.queues[queue].delivered
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
 def test_a_full_queue_drops_its_oldest_messages(own_broker, rmqbench_run, queue_kind):
     limit = {"x-max-length": 500}

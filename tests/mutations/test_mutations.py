@@ -14,7 +14,10 @@ from functools import partial
 import pytest
 
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [
+    pytest.mark.mutation,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+]
 
 
 @dataclass(frozen=True)

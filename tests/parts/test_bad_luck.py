@@ -31,6 +31,7 @@ def kill_worker():
     worker.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
 def test_a_killed_consumer_leaves_its_evidence_and_another_takes_over(
     rmqbench_broker, tmp_path, queue_kind
@@ -44,25 +45,26 @@ def test_a_killed_consumer_leaves_its_evidence_and_another_takes_over(
     # Only what had not been acknowledged may have come again.
     found = {name for name, count in result.verdict.counts().items() if count}
     assert found <= {"redelivered"}
-    assert result.verdict.count("redelivered") <= scenario.prefetch
+    assert result.verdict.count("redelivered") <= scenario.queues[0].prefetch
     assert len(list((tmp_path / "run" / "queue-0").iterdir())) == 2
 
 
-def test_a_killed_producer_fails_the_run_with_what_it_left_undone(rmqbench_broker, tmp_path):
+def test_a_killed_producer_leaves_open_what_it_did_not_do(rmqbench_broker, tmp_path):
     strike = Strike("publish", 1, kill_worker)
     scenario = rmqbench.reliability(messages=100_000, publish_rate=20_000.0)
     result = run(scenario, rmqbench_broker, directory=tmp_path / "run", watch=strike)
     verdict = result.verdict
-    assert verdict.outcome == "FAIL"
+    assert verdict.outcome == "INCONCLUSIVE"
     assert verdict.count("unsent") > 0
     assert verdict.count("lost") == verdict.count("phantom") == 0
     for queue in ("work.queue", "audit.queue"):
         arrived_or_not = verdict.count("survived", queue) + verdict.count("vanished", queue)
         assert arrived_or_not == verdict.count("indeterminate")
     assert "by SIGKILL" in str(verdict)
-    assert "producer 0 ended without a report" in str(verdict)
+    assert "producer 0 left no word on its end" in str(verdict)
 
 
+@pytest.mark.slow
 def test_a_broker_that_dies_under_the_drain_is_inconclusive_and_soon(tmp_path):
     with open_broker("local") as broker:
         strike = Strike("drain work.queue", 1, broker.kill)
@@ -125,7 +127,7 @@ def test_a_backlog_is_looked_at_when_all_its_figures_are_there(
 
 def test_with_automatic_acknowledgement_no_queue_is_used_in_place(rmqbench_broker, tmp_path):
     """What somebody else sends to such a queue would be acknowledged unasked."""
-    scenario = rmqbench.Scenario("unsafe", auto_ack=True)
+    scenario = rmqbench.reliability(auto_ack=True)
     with pytest.raises(UsageError, match="in place"):
         run(scenario, rmqbench_broker, directory=tmp_path / "run", in_place=True)
     assert not (tmp_path / "run").exists()

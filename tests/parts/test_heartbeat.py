@@ -45,6 +45,7 @@ def burst(connection, counter, seconds):
         connection.wait_until(lambda: counter.total > sent - 10, 30, "a confirm")  # noqa: B023
 
 
+@pytest.mark.slow
 def test_a_burst_of_confirms_is_a_sign_of_life(rmqbench_broker):
     counter = Counter()
     endpoint = rmqbench_broker.endpoint

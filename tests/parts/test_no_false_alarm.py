@@ -10,6 +10,8 @@ pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.random
+
 SHAPES = st.fixed_dictionaries(
     {
         "queue_kind": st.sampled_from(["classic", "lazy", "quorum"]),

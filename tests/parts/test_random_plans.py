@@ -12,6 +12,8 @@ pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.random
+
 COUNT = 50
 FORGED = (7, 1, time.time_ns())  # no such producer was there
 

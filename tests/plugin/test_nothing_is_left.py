@@ -92,6 +92,7 @@ def wait_for_the_end_of(family):
     wait_until(lambda: not any(p.is_running() for p in family), f"the end of {family}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_pytest_that_is_ended_in_the_middle_leaves_no_process_and_no_data(
     pytester, tmp_path, monkeypatch, number

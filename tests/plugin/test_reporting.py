@@ -193,8 +193,8 @@ REMARKS = """
     import pytest
     import rmqbench
 
-    LOSSY = rmqbench.Scenario(
-        "full", messages=200, queue_arguments={"x-max-length": 50}
+    LOSSY = rmqbench.reliability(
+        name="full", messages=200, queue_arguments={"x-max-length": 50}
     )
 
     def test_too_slow(rmqbench_run):

@@ -22,12 +22,14 @@ def test_a_good_run_is_in_the_json_with_its_figures_and_the_seconds_of_its_phase
         assert stats["mean"] == pytest.approx(info[phase]["seconds"])
 
 
+@pytest.mark.slow
 def test_a_drain_below_its_floor_takes_the_publish_half_out_too(run_suite):
     ended, benchmarks = run_suite("--rmqbench-min-consume-rate=1e9")
     ended.assert_outcomes(passed=1, failed=1)
     assert benchmarks == {}
 
 
+@pytest.mark.slow
 def test_a_publish_below_its_floor_is_not_in_the_json(run_suite):
     ended, benchmarks = run_suite("--rmqbench-min-publish-rate=1e9")
     assert ended.ret == pytest.ExitCode.TESTS_FAILED

@@ -57,6 +57,7 @@ def test_it_prints_how_to_reach_it_and_ctrl_c_ends_it(started):
         probe(endpoint)
 
 
+@pytest.mark.slow
 def test_it_ends_by_itself_when_its_node_dies(started):
     process, _, _ = started
     node = [p for p in psutil.Process(process.pid).children() if p.name() == "beam.smp"]

@@ -97,6 +97,7 @@ def test_ten_thousand_are_produced_and_then_consumed(tool, vhost):
     }
 
 
+@pytest.mark.slow
 def test_a_disk_backed_backlog_is_shared_by_workers(tool, vhost):
     names = ("--queue", "work.queue.big", "--lazy")
     assert tool("produce", "--count", "30000", "--audit-queue", "a.big", *names).returncode == 0

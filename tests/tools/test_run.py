@@ -67,6 +67,7 @@ def test_a_pass_exits_with_0_and_writes_json(vhost, tmp_path):
     assert result["peak_rss_mib"] > 10
 
 
+@pytest.mark.slow
 def test_stress_with_several_processes_has_all_its_figures(vhost, tmp_path):
     ended = rmqbench(
         *("run", "stress", "--url", vhost.url(), "--management-url", vhost.management_url),
@@ -131,6 +132,7 @@ def virtual_hosts(broker):
         }
 
 
+@pytest.mark.slow
 def test_real_loss_exits_with_1_and_names_the_messages(vhost, tmp_path):
     """A policy of the user keeps 500 messages at the most: overflow drops the oldest."""
     with Management(vhost) as management:
@@ -176,6 +178,7 @@ def run_under_a_reset(*more):
     )
 
 
+@pytest.mark.slow
 def test_a_fault_strikes_and_its_verdict_is_the_exit_code(of_our_own, tmp_path):
     ended = run_under_a_reset("--json", str(tmp_path / "out.json"))
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -187,6 +190,7 @@ def test_a_fault_strikes_and_its_verdict_is_the_exit_code(of_our_own, tmp_path):
     assert result["findings"]["lost"] == 0
 
 
+@pytest.mark.slow
 def test_what_is_published_again_is_not_left_indeterminate(of_our_own, tmp_path):
     ended = run_under_a_reset("--publish-again", "--json", str(tmp_path / "out.json"))
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -281,6 +285,7 @@ def test_in_place_keeps_what_was_there_before(vhost, rmqbench_broker):
         assert [q["name"] for q in management.queues(vhost.virtual_host)] == ["work.queue"]
 
 
+@pytest.mark.slow
 def test_a_consumer_of_somebody_else_makes_the_run_inconclusive(vhost, rmqbench_broker):
     topology = Topology()
     declare(vhost, topology, rmqbench_broker.version)
@@ -378,6 +383,8 @@ def test_what_the_terminal_cannot_show_does_not_change_the_exit_code(vhost, monk
     assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
 
 
+@pytest.mark.quick
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ["20", "40", "60", "80", "200"])
 def test_a_narrow_terminal_drops_no_figure(vhost, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
