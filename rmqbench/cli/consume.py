@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from rmqbench.amqp import topology as topologies
-from rmqbench.amqp.vector_switch import vector_path_is_on
+from rmqbench.amqp.vector import vector_path_is_on
 from rmqbench.cli.connecting import (
     HostOption,
     PasswordOption,

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from rmqbench.amqp import topology as topologies
 from rmqbench.amqp.topology import Queue, QueueKind, Topology
-from rmqbench.amqp.vector_switch import vector_path_is_on
+from rmqbench.amqp.vector import vector_path_is_on
 from rmqbench.broker import open_broker, wait_until
 from rmqbench.cli.connecting import (
     HostOption,

@@ -4,9 +4,9 @@
 
     with Proxy(endpoint, [drop("delivery", 3), flip("delivery", 5, byte=50)]) as proxy:
         ...  # connect a consumer to proxy.endpoint
-    proxy.applied  # what was really done
+    proxy.applied  # the alterations that were made
 
-A verifier that is any good says that the third message was lost and the fifth corrupted.
+A good verifier reports the third message as lost and the fifth as corrupted.
 """
 
 from rmqbench.proxy.alterations import (

@@ -1,7 +1,7 @@
 """A proxy between clients and a broker: it alters what passes, and breaks connections on demand.
 
-It runs in one thread of its own and listens on 127.0.0.1 only. What it does to the traffic is
-decided in :mod:`rmqbench.proxy.stream`; here are the sockets, the clocks and the limits.
+It runs in one thread of its own and listens on 127.0.0.1 only. :mod:`rmqbench.proxy.stream` decides
+what happens to the traffic; here are the sockets, the clocks and the limits.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any, Final, Self, TypeVar
 
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import UsageError
-from rmqbench.proxy.alterations import Alteration, Applied, Direction, Plan
-from rmqbench.proxy.stream import AlteredConnection, Held, Output, Pause, Reset, Step
+from rmqbench.proxy.alterations import Alteration, AlterationPlan, Applied, Direction
+from rmqbench.proxy.stream import AlteredConnection, Output, Pause, PendingSwap, Reset, Step
 
 __all__ = ["Proxy"]
 
 _READ_BYTES: Final = 1 << 18
-_QUEUED_BYTES: Final = 1 << 20  # what waits in one direction, before its source is read no more
+_QUEUED_BYTES: Final = 1 << 20  # queued in one direction, before its source is no longer read
 _HOLD_S: Final = 0.5  # how long a message waits for the one that it changes places with
-_SLICE_S: Final = 0.02  # a slow link is given this much of its rate at once
-_ARRIVE_S: Final = 0.05  # between the last byte and a planned reset: the peer is to get the byte
+_SLICE_S: Final = 0.02  # a slow link is given so many seconds of its rate at once
+_ARRIVE_S: Final = 0.05  # between the last byte and a planned reset: the peer must get the byte
 _CALL_S: Final = 10.0
 _JOIN_S: Final = 5.0
 
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """How slow both directions of all connections are."""
+    """Latency and rate of each direction of each connection."""
 
     latency_s: float = 0.0
     jitter_s: float = 0.0
@@ -49,12 +49,13 @@ class _Link:
 class Proxy:
     """A proxy in front of one broker, between ``__enter__`` and ``__exit__``.
 
-    Clients connect to :attr:`endpoint`. ``plan`` is altered traffic, made by the functions of this
-    package; :attr:`applied` tells what of it was done. With ``only``, a connection is altered if
-    ``only`` says yes to the name that its client gives it (the client property
-    ``connection_name``); all others pass as they are, and are not counted.
+    Clients connect to :attr:`endpoint`. ``plan`` holds the alterations, made by the functions of
+    this package; :attr:`applied` holds those that were made. With ``only``, a connection is altered
+    if ``only`` returns true for its name (the client property ``connection_name``); all others pass
+    unaltered, and are not counted.
 
-    All methods may be called from any thread, and return when it is done.
+    All methods may be called from any thread, and return when the work is done. They raise
+    RuntimeError outside of the ``with`` statement.
     """
 
     def __init__(
@@ -64,14 +65,14 @@ class Proxy:
         *,
         only: Callable[[str], bool] | None = None,
     ) -> None:
-        """Take the broker's endpoint; UsageError if its traffic or the plan cannot be altered."""
+        """Take the broker's endpoint; UsageError for one with TLS, or for an impossible plan."""
         if endpoint.tls:
             raise UsageError(
-                f"{endpoint} speaks TLS, and a proxy that reads AMQP frames cannot read that.",
-                "Name the broker's plain port (amqp://…, 5672 by default).",
+                f"{endpoint} uses TLS, and a proxy cannot read AMQP frames inside of it.",
+                "Name the broker's port without TLS (amqp://…, 5672 by default).",
             )
         self._broker = endpoint
-        self._plan = Plan(plan)
+        self._plan = AlterationPlan(plan)
         self._only = only
         self._endpoint: Endpoint | None = None
         self._link = _Link()
@@ -84,7 +85,7 @@ class Proxy:
         self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
-        """Listen, and begin to serve."""
+        """Listen on a free port of 127.0.0.1, and serve."""
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         listener.setblocking(False)
         port = int(listener.getsockname()[1])
@@ -106,7 +107,7 @@ class Proxy:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """End all connections and the thread."""
+        """End all connections and the thread; raise what failed in it, ``only`` included."""
         loop, stop, thread = self._loop, self._stop, self._thread
         self._loop = None
         if loop is not None and stop is not None and thread is not None:
@@ -124,30 +125,30 @@ class Proxy:
 
     @property
     def applied(self) -> tuple[Applied, ...]:
-        """What was really done of the plan, in order."""
+        """The alterations that were made, in order."""
         return tuple(self._plan.applied)
 
     def reset(self) -> int:
-        """Reset all present connections (RST to both sides), and give their number."""
+        """Reset all present connections (RST to both sides), and return how many."""
         return self._call(self._end_all(_Connection.reset))
 
     def vanish(self) -> int:
-        """Leave all present connections half-open, and give their number.
+        """Leave all present connections half-open, and return how many.
 
         Nothing passes any more in either direction, and nothing is closed until the proxy ends,
-        even where one side closes. New connections work.
+        not even where one side closes. New connections work.
         """
         return self._call(self._end_all(self._keep_open))
 
     def set_latency(self, seconds: float, jitter_s: float = 0.0) -> None:
-        """Let all that passes come ``seconds`` later, give or take up to ``jitter_s``; 0 ends it.
+        """Delay all that passes by ``seconds``, plus or minus up to ``jitter_s``; 0 ends it.
 
-        Each direction of each connection keeps its order, and holds 1 MiB at the most.
+        Each direction of each connection keeps its order, and queues at most 1 MiB.
         """
         if not (0 <= seconds < float("inf") and 0 <= jitter_s < float("inf")):
             raise UsageError(
-                f"A latency of {seconds} s ± {jitter_s} s cannot be kept.",
-                "Give numbers of seconds, 0 or more.",
+                f"A latency of {seconds} s ± {jitter_s} s is not possible.",
+                "Use numbers of seconds, 0 or more.",
             )
 
         async def change() -> None:
@@ -159,8 +160,8 @@ class Proxy:
         """Limit each direction of each connection to a rate; None ends it."""
         if bytes_per_second is not None and not 0 < bytes_per_second < float("inf"):
             raise UsageError(
-                f"A link of {bytes_per_second} bytes a second cannot be made.",
-                "Give a number above 0, or None for no limit.",
+                f"A link of {bytes_per_second} bytes a second is not possible.",
+                "Use a number above 0, or None for no limit.",
             )
 
         async def change() -> None:
@@ -169,10 +170,10 @@ class Proxy:
         self._call(change())
 
     def cut_inside_frame(self) -> int:
-        """Reset each present connection as soon as a frame passes, in the middle of that frame.
+        """Reset each present connection in the middle of the next frame that passes on it.
 
-        The first half of the frame, whichever side it comes from, is still forwarded. Gives the
-        number of connections that this is going to happen to.
+        The first half of that frame, whichever side sends it, is still forwarded. Return the
+        number of connections.
         """
 
         async def cut_all() -> int:
@@ -183,9 +184,10 @@ class Proxy:
         return self._call(cut_all())
 
     def acknowledge_unknown(self) -> int:
-        """Acknowledge a delivery tag that was never given, on each channel that consumes.
+        """Acknowledge a delivery tag that was never used, on each channel with a consumer.
 
-        The broker closes such a channel with 406 PRECONDITION_FAILED. Gives the number of channels.
+        The broker closes such a channel with 406 PRECONDITION_FAILED. Return the number of
+        channels.
         """
 
         async def acknowledge_all() -> int:
@@ -200,20 +202,20 @@ class Proxy:
     # --- in the proxy's own thread ---------------------------------------------------------------
 
     def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do something in the proxy's thread and wait for it."""
+        """Run a coroutine in the proxy's thread, and return its result."""
         loop = self._loop
         if loop is None:
             work.close()
-            raise RuntimeError("the proxy does not run: use it inside of its with statement")
+            raise RuntimeError("the proxy is not running: use it inside of its with statement")
         return asyncio.run_coroutine_threadsafe(work, loop).result(_CALL_S)
 
     def _run(self, listener: socket.socket, ready: threading.Event) -> None:
-        # The loop with selectors is there on every system, and knows add_reader.
+        # The loop with selectors exists on every system, and has add_reader.
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             runner.run(self._serve(listener, ready))
 
     async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
-        """Accept connections until the proxy is to stop, then end them all."""
+        """Accept connections until the proxy is stopped, then end them all."""
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._loop.add_reader(listener, self._accept, listener)
         loop = self._loop
@@ -228,10 +230,10 @@ class Proxy:
                 each.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        """Take one connection. Not awaited: what comes while the proxy stops is not left over."""
+        """Accept one connection. Not a coroutine: none is left over when the proxy stops."""
         try:
             client, _ = listener.accept()
-        except OSError:  # it is gone again, or there are too many sockets
+        except OSError:  # the client is gone again, or there are too many sockets
             return
         client.setblocking(False)
         self._accepted += 1
@@ -246,10 +248,10 @@ class Proxy:
         if not task.cancelled():
             error = task.exception()
             if isinstance(error, Exception) and self._failure is None:
-                self._failure = error  # of ours or of ``only``: told when the proxy ends
+                self._failure = error  # ours, or of ``only``: raised when the proxy ends
 
     async def _end_all(self, end: Callable[[_Connection], None]) -> int:
-        """Stop all present connections, and then do something to each."""
+        """Stop all present connections, call ``end`` with each, and return how many."""
         present = dict(self._connections)
         await _cancel(present.values())
         for connection in present:
@@ -261,7 +263,7 @@ class Proxy:
 
 
 class _Connection:
-    """One client's connection and the one to the broker that belongs to it."""
+    """A client's connection, and the connection to the broker that belongs to it."""
 
     def __init__(
         self, client: socket.socket, stream: AlteredConnection, get_link: Callable[[], _Link]
@@ -274,7 +276,7 @@ class _Connection:
     async def run(self, endpoint: Endpoint) -> None:
         """Connect to the broker, and forward until both sides have ended, or one broke.
 
-        If it is cancelled, the sockets stay open: whoever cancels says what becomes of them.
+        On cancellation the sockets stay open: whoever cancels decides what happens to them.
         """
         (client,) = self.sockets
         try:
@@ -307,7 +309,7 @@ class _Connection:
             return
         self.reset()
         for error in errors:
-            # A broken connection is what a proxy is for; the other side was told by the reset.
+            # A broken connection is no failure of the proxy; the reset has ended the other side.
             if error is not None and not isinstance(error, _PlannedReset | OSError):
                 raise error
 
@@ -319,8 +321,8 @@ class _Connection:
             self._lanes["to_broker"].put(step)
         for step in output.to_client:
             self._lanes["to_client"].put(step)
-        for held in output.held:
-            asyncio.get_running_loop().call_later(_HOLD_S, self._release, held)
+        for swap in output.pending:
+            asyncio.get_running_loop().call_later(_HOLD_S, self._release, swap)
 
     def close(self) -> None:
         """Close both sockets."""
@@ -334,8 +336,8 @@ class _Connection:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
-    def _release(self, held: Held) -> None:
-        self.distribute(self.stream.release(held))
+    def _release(self, swap: PendingSwap) -> None:
+        self.distribute(self.stream.release(swap))
 
     async def _read(
         self, source: socket.socket, feed: Callable[[bytes], Output], direction: Direction
@@ -350,11 +352,11 @@ class _Connection:
 
 
 class _PlannedReset(Exception):
-    """A connection has come to where the plan ends it."""
+    """A connection has reached the point where the plan ends it."""
 
 
 class _Lane:
-    """One direction of one connection: what waits to be sent, and when it is due."""
+    """One direction of one connection: what is queued, and when it is due."""
 
     def __init__(self, target: socket.socket, get_link: Callable[[], _Link]) -> None:
         self._target = target
@@ -366,10 +368,10 @@ class _Lane:
         self._filled = asyncio.Event()
         self._roomy = asyncio.Event()
         self._roomy.set()
-        self._free_at = 0.0  # when a slow link has sent what it was given
+        self._free_at = 0.0  # when a slow link has sent what it was given, on the loop's clock
 
     def put(self, step: Step | None) -> None:
-        """Queue one step; None is the end of this direction."""
+        """Queue one step; None ends this direction."""
         link = self._get_link()
         latency = link.latency_s + random.uniform(-link.jitter_s, link.jitter_s)
         due = max(self._last_due, self._loop.time() + latency)
@@ -385,11 +387,11 @@ class _Lane:
         self._filled.set()
 
     async def wait_for_room(self) -> None:
-        """Wait until little enough is queued."""
+        """Wait until less than the limit is queued."""
         await self._roomy.wait()
 
     async def run(self) -> None:
-        """Send what is queued, each when it is due, until the direction has ended."""
+        """Send each queued step when it is due, until the direction has ended."""
         while True:
             while not self._queue:
                 self._filled.clear()
@@ -411,7 +413,7 @@ class _Lane:
                 self._roomy.set()
 
     async def _send(self, data: bytes) -> None:
-        """Send some bytes, at once or at the rate of the link."""
+        """Send bytes, at once or at the rate of the link."""
         view = memoryview(data)
         while view:
             rate = self._get_link().bytes_per_second
@@ -427,12 +429,14 @@ class _Lane:
 
 
 async def _connect(endpoint: Endpoint) -> socket.socket:
-    """Connect to the broker, by whichever of its addresses answers first."""
+    """Connect to the first of the broker's addresses that accepts; raise OSError if none does."""
     loop = asyncio.get_running_loop()
     trouble: OSError = ConnectionRefusedError()
-    for family, kind, protocol, _, address in await loop.getaddrinfo(
-        endpoint.host, endpoint.port, type=socket.SOCK_STREAM
-    ):
+    try:
+        found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # of a host name that IDNA does not allow
+        raise socket.gaierror(socket.EAI_NONAME, str(error)) from None
+    for family, kind, protocol, _, address in found:
         target = socket.socket(family, kind, protocol)
         target.setblocking(False)
         try:
@@ -449,7 +453,7 @@ async def _connect(endpoint: Endpoint) -> socket.socket:
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """End tasks and wait for their end; what they raise is theirs."""
+    """Cancel tasks and wait for their end; what they raise is ignored."""
     tasks = list(tasks)
     for task in tasks:
         task.cancel()

@@ -1,8 +1,8 @@
 """One connection that is altered as it passes: bytes in, bytes out, no input or output.
 
-Whole frames only are given on, so that more of them can be put in between. With a plan, the
-frames of a message are gathered until it is whole; frames of other channels and heartbeats pass
-meanwhile. Without one, each frame passes at once.
+Only whole frames are passed on, so that others can be put between them. Where a plan alters
+messages, the frames of each are gathered until it is whole, and frames of other channels and
+heartbeats pass meanwhile. Otherwise each frame passes at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,23 @@ from typing import Final
 
 import pika.spec
 
-from rmqbench.amqp.vector import BODY, HEADER, METHOD
+from rmqbench.amqp.framing import (
+    ACK,
+    CONFIRM_BYTES,
+    DELIVER,
+    METHOD,
+    NACK,
+    OPAQUE,
+    PAYLOAD_AT,
+    PUBLISH,
+    RETURN,
+    Content,
+    ContentAssembler,
+    Frame,
+    FrameCutter,
+)
 from rmqbench.proxy.alterations import (
+    AlterationPlan,
     CutInside,
     Delay,
     Direction,
@@ -23,32 +38,24 @@ from rmqbench.proxy.alterations import (
     Forge,
     Misroute,
     OfMessage,
-    Plan,
     Repeat,
     Swap,
     What,
 )
 from rmqbench.proxy.confirms import Publishes
 from rmqbench.proxy.messages import (
-    ACK,
-    DELIVER,
-    NACK,
-    PUBLISH,
     Confirm,
-    Frame,
-    FrameCutter,
-    Message,
+    MessageFrames,
     make_ack,
+    read_confirm,
     read_connection_name,
 )
 
-__all__ = ["UNKNOWN_TAG", "AlteredConnection", "Held", "Output", "Pause", "Reset", "Step"]
+__all__ = ["UNKNOWN_TAG", "AlteredConnection", "Output", "Pause", "PendingSwap", "Reset", "Step"]
 
 UNKNOWN_TAG: Final = 1 << 40
-"""A delivery tag that no channel ever comes to."""
+"""A delivery tag that no channel ever reaches."""
 
-_RETURN: Final[int] = pika.spec.Basic.Return.INDEX
-_CONTENT: Final = frozenset({DELIVER, PUBLISH, _RETURN, pika.spec.Basic.GetOk.INDEX})
 _CONSUME: Final[int] = pika.spec.Basic.Consume.INDEX
 _SELECT: Final[int] = pika.spec.Confirm.Select.INDEX
 _START_OK: Final[int] = pika.spec.Connection.StartOk.INDEX
@@ -58,34 +65,35 @@ _CHANNEL_ENDS: Final = frozenset({pika.spec.Channel.Close.INDEX, pika.spec.Chann
 _CONNECTION_ENDS: Final = frozenset(
     {pika.spec.Connection.Close.INDEX, pika.spec.Connection.CloseOk.INDEX}
 )
-# What may overtake a message that waits to change places. All other methods of its channel may
-# depend on it, and let it go first.
-_INDEPENDENT: Final = frozenset(
-    {DELIVER, PUBLISH, ACK, NACK, _RETURN, pika.spec.Basic.Reject.INDEX}
-)
+# What may overtake a message that waits to change places. Any other method of its channel may
+# depend on the message, which is therefore sent first.
+_INDEPENDENT: Final = frozenset({DELIVER, PUBLISH, ACK, NACK, RETURN, pika.spec.Basic.Reject.INDEX})
 
-_Item = Message | Confirm
+_Item = MessageFrames | Confirm
 _Key = tuple[What, int]  # and the channel
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """What follows in this direction is to come so much later."""
+    """A step: what follows in this direction is delayed by so much."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The connection ends here, both sides of it."""
+    """A step: the connection ends here, on both sides."""
 
 
 Step = bytes | Pause | Reset
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
-    """One that waits to change places with the next. See :meth:`AlteredConnection.release`."""
+class PendingSwap:
+    """A message or confirm that waits for the next one, to change places with it.
+
+    Whoever drives the connection ends the wait with :meth:`AlteredConnection.release`.
+    """
 
     direction: Direction
     key: _Key
@@ -95,16 +103,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What is to be sent to either side, in order, and what began to wait."""
+    """What is to be sent to each side, in order, and which swaps have begun to wait."""
 
     to_broker: tuple[Step, ...] = ()
     to_client: tuple[Step, ...] = ()
-    held: tuple[Held, ...] = ()
+    pending: tuple[PendingSwap, ...] = ()
 
 
 @dataclass(slots=True)
 class _Bundle:
-    """What became of one message or confirm: it, nothing, or more; and how it is to go out."""
+    """What one message or confirm has become (none, one or more), and how it is to be sent."""
 
     items: list[_Item]
     pause_s: float = 0.0
@@ -112,27 +120,19 @@ class _Bundle:
 
 
 @dataclass(slots=True)
-class _Content:
-    """A message of which not all frames have come. ``missing`` None: not even its header."""
-
-    method: int
-    frames: list[bytes] = field(default_factory=list)
-    missing: int | None = None
-
-
-@dataclass(slots=True)
 class _Side:
-    """One direction: what has come, and what is to go out."""
+    """One direction: what has come, and what is to be sent."""
 
     direction: Direction
     cutter: FrameCutter = field(default_factory=FrameCutter)
-    contents: dict[int, _Content] = field(default_factory=dict)
-    held: dict[_Key, Held] = field(default_factory=dict)
+    contents: ContentAssembler = field(default_factory=ContentAssembler)
+    pending: dict[_Key, PendingSwap] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     passed: int = 0
+    gathers: bool = False  # messages are gathered until they are whole
 
     def take_steps(self) -> tuple[Step, ...]:
-        """Give what is to go out, with bytes that lie side by side in one piece."""
+        """Return and forget what is to be sent; adjacent bytes are joined to one piece."""
         steps, self.steps = self.steps, []
         merged: list[Step] = []
         pieces: list[bytes] = []
@@ -150,32 +150,32 @@ class _Side:
 
 
 class AlteredConnection:
-    """One connection of a proxy: feed it with what either side sends, send on what it gives."""
+    """One connection of a proxy: takes what each side sends, returns what is to be sent on."""
 
     def __init__(
-        self, plan: Plan, number: int, *, only: Callable[[str], bool] | None = None
+        self, plan: AlterationPlan, number: int, *, only: Callable[[str], bool] | None = None
     ) -> None:
-        """Take the plan of all connections, and which of them this is.
+        """Take the plan of all connections, and the number of this one.
 
-        With ``only``, nothing is altered until the client has told its connection's name, and only
-        if ``only`` agrees to that name.
+        With ``only``, nothing is altered until the client has sent its connection's name, and
+        afterwards only if ``only`` returns true for that name.
         """
         self.number = number
         self.consuming: set[int] = set()  # channels on which a consumer was started
-        self._plan = Plan(()) if only else plan
         self._full_plan = plan
         self._only = only
         self._client = _Side("to_broker")  # what the client sends
         self._broker = _Side("to_client")
+        self._follow(AlterationPlan(()) if only else plan)
         self._publishes: dict[int, Publishes] = {}
         self._frame_max = 0
         self._ended = False
         self._cut_next = False
         self._unknown: set[int] = set()  # channels that wait to acknowledge an unknown tag
-        self._new_held: list[Held] = []
+        self._new_pending: list[PendingSwap] = []
 
     def from_client(self, data: bytes) -> Output:
-        """Take what the client sent."""
+        """Take bytes that the client sent."""
         for frame in self._client.cutter.feed(data):
             self._notice(frame)
             self._take(self._client, frame)
@@ -184,7 +184,7 @@ class AlteredConnection:
         return self._output()
 
     def from_broker(self, data: bytes) -> Output:
-        """Take what the broker sent."""
+        """Take bytes that the broker sent."""
         for frame in self._broker.cutter.feed(data):
             if frame.method in _CHANNEL_ENDS:
                 self._forget_consumer(frame.channel)
@@ -192,36 +192,36 @@ class AlteredConnection:
         return self._output()
 
     def end(self, direction: Direction) -> Output:
-        """Let go of what is left in a direction: nothing more comes."""
+        """Send whatever is left in a direction, because its sender has ended it."""
         side = self._client if direction == "to_broker" else self._broker
         self._release_all(side)
         self._pass_unfinished(side)
         self._write(side, side.cutter.take_rest())
         return self._output()
 
-    def release(self, held: Held) -> Output:
-        """Let one go that has waited long enough, in its own place; nothing if it is gone."""
-        side = self._client if held.direction == "to_broker" else self._broker
-        if side.held.get(held.key) is held:
-            del side.held[held.key]
-            self._send(side, held.bundle)
+    def release(self, swap: PendingSwap) -> Output:
+        """End the wait of a swap: its message goes in its own place. Nothing if it has gone."""
+        side = self._client if swap.direction == "to_broker" else self._broker
+        if side.pending.get(swap.key) is swap:
+            del side.pending[swap.key]
+            self._send(side, swap.bundle)
         return self._output()
 
     def acknowledge_unknown(self) -> Output:
-        """Acknowledge a tag that was never given, on each channel that has consumed."""
+        """Acknowledge a delivery tag that was never used, on each channel with a consumer."""
         self._unknown = set(self.consuming)
         for channel in sorted(self._unknown):
             self._acknowledge_unknown(channel)
         return self._output()
 
     def cut_inside_frame(self) -> None:
-        """Reset the connection in the middle of the next frame that passes, either way."""
+        """Reset the connection in the middle of the next frame that passes in either direction."""
         self._cut_next = True
 
     # --- frames ----------------------------------------------------------------------------------
 
     def _notice(self, frame: Frame) -> None:
-        """Note what the client says of its connection and its channels."""
+        """Keep account of the client's connection and channels."""
         channel, method = frame.channel, frame.method
         if not method:
             return
@@ -235,85 +235,67 @@ class AlteredConnection:
             self._forget_consumer(channel)
             self._publishes.pop(channel, None)
         elif method == _TUNE_OK:
-            self._frame_max = int.from_bytes(frame.data[13:17], "big")
+            self._frame_max = int.from_bytes(frame.data[PAYLOAD_AT + 6 : PAYLOAD_AT + 10], "big")
         elif method == _START_OK and self._only is not None:
-            self._plan = (
-                self._full_plan if self._only(read_connection_name(frame.data)) else Plan(())
-            )
+            wanted = self._only(read_connection_name(frame.data))
+            self._follow(self._full_plan if wanted else AlterationPlan(()))
+
+    def _follow(self, plan: AlterationPlan) -> None:
+        """Alter what passes from now on by this plan.
+
+        All messages of the broker are gathered where the plan alters any: no confirm of our own may
+        come between the frames of a message.
+        """
+        self._plan = plan
+        self._broker.gathers = bool(plan.touches)
+        self._client.gathers = bool(plan.touches & {"publish", "confirm"})
 
     def _forget_consumer(self, channel: int) -> None:
         self.consuming.discard(channel)
         self._unknown.discard(channel)
 
     def _take(self, side: _Side, frame: Frame) -> None:
-        """Pass one frame on, or keep it until the message is whole that it belongs to."""
+        """Pass one frame on, or keep it until the message that it belongs to is whole."""
+        content, broken = side.contents.add(frame, keep=side.gathers)
+        if broken is not None:  # an error of the peer
+            self._write(side, b"".join(broken.frames))
         if frame.kind == METHOD:
-            if frame.channel in side.contents:
-                self._pass_content(side, frame.channel)  # an unfinished one: an error of the peer
             self._release_before(side, frame)
-            if frame.method in _CONTENT:
-                content = _Content(frame.method)
-                side.contents[frame.channel] = content
-                if self._gathers(side):
-                    content.frames.append(frame.data)
-                    return
-            elif frame.method in (ACK, NACK) and side is self._broker:
-                self._take_confirm(frame)
-                return
-        elif frame.kind in (HEADER, BODY) and frame.channel in side.contents:
-            content = side.contents[frame.channel]
-            if content.missing is None and frame.kind == HEADER:
-                content.missing = int.from_bytes(frame.data[11:19], "big")
-            elif content.missing is not None:
-                content.missing -= len(frame.data) - 8
-            whole = content.missing is not None and content.missing <= 0
-            if whole:
-                del side.contents[frame.channel]
-            if content.frames:
-                content.frames.append(frame.data)
-                if whole:
-                    self._take_message(side, frame.channel, content)
-                return
-        elif frame.kind == 0:
+        elif frame.kind == OPAQUE:
             self._release_all(side)
             self._pass_unfinished(side)
-        self._write(side, frame.data)
-
-    def _gathers(self, side: _Side) -> bool:
-        """Tell whether messages of a side are made whole before they pass.
-
-        The broker's all are where any are altered: a confirm of our own may not come in between.
-        """
-        touches = self._plan.touches
-        return bool(touches if side is self._broker else touches & {"publish", "confirm"})
+        if content is not None and content.frames:
+            if content.is_whole:
+                self._take_message(side, frame.channel, content)
+        elif frame.method in (ACK, NACK) and side is self._broker:
+            self._take_confirm(frame)
+        else:
+            self._write(side, frame.data)
 
     def _release_before(self, side: _Side, frame: Frame) -> None:
-        if not side.held or frame.method in _INDEPENDENT:
+        if not side.pending or frame.method in _INDEPENDENT:
             return
         everything = frame.method in _CONNECTION_ENDS
-        for key in [key for key in side.held if everything or key[1] == frame.channel]:
-            self._send(side, side.held.pop(key).bundle)
+        for key in [key for key in side.pending if everything or key[1] == frame.channel]:
+            self._send(side, side.pending.pop(key).bundle)
 
     def _release_all(self, side: _Side) -> None:
-        for key in list(side.held):
-            self._send(side, side.held.pop(key).bundle)
+        for key in list(side.pending):
+            self._send(side, side.pending.pop(key).bundle)
 
     def _pass_unfinished(self, side: _Side) -> None:
-        for channel in list(side.contents):
-            self._pass_content(side, channel)
-
-    def _pass_content(self, side: _Side, channel: int) -> None:
-        """Pass the frames of a message that will not become whole, as they are."""
-        self._write(side, b"".join(side.contents.pop(channel).frames))
+        """Send the frames of messages that will not become whole, as they are."""
+        for content in side.contents.take_all():
+            self._write(side, b"".join(content.frames))
 
     # --- messages and confirms -------------------------------------------------------------------
 
-    def _take_message(self, side: _Side, channel: int, content: _Content) -> None:
+    def _take_message(self, side: _Side, channel: int, content: Content) -> None:
         if content.method not in (PUBLISH, DELIVER):
             self._write(side, b"".join(content.frames))
             return
         method, header, *bodies = content.frames
-        message = Message(channel, method, header, tuple(bodies))
+        message = MessageFrames(channel, method, header, tuple(bodies))
         if content.method == DELIVER:
             self._alter(side, "delivery", message)
             return
@@ -324,56 +306,55 @@ class AlteredConnection:
         self._alter(side, "publish", message)
 
     def _take_confirm(self, frame: Frame) -> None:
-        """Count what the broker confirms, and tell the publisher in its own numbers."""
+        """Count what the broker confirms, and pass it on with the publisher's own numbers."""
         side, channel = self._broker, frame.channel
         publishes = self._publishes.get(channel)
-        if publishes is None or not self._gathers(self._client):
+        usual = len(frame.data) == CONFIRM_BYTES
+        if publishes is None or not usual or not self._client.gathers:
             self._write(side, frame.data)
             return
-        tag, multiple = int.from_bytes(frame.data[11:19], "big"), bool(frame.data[19] & 1)
-        numbers = [number for number in publishes.settle(tag, multiple) if number]
+        numbers = [number for number in publishes.settle(*read_confirm(frame.data)) if number]
         wanted = [self._plan.count("confirm") for _ in numbers]
         if publishes.same and not any(wanted):
             self._write(side, frame.data)
             return
-        publishes.same = False  # one that is kept back must not be covered by a later multiple
+        publishes.same = False  # a confirm that is dropped must not be covered by a later multiple
         for number, alterations in zip(numbers, wanted, strict=True):
             confirm = Confirm(channel, number, frame.method == NACK)
             self._apply(side, "confirm", confirm, alterations)
 
-    def _alter(self, side: _Side, what: What, item: Message) -> None:
+    def _alter(self, side: _Side, what: What, item: MessageFrames) -> None:
         alterations = self._plan.count(what)
-        if alterations or side.held:
+        if (alterations or side.pending) and item.is_well_formed:
             self._apply(side, what, item, alterations)
         else:
             self._send_item(side, item)
 
     def _apply(self, side: _Side, what: What, item: _Item, alterations: list[OfMessage]) -> None:
-        """Do to one what the plan says, and send it, or hold it to change places."""
+        """Alter a message or confirm as planned, and send it, or keep it until the next comes."""
         bundle, swap = self._make_bundle(item, alterations)
         key = (what, item.channel)
-        before = side.held.get(key)
+        before = side.pending.get(key)
         if before is not None and bundle.items:
-            del side.held[key]
+            del side.pending[key]
             self._plan.note(before.swap, self.number)
             _exchange_tags(before.bundle, bundle)
             self._send(side, bundle)
             self._send(side, before.bundle)
         elif swap is not None:
-            held = Held(side.direction, key, swap, bundle)
-            side.held[key] = held
-            self._new_held.append(held)
+            side.pending[key] = PendingSwap(side.direction, key, swap, bundle)
+            self._new_pending.append(side.pending[key])
         else:
             self._send(side, bundle)
 
     def _make_bundle(
         self, item: _Item, alterations: list[OfMessage]
     ) -> tuple[_Bundle, Swap | None]:
-        """Alter the content first, then how often and how it comes."""
+        """Alter the content first, then how often and when it is sent."""
         swap: Swap | None = None
         first = item
         for each in alterations:
-            if isinstance(first, Message) and isinstance(each, Flip | Misroute):
+            if isinstance(first, MessageFrames) and isinstance(each, Flip | Misroute):
                 changed = _change(first, each)
                 if changed is not None:
                     first = changed
@@ -387,15 +368,15 @@ class AlteredConnection:
                     swap = each  # noted when the next one comes
                     continue
                 case CutInside():
-                    bundle.cut = each  # noted when it goes out
+                    bundle.cut = each  # noted when it is sent
                     continue
                 case Drop():
                     bundle.items.clear()
-                    self._lie(item)
+                    self._confirm_falsely(item)
                 case Repeat():
-                    again = replace(first, number=0) if isinstance(first, Message) else first
+                    again = replace(first, number=0) if isinstance(first, MessageFrames) else first
                     bundle.items.append(again)
-                case Forge() if isinstance(first, Message):
+                case Forge() if isinstance(first, MessageFrames):
                     forged = first.make_follower(each.body, each.properties, self._frame_max)
                     bundle.items.append(forged)
                 case Delay():
@@ -403,12 +384,12 @@ class AlteredConnection:
             self._plan.note(each, self.number)
         return bundle, swap
 
-    def _lie(self, dropped: _Item) -> None:
-        """Confirm a publish that the broker never gets."""
-        if isinstance(dropped, Message) and dropped.number:
+    def _confirm_falsely(self, dropped: _Item) -> None:
+        """Confirm a publish that the broker never receives."""
+        if isinstance(dropped, MessageFrames) and dropped.number:
             self._write(self._broker, make_ack(dropped.channel, dropped.number))
 
-    # --- what goes out ---------------------------------------------------------------------------
+    # --- sending ---------------------------------------------------------------------------------
 
     def _send(self, side: _Side, bundle: _Bundle) -> None:
         if self._ended:
@@ -427,12 +408,12 @@ class AlteredConnection:
     def _send_item(self, side: _Side, item: _Item) -> None:
         if side is self._client:
             publishes = self._publishes.get(item.channel)
-            if publishes is not None and isinstance(item, Message):
+            if publishes is not None and isinstance(item, MessageFrames):
                 publishes.send(item.number)
         self._write(side, item.marshal())
 
     def _write(self, side: _Side, data: bytes) -> None:
-        """Give bytes on, up to where the connection is to end."""
+        """Queue bytes, up to where the connection is to end."""
         if self._ended or not data:
             return
         planned = self._plan.take_cut(side.direction, side.passed, len(data))
@@ -452,18 +433,18 @@ class AlteredConnection:
             self._ended = True
 
     def _acknowledge_unknown(self, channel: int) -> None:
-        """Do it, unless a message of that channel is under way: then after it."""
-        content = self._client.contents.get(channel)
-        if content is None or content.frames:  # what is gathered has not gone out yet
+        """Acknowledge an unknown tag now, or after the message that is being sent there."""
+        content = self._client.contents.open.get(channel)
+        if content is None or content.frames:  # what is gathered has not been sent yet
             self._unknown.discard(channel)
             self._write(self._client, make_ack(channel, UNKNOWN_TAG))
 
     def _output(self) -> Output:
-        held, self._new_held = tuple(self._new_held), []
-        return Output(self._client.take_steps(), self._broker.take_steps(), held)
+        pending, self._new_pending = tuple(self._new_pending), []
+        return Output(self._client.take_steps(), self._broker.take_steps(), pending)
 
 
-def _change(message: Message, alteration: Flip | Misroute) -> Message | None:
+def _change(message: MessageFrames, alteration: Flip | Misroute) -> MessageFrames | None:
     if isinstance(alteration, Misroute):
         return message.with_route(alteration.exchange, alteration.routing_key)
     if alteration.part == "header":
@@ -472,26 +453,19 @@ def _change(message: Message, alteration: Flip | Misroute) -> Message | None:
 
 
 def _exchange_tags(one: _Bundle, other: _Bundle) -> None:
-    """Give deliveries that change places each other's tags: they ascend as before."""
+    """Exchange the tags of deliveries that change places: tags ascend as before."""
     first, second = one.items[0], other.items[0]
-    if not (isinstance(first, Message) and isinstance(second, Message)) or not _is_delivery(first):
-        return
-    tags = first.delivery_tag, second.delivery_tag
-    one.items = [_retagged(item, tags[1]) for item in one.items]
-    other.items = [_retagged(item, tags[0]) for item in other.items]
-
-
-def _is_delivery(message: Message) -> bool:
-    return int.from_bytes(message.method[7:11], "big") == DELIVER
+    if isinstance(first, MessageFrames) and isinstance(second, MessageFrames) and first.is_delivery:
+        tags = first.delivery_tag, second.delivery_tag
+        one.items = [_retagged(item, tags[1]) for item in one.items]
+        other.items = [_retagged(item, tags[0]) for item in other.items]
 
 
 def _retagged(item: _Item, tag: int) -> _Item:
-    return item.with_delivery_tag(tag) if isinstance(item, Message) else item
+    return item.with_delivery_tag(tag) if isinstance(item, MessageFrames) else item
 
 
 def _inside_first_frame(data: bytes) -> int:
-    """Give a place in the middle of the first frame (or protocol header) of ``data``."""
-    size = len(data)
-    if data[0] in (METHOD, HEADER, BODY) and size >= 8:
-        size = min(size, 8 + int.from_bytes(data[3:7], "big"))
-    return max(1, size // 2)
+    """Return where the middle of the first frame (or of what is not a frame) in ``data`` is."""
+    first = next(FrameCutter().feed(data), None)
+    return max(1, len(first.data if first else data) // 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rmqbench.amqp.vector_switch import vector_path_is_on
+from rmqbench.amqp.vector import vector_path_is_on
 from rmqbench.clients.consumer import ConsumerPlan
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.clients.subscriber import Subscription

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from rmqbench.amqp import topology as topologies
-from rmqbench.amqp.vector_switch import vector_path_is_on
+from rmqbench.amqp.vector import vector_path_is_on
 from rmqbench.broker import Broker, wait_until
 from rmqbench.clients.consumer import ConsumerPlan
 from rmqbench.clients.producer import ProducerPlan

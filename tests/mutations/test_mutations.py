@@ -871,7 +871,7 @@ READ = [
     ),
     frames(
         "a nack is no ack",
-        'nack=rows["method"] == _NACK_ID',
+        'nack=rows["method"] == NACK',
         "nack=np.zeros(len(rows), np.bool_)",
         "test_acks_and_nacks_multiple_or_not_are_told_apart",
     ),
@@ -895,14 +895,14 @@ READ = [
     ),
     frames(
         "what is no confirm at all",
-        '& ((rows["method"] == _ACK_ID) | (rows["method"] == _NACK_ID))',
+        '& ((rows["method"] == ACK) | (rows["method"] == NACK))',
         "& True",
         "test_confirms_are_read_up_to_what_is_none_of_this_channel[another method]",
     ),
     frames(
         "acks on a channel without confirms",
-        "if channel in self._confirming and method in (_ACK, _NACK):",
-        "if method in (_ACK, _NACK):",
+        "if method in _CONFIRMS and channel in self._confirming and",
+        "if method in _CONFIRMS and",
         "test_acks_are_confirms_only_where_they_are_expected",
     ),
 ]

@@ -11,6 +11,7 @@ pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rmqbench.amqp.framing import FrameCutter, frame_offsets
 from rmqbench.errors import UsageError
 from rmqbench.message import Recipe
 from rmqbench.proxy import (
@@ -25,8 +26,7 @@ from rmqbench.proxy import (
     repeat,
     swap,
 )
-from rmqbench.proxy.alterations import Plan
-from rmqbench.proxy.messages import FrameCutter
+from rmqbench.proxy.alterations import AlterationPlan
 from rmqbench.proxy.stream import (
     UNKNOWN_TAG,
     AlteredConnection,
@@ -274,7 +274,7 @@ def model_deliveries(messages, plan):
 @settings(deadline=None)
 def test_deliveries_are_altered_as_a_naive_model_says(stream, data):
     plan = data.draw(plans("delivery", len(stream.messages), KINDS))
-    connection = AlteredConnection(Plan(plan), 1)
+    connection = AlteredConnection(AlterationPlan(plan), 1)
     connection.from_client(GREETING + TUNE_OK)  # where the size of forged frames is learned
     steps = []
     for piece in cut_up(data, b"".join(stream.frames)):
@@ -299,9 +299,9 @@ def test_a_stream_cut_anywhere_is_altered_alike(stream, data):
     elif data.draw(st.booleans()):
         plan = [each for each in plan if each.nth != 2] + [cut_inside("delivery", 2)]
     whole = b"".join(stream.frames)
-    in_one_piece = Plan(plan)
+    in_one_piece = AlterationPlan(plan)
     expected, _ = feed_broker(in_one_piece, [whole])
-    in_pieces = Plan(plan)
+    in_pieces = AlterationPlan(plan)
     assert feed_broker(in_pieces, cut_up(data, whole))[0] == expected
     done = [each.alteration for each in in_pieces.applied]
     assert done == [each.alteration for each in in_one_piece.applied]
@@ -311,17 +311,39 @@ def test_a_stream_cut_anywhere_is_altered_alike(stream, data):
 @settings(deadline=None)
 def test_an_empty_plan_changes_no_byte(stream, data):
     whole = b"".join(stream.frames)
-    plan = Plan(())
+    plan = AlterationPlan(())
     steps, _ = feed_broker(plan, cut_up(data, whole))
     assert steps == ([whole] if whole else [])
     assert plan.applied == []
+
+
+@given(broker_streams(), st.data())
+@settings(deadline=None)
+def test_a_damaged_stream_cut_anywhere_is_altered_alike(stream, data):
+    plan = data.draw(plans("delivery", len(stream.messages), KINDS))
+    damaged = bytearray(b"".join(stream.frames))
+    starts = list(frame_offsets(bytes(damaged)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        if data.draw(st.booleans()):  # most of a stream is bodies: half of it elsewhere
+            at = data.draw(st.sampled_from(starts)) + data.draw(st.integers(0, 40))
+        else:
+            at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[min(at, len(damaged) - 1)] ^= data.draw(st.integers(1, 255))
+    damaged = bytes(damaged)
+    in_one_piece, in_pieces = AlterationPlan(plan), AlterationPlan(plan)
+    expected, _ = feed_broker(in_one_piece, [damaged])
+    assert feed_broker(in_pieces, cut_up(data, damaged))[0] == expected
+    done = [each.alteration for each in in_pieces.applied]
+    assert done == [each.alteration for each in in_one_piece.applied]
+    if not plan:
+        assert data_of(expected) == damaged
 
 
 @given(st.data())
 def test_what_is_no_amqp_passes_as_it_is(data):
     plan = [drop("delivery", 1), repeat("publish", 1)]
     stream = data.draw(st.binary(max_size=60)) + b"HTTP/1.1 400 Bad Request\r\n\r\n"
-    steps, connection = feed_broker(Plan(plan), cut_up(data, stream))
+    steps, connection = feed_broker(AlterationPlan(plan), cut_up(data, stream))
     assert data_of(steps) == stream
     steps = []
     for piece in cut_up(data, GREETING + stream):
@@ -340,11 +362,23 @@ def test_what_is_no_amqp_passes_as_it_is(data):
 )
 def test_from_a_broken_frame_on_everything_passes_at_once(broken):
     (first,) = deliveries(1)
-    plan = Plan([swap("delivery", 1)])
+    plan = AlterationPlan([swap("delivery", 1)])
     connection = AlteredConnection(plan, 1)
     assert connection.from_broker(first).to_client == ()
     assert connection.from_broker(broken).to_client == (first + broken,)
     assert connection.from_broker(first[:3]).to_client == (first[:3],)
+    assert plan.applied == []
+
+
+@pytest.mark.parametrize("kind", ["misroute", "forge", "swap", "drop"])
+@pytest.mark.parametrize("length_at", [11, -5, -3])
+def test_a_message_whose_method_is_malformed_passes_as_it_is(kind, length_at):
+    frames = delivery(1, 1, 0)
+    damaged = bytearray(frames[0])
+    damaged[length_at] = 200  # of the consumer tag, the exchange, the routing key
+    stream = bytes(damaged) + b"".join(frames[1:])
+    plan = AlterationPlan([make(kind, "delivery", 1)])
+    assert feed_broker(plan, [stream], end=False)[0] == [stream]
     assert plan.applied == []
 
 
@@ -361,7 +395,7 @@ def sequences(steps):
 
 
 def test_messages_are_counted_over_all_connections():
-    plan = Plan([drop("delivery", 3)], get_time_ns=lambda: NOW)
+    plan = AlterationPlan([drop("delivery", 3)], get_time_ns=lambda: NOW)
     first, _ = feed_broker(plan, deliveries(2), number=1)
     second, _ = feed_broker(plan, deliveries(2), number=2)
     assert (sequences(first), sequences(second)) == ([0, 1], [1])
@@ -370,7 +404,9 @@ def test_messages_are_counted_over_all_connections():
 
 def test_all_that_is_not_altered_keeps_its_exact_bytes():
     stream = deliveries(4)
-    steps, _ = feed_broker(Plan([drop("delivery", 2), flip("delivery", 3, byte=0)]), stream)
+    steps, _ = feed_broker(
+        AlterationPlan([drop("delivery", 2), flip("delivery", 3, byte=0)]), stream
+    )
     at = stream[2].index(b"RMQB")
     changed = stream[2][:at] + bytes([ord("R") ^ 0xFF]) + stream[2][at + 1 :]
     assert steps == [stream[0] + changed + stream[3]]
@@ -379,7 +415,9 @@ def test_all_that_is_not_altered_keeps_its_exact_bytes():
 @pytest.mark.parametrize("byte", [0, 1, 14])
 def test_a_byte_of_the_header_is_flipped_from_the_property_flags_on(byte):
     frames = delivery(1, 1, 0)
-    steps, _ = feed_broker(Plan([flip("delivery", 1, byte=byte, mask=0x20, part="header")]), frames)
+    steps, _ = feed_broker(
+        AlterationPlan([flip("delivery", 1, byte=byte, mask=0x20, part="header")]), frames
+    )
     at = len(frames[0]) + 7 + 12 + byte
     whole = b"".join(frames)
     assert steps == [whole[:at] + bytes([whole[at] ^ 0x20]) + whole[at + 1 :]]
@@ -387,27 +425,27 @@ def test_a_byte_of_the_header_is_flipped_from_the_property_flags_on(byte):
 
 @pytest.mark.parametrize(("byte", "part"), [(5000, "body"), (10_000, "header")])
 def test_a_byte_that_is_not_there_is_not_flipped_and_not_told(byte, part):
-    plan = Plan([flip("delivery", 1, byte=byte, part=part)])
+    plan = AlterationPlan([flip("delivery", 1, byte=byte, part=part)])
     assert feed_broker(plan, deliveries(1))[0] == deliveries(1)
     assert plan.applied == []
 
 
 def test_a_delay_stands_before_its_message():
     first, second = deliveries(2)
-    steps, _ = feed_broker(Plan([delay("delivery", 2, 1.5)]), [first + second])
+    steps, _ = feed_broker(AlterationPlan([delay("delivery", 2, 1.5)]), [first + second])
     assert steps == [first, Pause(1.5), second]
 
 
 def test_one_that_waits_is_released_in_its_place_and_not_told():
-    plan = Plan([swap("delivery", 1)])
+    plan = AlterationPlan([swap("delivery", 1)])
     connection = AlteredConnection(plan, 1)
     first, second = deliveries(2)
     output = connection.from_broker(first)
     assert output.to_client == ()
-    (held,) = output.held
-    assert connection.release(held).to_client == (first,)
+    (swap_,) = output.pending
+    assert connection.release(swap_).to_client == (first,)
     assert connection.from_broker(second).to_client == (second,)
-    assert connection.release(held).to_client == ()
+    assert connection.release(swap_).to_client == ()
     assert plan.applied == []
 
 
@@ -423,7 +461,7 @@ def test_one_that_waits_is_released_in_its_place_and_not_told():
     ],
 )
 def test_an_end_lets_one_go_that_waits(end):
-    plan = Plan([swap("delivery", 1)])
+    plan = AlterationPlan([swap("delivery", 1)])
     (first,) = deliveries(1)
     steps, _ = feed_broker(plan, [first, HEARTBEAT, end], end=False)
     assert steps == [HEARTBEAT + first + end]
@@ -431,7 +469,7 @@ def test_an_end_lets_one_go_that_waits(end):
 
 
 def test_another_channel_does_not_let_one_go_that_waits():
-    plan = Plan([swap("delivery", 1)])
+    plan = AlterationPlan([swap("delivery", 1)])
     other = method(2, pika.spec.Channel.CloseOk)
     first, second = deliveries(2)
     steps, _ = feed_broker(plan, [first, other, second], end=False)
@@ -441,14 +479,16 @@ def test_another_channel_does_not_let_one_go_that_waits():
 
 
 def test_a_message_whose_neighbour_is_dropped_changes_places_with_the_one_after():
-    steps, _ = feed_broker(Plan([swap("delivery", 1), drop("delivery", 2)]), deliveries(3))
+    steps, _ = feed_broker(
+        AlterationPlan([swap("delivery", 1), drop("delivery", 2)]), deliveries(3)
+    )
     assert sequences(steps) == [2, 0]
     assert [each[1].delivery_tag for each in decode(data_of(steps))] == [1, 3]
 
 
 @pytest.mark.parametrize("at", [0, 1, 7, 100, 5127, 9000])
 def test_a_cut_lets_exactly_so_many_bytes_pass_and_only_once(at):
-    plan = Plan([cut("to_client", at)])
+    plan = AlterationPlan([cut("to_client", at)])
     stream = b"".join(deliveries(2))
     steps, connection = feed_broker(plan, [stream[:3000], stream[3000:]])
     assert data_of(steps) == stream[:at]
@@ -461,7 +501,7 @@ def test_a_cut_lets_exactly_so_many_bytes_pass_and_only_once(at):
 
 def test_a_cut_inside_lets_half_of_the_message_pass():
     first, second, third = deliveries(3)
-    steps, _ = feed_broker(Plan([cut_inside("delivery", 2)]), [first + second + third])
+    steps, _ = feed_broker(AlterationPlan([cut_inside("delivery", 2)]), [first + second + third])
     assert steps == [first + second[: len(second) // 2], Reset()]
 
 
@@ -597,7 +637,7 @@ def model_publishes(order, plan):
 @settings(deadline=None)
 def test_each_publish_is_confirmed_once_and_by_the_name_it_has_to_its_publisher(data, count):
     plan = data.draw(plans("publish", count, ["drop", "repeat", "swap", "forge", "misroute"]))
-    client, broker, order = run_publishes(Plan(plan), data, count)
+    client, broker, order = run_publishes(AlterationPlan(plan), data, count)
     assert broker.received == model_publishes(order, plan)
     dropped = {order[each.nth - 1] for each in plan if kinds_of([each], each.nth) == ["drop"]}
     verdicts = dict.fromkeys(dropped, False)  # the proxy's own word: an ack
@@ -615,7 +655,7 @@ def test_each_publish_is_confirmed_once_and_by_the_name_it_has_to_its_publisher(
 @settings(deadline=None)
 def test_confirms_are_altered_as_a_naive_model_says(data, count):
     plan = data.draw(plans("confirm", count, ["drop", "repeat", "delay"]))
-    client, broker, order = run_publishes(Plan(plan), data, count)
+    client, broker, order = run_publishes(AlterationPlan(plan), data, count)
     expected = []
     for nth, name in enumerate(broker.verdicts, 1):
         kinds = kinds_of(plan, nth)
@@ -640,7 +680,7 @@ def ack(tag, multiple=False):
 
 
 def test_a_multiple_confirm_is_taken_apart_only_where_one_of_it_is_altered():
-    connection = confirming(Plan([drop("confirm", 5)]), 9)
+    connection = confirming(AlterationPlan([drop("confirm", 5)]), 9)
     assert connection.from_broker(ack(3, True)).to_client == (ack(3, True),)
     assert connection.from_broker(ack(6, True)).to_client == (ack(4) + ack(6),)
     # From here on a multiple one would cover the one that was kept back.
@@ -648,12 +688,12 @@ def test_a_multiple_confirm_is_taken_apart_only_where_one_of_it_is_altered():
 
 
 def test_two_confirms_change_places():
-    connection = confirming(Plan([swap("confirm", 2)]), 4)
+    connection = confirming(AlterationPlan([swap("confirm", 2)]), 4)
     assert connection.from_broker(ack(4, True)).to_client == (ack(1) + ack(3) + ack(2) + ack(4),)
 
 
 def test_a_dropped_publish_is_confirmed_at_once_but_only_in_confirm_mode():
-    plan = Plan([drop("publish", 1), drop("publish", 2)])
+    plan = AlterationPlan([drop("publish", 1), drop("publish", 2)])
     connection = AlteredConnection(plan, 1)
     output = connection.from_client(GREETING + b"".join(publish(1, 0)))
     assert (output.to_broker, output.to_client) == ((GREETING,), ())
@@ -663,7 +703,7 @@ def test_a_dropped_publish_is_confirmed_at_once_but_only_in_confirm_mode():
 
 
 def test_a_lying_confirm_never_comes_amid_a_delivery():
-    connection = confirming(Plan([drop("publish", 1)]), 0)
+    connection = confirming(AlterationPlan([drop("publish", 1)]), 0)
     frames = delivery(1, 1, 0)
     output = connection.from_broker(b"".join(frames[:2]))
     output_of_drop = connection.from_client(b"".join(publish(1, 0)))
@@ -673,7 +713,7 @@ def test_a_lying_confirm_never_comes_amid_a_delivery():
 
 
 def test_a_channel_that_is_opened_again_counts_from_the_start():
-    connection = confirming(Plan([drop("publish", 1)]), 3)
+    connection = confirming(AlterationPlan([drop("publish", 1)]), 3)
     connection.from_client(method(1, pika.spec.Channel.Close, 200, "bye", 0, 0))
     connection.from_client(method(1, pika.spec.Channel.Open))
     connection.from_client(method(1, pika.spec.Confirm.Select, False))
@@ -682,7 +722,7 @@ def test_a_channel_that_is_opened_again_counts_from_the_start():
 
 
 def test_a_forged_publish_is_not_mandatory_and_has_the_same_route():
-    plan = Plan([forge("publish", 1, FORGED, FORGED_PROPERTIES)])
+    plan = AlterationPlan([forge("publish", 1, FORGED, FORGED_PROPERTIES)])
     connection = confirming(plan, 0)
     output = connection.from_client(b"".join(publish(1, 0)))
     assert len(output.to_broker) == 1
@@ -694,7 +734,7 @@ def test_a_forged_publish_is_not_mandatory_and_has_the_same_route():
 
 
 def test_a_held_publish_goes_before_whatever_else_its_channel_does():
-    connection = confirming(Plan([swap("publish", 1)]), 0)
+    connection = confirming(AlterationPlan([swap("publish", 1)]), 0)
     first, close = b"".join(publish(1, 0)), method(1, pika.spec.Channel.Close, 200, "", 0, 0)
     output = connection.from_client(first)
     assert output.to_broker == ()
@@ -710,7 +750,7 @@ def consume(channel):
 
 @pytest.mark.parametrize("plan", [(), (drop("publish", 99),)], ids=["no plan", "plan"])
 def test_an_unknown_tag_is_acknowledged_between_messages_on_each_consuming_channel(plan):
-    connection = AlteredConnection(Plan(plan), 1)
+    connection = AlteredConnection(AlterationPlan(plan), 1)
     connection.from_client(GREETING + consume(1).marshal() + consume(2).marshal())
     frames = publish(1, 0)
     passed = data_of(connection.from_client(b"".join(frames[:2]) + frames[2][:50]).to_broker)
@@ -723,7 +763,7 @@ def test_an_unknown_tag_is_acknowledged_between_messages_on_each_consuming_chann
 
 
 def test_a_channel_that_is_closed_consumes_no_more():
-    connection = AlteredConnection(Plan(()), 1)
+    connection = AlteredConnection(AlterationPlan(()), 1)
     connection.from_client(GREETING + consume(1).marshal() + consume(2).marshal())
     connection.from_broker(method(1, pika.spec.Channel.Close, 406, "PRECONDITION_FAILED", 0, 0))
     connection.from_client(method(2, pika.spec.Channel.Close, 200, "", 0, 0))
@@ -733,7 +773,7 @@ def test_a_channel_that_is_closed_consumes_no_more():
 
 @pytest.mark.parametrize("plan", [(), (drop("delivery", 99),)], ids=["no plan", "plan"])
 def test_a_cut_inside_a_frame_ends_amid_the_next_one(plan):
-    connection = AlteredConnection(Plan(plan), 1)
+    connection = AlteredConnection(AlterationPlan(plan), 1)
     (first,) = deliveries(1)
     connection.from_broker(first[:10])
     connection.cut_inside_frame()
@@ -751,7 +791,7 @@ def start_ok(name):
 
 @pytest.mark.parametrize(("name", "expected"), [("consumer 1", [1]), ("producer 1", [0, 1])])
 def test_only_connections_of_the_right_name_are_altered(name, expected):
-    plan = Plan([drop("delivery", 1)])
+    plan = AlterationPlan([drop("delivery", 1)])
     connection = AlteredConnection(plan, 1, only=lambda name: name.startswith("consumer"))
     connection.from_client(GREETING + start_ok(name))
     assert sequences(connection.from_broker(b"".join(deliveries(2))).to_client) == expected
@@ -764,28 +804,31 @@ def test_only_connections_of_the_right_name_are_altered(name, expected):
     ("make", "said"),
     [
         (lambda: drop("delivery", 0), "no delivery 0"),
-        (lambda: drop("letter", 1), "'letter' is nothing that can be altered"),
-        (lambda: drop(["delivery"], 1), "is nothing that can be altered"),
-        (lambda: delay("publish", 1, -0.1), "cannot be kept"),
-        (lambda: delay("publish", 1, float("nan")), "cannot be kept"),
-        (lambda: flip("delivery", 1), "Which byte"),
-        (lambda: flip("delivery", 1, byte=-1), "Which byte"),
+        (lambda: drop("letter", 1), "'letter' is not something that can be altered"),
+        (lambda: drop(["delivery"], 1), "is not something that can be altered"),
+        (lambda: delay("publish", 1, -0.1), "is not possible"),
+        (lambda: delay("publish", 1, float("nan")), "is not possible"),
+        (lambda: flip("delivery", 1), "There is no byte"),
+        (lambda: flip("delivery", 1, byte=-1), "There is no byte"),
         (lambda: flip("delivery", 1, byte=0, mask=0), "changes no byte"),
         (lambda: flip("delivery", 1, byte=0, mask=256), "changes no byte"),
         (lambda: flip("delivery", 1, byte=0, part="method"), "no part 'method'"),
         (lambda: flip("confirm", 1, byte=0), "A confirm has no body"),
         (lambda: forge("confirm", 1, b""), "A confirm cannot be followed"),
         (lambda: forge("publish", 1, b"", pika.BasicProperties(type=7)), "cannot be encoded"),
-        (lambda: misroute("publish", 1), "is not said"),
+        (lambda: misroute("publish", 1), "the exchange and routing key that it has"),
         (lambda: misroute("confirm", 1, "e"), "A confirm has no exchange"),
         (lambda: misroute("publish", 1, "é" * 128), "too long"),
         (lambda: cut("sideways", 1), "no direction 'sideways'"),
         (lambda: cut("to_client", -1), "has a byte -1"),
         (lambda: cut_inside("publish", -1), "no publish -1"),
-        (lambda: Plan(["drop"]), "'drop' is no alteration"),
-        (lambda: Plan([drop("publish", 1), flip("publish", 1, byte=0)]), "dropped, and altered"),
-        (lambda: Plan([swap("publish", 1), swap("publish", 2)]), "change places twice"),
-        (lambda: Plan([swap("publish", 1), swap("publish", 1)]), "change places twice"),
+        (lambda: AlterationPlan(["drop"]), "'drop' is not an alteration"),
+        (
+            lambda: AlterationPlan([drop("publish", 1), flip("publish", 1, byte=0)]),
+            "dropped and also altered",
+        ),
+        (lambda: AlterationPlan([swap("publish", 1), swap("publish", 2)]), "change places twice"),
+        (lambda: AlterationPlan([swap("publish", 1), swap("publish", 1)]), "change places twice"),
     ],
 )
 def test_nonsense_is_refused_with_what_to_do(make, said):

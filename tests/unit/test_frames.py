@@ -220,6 +220,53 @@ def test_a_stream_cut_anywhere_gives_the_same_and_loses_nothing(drawn):
     assert flatten(events) == expected
 
 
+@given(streams(), st.data())
+@settings(deadline=None)
+def test_a_damaged_stream_cut_anywhere_gives_the_same(drawn, data):
+    recipe, frame_max, stream, cuts, _ = drawn
+    stream = bytearray(stream)
+    for _ in range(data.draw(st.integers(1, 3))):
+        stream[data.draw(st.integers(0, len(stream) - 1))] ^= data.draw(st.integers(1, 255))
+    given_events = []
+    for bounds in ([], cuts):
+        splitter = Splitter()
+        splitter.expect_confirms(1)
+        first = delivery(recipe, 1, False, (0, 0, NOW), frame_max=frame_max)
+        splitter.expect_deliveries(1, Shape.of_delivery(first, recipe))
+        events = []
+        for start, end in zip([0, *bounds], [*bounds, len(stream)], strict=True):
+            events += splitter.feed(bytes(stream[start:end]))
+        given_events.append(flatten(events))
+    assert given_events[0] == given_events[1]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pika.frame.Heartbeat().marshal()[:-1] + b"\xcf",
+        b"\x07" + pika.frame.Heartbeat().marshal()[1:],
+        b"AMQP\x00\x00\x09\x01",
+        b"\x01\x00\x01\x00\x00\x00\x04\x00\x3c\x00\x50\xce",
+        b"\x01\x00\x01\x00\x00\x00\x0e\x00\x3c\x00\x50" + bytes(10) + b"\xce",
+    ],
+    ids=["end octet", "type", "another protocol", "an ack without its tag", "a longer ack"],
+)
+def test_what_is_malformed_is_left_to_pika_at_once(broken):
+    splitter = Splitter()
+    splitter.expect_confirms(1)
+    splitter.expect_deliveries(1)
+    assert flatten(splitter.feed(broken)) == [("other", broken)]
+
+
+def test_what_was_not_taken_comes_first_in_the_next_piece():
+    splitter = Splitter()
+    splitter.expect_confirms(1)
+    first = next(splitter.feed(FOREIGN + confirm(1, False, False) + confirm(2, False, False)))
+    assert first.frames == FOREIGN
+    expected = [("confirm", 1, 0, 0), ("confirm", 2, 0, 0), ("confirm", 3, 0, 1)]
+    assert flatten(splitter.feed(confirm(3, False, True))) == expected
+
+
 @given(st.integers(1, 12), st.data())
 def test_without_a_shape_each_delivery_is_given_whole(count, data):
     recipe = Recipe(RUN, size_bytes=9000)
