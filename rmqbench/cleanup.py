@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.amqp.idle import counts_over, delete_if_idle, in_use
 from rmqbench.amqp.topology import is_name, require_name
 from rmqbench.endpoint import Endpoint, is_loopback
@@ -160,7 +160,7 @@ def find(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str] = ()) ->
 
     A word with commas is one name if such a queue exists, otherwise several. Raises QueueNotFound
     with all names that do not exist, ManagementUnavailable for ``all`` and ``exchanges``, which
-    need the Management API, and what :func:`~rmqbench.amqp.connection.admin` raises.
+    need the Management API, and what :func:`~rmqbench.amqp.admin.admin` raises.
     """
     wanted = scope(words, exact)
     if wanted == "queues":

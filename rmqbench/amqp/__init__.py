@@ -1,1 +1,1 @@
-"""AMQP 0-9-1: frames, connections, the topology, and what its errors mean."""
+"""AMQP 0-9-1: frames and their vector path, connections, the topology, and what errors mean."""

@@ -1,29 +1,25 @@
-"""AMQP connections: one that is driven turn by turn, one for administrative acts.
+"""The AMQP connection of producers and consumers, driven turn by turn.
 
-This is the only module that touches pika's inside.
-
-pika connects, authenticates, opens channels, declares, keeps heartbeats and closes. In front of
-it sits a tap: the received bytes go through a :class:`~rmqbench.amqp.vector.Splitter`, whole arrays
-of confirms and deliveries go straight to whoever asked for them, and all other frames go to
-pika unchanged. Without the tap (``vector=False``) everything goes through pika's callbacks, to
-the same handlers.
+pika connects, authenticates, opens channels, declares, keeps heartbeats and closes. Before it, the
+received bytes pass a tap: a :class:`~rmqbench.amqp.vector.Splitter` takes confirms and deliveries
+out of them and passes these to their handlers as arrays; all other frames go to pika unchanged.
+Without the tap (``vector=False``) everything goes through pika's callbacks, to the same handlers.
 
 What is touched inside of pika, and why: ``_on_data_available`` (where received bytes arrive),
-``_output_marshaled_frames`` (rendered frames go out by the way of all others, and are counted),
+``_output_marshaled_frames`` (rendered frames are sent and counted like all others),
 ``bytes_received`` (the heartbeat must count what pika does not see), ``_transport`` and its
-``_MAX_RECV_BYTES`` (4096 bytes a read are too few), and ``_terminate_stream`` (to end at once). Of
-a ``BlockingConnection``: ``_impl`` (its timers run while it waits) and ``_cleanup``.
+``_MAX_RECV_BYTES`` (4096 bytes a read are too few), and ``_terminate_stream`` (to end at once).
+Only :mod:`rmqbench.amqp.admin` touches pika's inside, too.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Self
 
 import numpy as np
 import pika
@@ -32,18 +28,22 @@ import pika.exceptions
 import pika.frame
 import pika.spec
 
-from rmqbench.amqp.diagnosis import channel_error, connect_error, pika_parameters
+from rmqbench.amqp.diagnosis import channel_error, diagnose
+from rmqbench.amqp.parameters import pika_parameters
 from rmqbench.amqp.vector import Confirms, Deliveries, Shape, Splitter
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import DeadlineExceeded, MessageUnreadable, RmqbenchError
 
-__all__ = ["Connection", "admin"]
+__all__ = ["Connection"]
 
-_TICK_S = 0.05  # no turn takes longer, so that its driver can look at the clock
+_TICK_S = 0.05  # no turn takes longer, so that its caller can look at the clock
 _READ_BYTES = 1 << 18
-_DENSE_BYTES = 1 << 12  # a turn that received as many is followed by a pause, in which the next
-_MIN_PAUSE_S = 0.001  # ones gather: one wake-up for hundreds of messages. While the stream stays
-_MAX_PAUSE_S = 0.006  # dense the pause grows, up to this; what comes alone is read at once.
+# A turn that received so much is followed by a pause, in which more gathers: one wake-up for
+# hundreds of messages. While the stream stays dense, the pause grows; a lone message is read at
+# once.
+_DENSE_BYTES = 1 << 12
+_MIN_PAUSE_S = 0.001
+_MAX_PAUSE_S = 0.006
 _CLOSE_S = 5.0
 
 OnConfirms = Callable[[Confirms], None]
@@ -52,41 +52,67 @@ OnMessage = Callable[[pika.spec.Basic.Deliver, pika.BasicProperties, bytes], Non
 
 
 class Connection:
-    """An open connection. Nothing happens outside of its methods; it belongs to one thread."""
+    """One connection. Nothing happens outside of its methods; it belongs to one thread."""
 
     def __init__(
-        self, endpoint: Endpoint, *, name: str, vector: bool = True, heartbeat_s: int = 30
+        self,
+        endpoint: Endpoint,
+        *,
+        name: str,
+        vector: bool = True,
+        heartbeat_s: int = 30,
+        connect_timeout_s: float = 10.0,
     ) -> None:
-        """Prepare a connection; :meth:`open` makes it. ``name`` is shown by the broker."""
+        """Prepare a connection that :meth:`open` makes. ``name`` is shown by the broker.
+
+        ``connect_timeout_s`` limits the attempt on each address of the host.
+        """
         self.endpoint = endpoint
         self.blocked: str | None = None  # the broker's reason while it blocks publishers
-        self.raw_delivery: bytes | None = None  # all frames of what pika is delivering, if tapped
+        self.raw_delivery: bytes | None = None  # all frames of the message pika delivers, if tapped
         self._splitter = Splitter() if vector else None
         self._on_confirms: dict[int, OnConfirms] = {}
         self._on_deliveries: dict[int, OnDeliveries] = {}
         self._failure: Exception | None = None
+        self._opened = False
+        self._not_opened: BaseException | None = None
         self._closing = False
-        self.burst_bytes = 0  # how much may gather while we pause; 0: every byte is read at once
+        self.burst_bytes = 0  # how much may gather during a pause; 0: every byte is read at once
         self._received = 0
         self._pause_s = 0.0
         self._pika = _TappedConnection(
-            pika_parameters(endpoint, connection_name=name, heartbeat_s=heartbeat_s),
-            on_open_callback=self._opened,
-            on_open_error_callback=self._not_opened,
-            on_close_callback=self._closed,
+            pika_parameters(
+                endpoint,
+                connection_name=name,
+                heartbeat_s=heartbeat_s,
+                connect_timeout_s=connect_timeout_s,
+            ),
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_open_error,
+            on_close_callback=self._on_close,
         )
         self._pika.tap = self._received_data
         self._loop = self._pika.ioloop
         self._loop.activate_poller()
 
     def open(self, timeout_s: float = 15.0) -> Self:
-        """Connect and log in, or raise what hindered it (BrokerUnavailable, AccessRefused, …)."""
+        """Connect and log in within ``timeout_s``.
+
+        Raises BrokerUnavailable, AccessRefused or UsageError, as
+        :func:`rmqbench.amqp.diagnosis.diagnose` explains it.
+        """
         self._keep_ticking()
         try:
-            self.wait_until(lambda: self._pika.is_open, timeout_s, "the AMQP handshake")
+            self.wait_until(self._open_is_over, timeout_s, "the AMQP handshake")
+        except DeadlineExceeded as error:
+            self._not_opened = error
         except BaseException:
             self.abort()
             raise
+        cause = self._not_opened
+        if cause is not None:
+            self.abort()
+            raise diagnose(cause, self.endpoint) from cause
         return self
 
     def __enter__(self) -> Self:
@@ -99,7 +125,7 @@ class Connection:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Close the connection: in order, or at once where an error is under way."""
+        """Close the connection in order, or at once if an error is being raised."""
         if kind is None:
             self.close()
         else:
@@ -111,23 +137,31 @@ class Connection:
         return int(self._pika.params.frame_max)
 
     @property
+    def server_version(self) -> str:
+        """The version that the broker reports of itself; ``unknown`` if it reports none."""
+        version = (self._pika.server_properties or {}).get("version", "unknown")
+        return version.decode() if isinstance(version, bytes) else str(version)
+
+    @property
     def unsent_bytes(self) -> int:
-        """How much of what was given to :meth:`send` has not been taken by the network yet."""
+        """How many bytes passed to :meth:`send` have not been handed to the network yet."""
         transport = self._pika._transport
         return int(transport.get_write_buffer_size()) if transport is not None else 0
 
     def channel(self, timeout_s: float = 10.0) -> pika.channel.Channel:
-        """Open a channel. Its end, if we did not ask for it, is raised by the turn that sees it."""
+        """Open a channel. If it ends unasked, the turn that notices raises the reason."""
         opened: list[pika.channel.Channel] = []
         channel = self._pika.channel(on_open_callback=opened.append)
-        channel.add_on_close_callback(self._channel_closed)
+        channel.add_on_close_callback(self._on_channel_close)
         self.wait_until(lambda: bool(opened), timeout_s, "a channel to open")
         return channel
 
     def turn(self) -> None:
-        """Send and receive what can be, waiting for it at most a twentieth of a second.
+        """Send and receive what is ready; wait at most a twentieth of a second for something.
 
-        Raises ConnectionLost where the connection or a channel ended unasked.
+        Raises ConnectionLost, or what :func:`rmqbench.amqp.diagnosis.channel_error` makes of the
+        reason, if the connection or a channel ended unasked, MessageUnreadable if pika cannot
+        decode a message, and what a handler raised.
         """
         self._let_gather()
         self._received = 0
@@ -137,7 +171,7 @@ class Connection:
             raise self._failure
 
     def _let_gather(self) -> None:
-        """Pause where the last turn shows that much is on its way."""
+        """Pause if the last turn received so much that more is to be expected."""
         if self._received < _DENSE_BYTES:
             if self._received:
                 self._pause_s /= 2
@@ -149,26 +183,26 @@ class Connection:
         time.sleep(self._pause_s)
 
     def wake(self) -> None:
-        """End the waiting of a turn that is under way in another thread, or of the next one.
+        """End the wait of a turn in another thread, or of the next turn.
 
-        Closed, it does nothing: pika guards this one call against the end of its loop.
+        It does nothing after the end: pika makes this call safe against the end of its loop.
         """
         self._loop.add_callback_threadsafe(lambda: None)
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Take turns until ``condition`` holds; DeadlineExceeded says what was waited for."""
+        """Take turns until ``condition`` holds. DeadlineExceeded names ``what`` was waited for."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(
-                    f"Waited {timeout_s:g} s for {what} at {self.endpoint}, in vain."
+                    f"Timed out after {timeout_s:g} s waiting for {what} at {self.endpoint}."
                     + (f" The broker blocks publishers: {self.blocked}." if self.blocked else ""),
-                    "See the broker's log; a slow machine may need a longer limit.",
+                    "See the broker's log. A slow machine may need a longer limit.",
                 )
             self.turn()
 
     def expect_confirms(self, channel: pika.channel.Channel, handler: OnConfirms) -> None:
-        """Select confirm mode on a channel; acks and nacks go to ``handler`` in arrays."""
+        """Select confirm mode on a channel: acks and nacks go to ``handler`` as arrays."""
         number = channel.channel_number
 
         def on_frame(frame: pika.frame.Method) -> None:
@@ -190,47 +224,51 @@ class Connection:
             self._splitter.expect_confirms(number)
 
     def expect_deliveries(self, channel: pika.channel.Channel, handler: OnDeliveries) -> None:
-        """Have deliveries on a channel looked at: ``raw_delivery`` holds each, as received.
+        """Keep each delivery of a channel as received in ``raw_delivery`` while pika delivers it.
 
-        After :meth:`learn` those of the learned shape go to ``handler`` in arrays.
+        After :meth:`learn`, deliveries of the learned shape go to ``handler`` as arrays instead.
         """
         self._on_deliveries[channel.channel_number] = handler
         if self._splitter is not None:
             self._splitter.expect_deliveries(channel.channel_number)
 
     def learn(self, channel: pika.channel.Channel, shape: Shape) -> None:
-        """Take deliveries of this shape off the stream, many at once."""
+        """Pass deliveries of this shape to the channel's handler, many at once."""
         if self._splitter is not None:
             self._splitter.expect_deliveries(channel.channel_number, shape)
 
     def send(self, frames: bytes) -> None:
-        """Send whole frames that were rendered elsewhere."""
+        """Send whole frames, rendered elsewhere."""
         self._pika._output_marshaled_frames([frames])
 
     def close(self) -> None:
-        """Close in order if the broker answers: all sent before is taken then. Never raises."""
+        """Close in order if the broker answers: it has received all then. Never raises."""
         if self._pika.is_open:
             self._closing = True
             try:
                 self._pika.close()
                 self.wait_until(lambda: self._pika.is_closed, _CLOSE_S, "the connection to close")
             except RmqbenchError:
-                pass  # what was to be sent is sent or lost; there is nothing more to do for it
+                pass  # what was to be sent is sent or lost: nothing more can be done
         self.abort()
 
     def abort(self) -> None:
-        """End the connection at once and let go of all it holds."""
+        """End the connection at once, and release its socket and loop."""
         self._closing = True
         if self._pika._transport is not None:
             self._pika._terminate_stream(pika.exceptions.StreamLostError("ended by rmqbench"))
-            self._loop.process_timeouts()  # where pika hears of it, and closes the socket
+            self._loop.process_timeouts()  # here pika notices, and closes the socket
         self._loop.deactivate_poller()
         self._loop.close()
 
     def _keep_ticking(self) -> None:
         self._loop.call_later(_TICK_S, self._keep_ticking)
 
-    def _opened(self, connection: _TappedConnection) -> None:
+    def _open_is_over(self) -> bool:
+        return self._opened or self._not_opened is not None
+
+    def _on_open(self, connection: _TappedConnection) -> None:
+        self._opened = True
         connection._transport._MAX_RECV_BYTES = _READ_BYTES
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
@@ -241,18 +279,18 @@ class Connection:
     def _on_unblocked(self, _: object, frame: pika.frame.Method) -> None:
         self.blocked = None
 
-    def _not_opened(self, _: object, error: BaseException) -> None:
-        self._failure = connect_error(error, self.endpoint)
+    def _on_open_error(self, _: object, error: BaseException) -> None:
+        self._not_opened = error
 
-    def _closed(self, _: object, reason: BaseException) -> None:
+    def _on_close(self, _: object, reason: BaseException) -> None:
         self._fail(channel_error(reason, self.endpoint))
 
-    def _channel_closed(self, _: object, reason: BaseException) -> None:
+    def _on_channel_close(self, _: object, reason: BaseException) -> None:
         if not isinstance(reason, pika.exceptions.ChannelClosedByClient):
             self._fail(channel_error(reason, self.endpoint))
 
     def _fail(self, error: Exception) -> None:
-        """Keep the first reason for which this connection is of no more use."""
+        """Keep the first reason why this connection cannot be used any more."""
         if not self._closing and self._failure is None:
             self._failure = error
 
@@ -262,29 +300,34 @@ class Connection:
         try:
             self._distribute(data)
         except Exception as error:
-            self._fail(_unreadable(error) or error)
+            if not self._opened:  # no handler was called yet: pika could not read what came
+                self._not_opened = error
+            elif isinstance(error, pika.exceptions.AMQPError):  # a malformed frame
+                self._fail(channel_error(error, self.endpoint))
+            else:
+                self._fail(_unreadable(error) or error)
 
     def _distribute(self, data: bytes) -> None:
-        """Give arrays to their handlers and whole frames to pika, in the order of the stream."""
+        """Pass arrays to their handlers and whole frames to pika, in the order of the stream."""
         connection = self._pika
         if self._splitter is None or connection.is_closed:
             connection.receive_frames(data)
             return
         before = connection.bytes_received
-        for event in self._splitter.feed(data):
-            if isinstance(event, Confirms):
-                self._on_confirms[event.channel](event)
-            elif isinstance(event, Deliveries):
-                self._on_deliveries[event.channel](event)
+        for piece in self._splitter.feed(data):
+            if isinstance(piece, Confirms):
+                self._on_confirms[piece.channel](piece)
+            elif isinstance(piece, Deliveries):
+                self._on_deliveries[piece.channel](piece)
             else:
-                self.raw_delivery = event.delivery
-                connection.receive_frames(event.frames)
+                self.raw_delivery = piece.delivery
+                connection.receive_frames(piece.frames)
                 self.raw_delivery = None
         connection.bytes_received = before + len(data)
 
 
 class _TappedConnection(pika.SelectConnection):  # type: ignore[misc]
-    """pika's connection, with its received bytes led past a tap."""
+    """pika's connection, whose received bytes go to a tap first."""
 
     tap: Callable[[bytes], None]
 
@@ -292,90 +335,20 @@ class _TappedConnection(pika.SelectConnection):  # type: ignore[misc]
         self.tap(data_in)
 
     def receive_frames(self, data: bytes) -> None:
-        """Let pika have bytes, as if they had just been received."""
+        """Pass bytes to pika as if they had just been received."""
         super()._on_data_available(data)
 
 
 def _unreadable(error: Exception) -> MessageUnreadable | None:
-    """Tell whether it is what pika raises on a malformed header: a time beyond all years, say."""
+    """Return MessageUnreadable if this is what pika raises at a malformed header, otherwise None.
+
+    For example, at a time after the last year that Python knows.
+    """
     wrong = isinstance(error, ValueError | OverflowError | struct.error)
     if not wrong and getattr(error, "errno", None) != errno.EOVERFLOW:
         return None
     return MessageUnreadable(
         f"A message or frame that the broker sent cannot be read "
         f"({type(error).__name__}: {error}).",
-        "It was not acknowledged; take it out of its queue with another client.",
+        "It was not acknowledged: remove it from its queue with another client.",
     )
-
-
-@contextlib.contextmanager
-def admin(
-    endpoint: Endpoint, *, name: str = "rmqbench topology", timeout_s: float = 10.0
-) -> Iterator[Any]:
-    """Open a connection for a few administrative acts, and yield a ``BlockingChannel``.
-
-    ``timeout_s`` limits the connecting and then the whole of what is done inside; a broker that
-    keeps its heartbeats but does not answer (a quorum queue without a majority) is left with
-    DeadlineExceeded. Errors of pika come out as :func:`rmqbench.amqp.diagnosis.connect_error` and
-    :func:`rmqbench.amqp.diagnosis.channel_error` make them.
-    """
-    parameters = pika_parameters(
-        endpoint,
-        connection_name=name,
-        connect_timeout_s=timeout_s,
-        blocked_timeout_s=timeout_s,
-        heartbeat_s=max(2, round(timeout_s)),
-    )
-    try:
-        connection = pika.BlockingConnection(parameters)
-    except Exception as error:
-        raise connect_error(error, endpoint) from error
-    try:
-        _limit(connection, timeout_s, endpoint)
-        yield connection.channel()
-    except pika.exceptions.AMQPError as error:
-        raise channel_error(error, endpoint) from error
-    finally:
-        _close(connection, endpoint)
-
-
-def _limit(connection: Any, timeout_s: float, endpoint: Endpoint) -> None:
-    """Let the I/O loop itself raise when time is up.
-
-    BlockingConnection waits for an answer without a limit, and runs its own timers only from
-    ``process_data_events``; those of the loop beneath run while it waits.
-    """
-
-    def give_up() -> NoReturn:
-        raise DeadlineExceeded(
-            f"The broker at {endpoint.address} did not answer within {timeout_s:g} s.",
-            "It keeps the connection open: look at its log, and for a queue without a majority of "
-            "its members.",
-        )
-
-    connection._impl.ioloop.call_later(timeout_s, give_up)
-
-
-def _close(connection: Any, endpoint: Endpoint) -> None:
-    """Close politely within a second, or else drop the socket."""
-    if not connection.is_open:
-        return
-    try:
-        _limit(connection, 1.0, endpoint)
-        connection.close()
-    except (pika.exceptions.AMQPError, RmqbenchError, OSError):
-        _drop(connection)
-
-
-def _drop(connection: Any) -> None:
-    """Close the socket at once: pika does so from its loop, within a turn or two."""
-    loop, impl = connection._impl.ioloop, connection._impl
-    if not impl.is_closed:
-        impl._terminate_stream(pika.exceptions.AMQPConnectionError("given up"))
-        for _ in range(5):
-            if impl.is_closed:
-                break
-            loop.call_later(0, lambda: None)  # so that the poll returns at once
-            loop.poll()
-            loop.process_timeouts()
-    connection._cleanup()

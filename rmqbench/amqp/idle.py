@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pika.exceptions
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.amqp.diagnosis import channel_error
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError
@@ -26,7 +26,7 @@ def delete_if_idle(
     Returns None for a deleted queue, otherwise the ready messages and the consumers for which it
     was kept: (0, 0) if they came and went meanwhile. Raises QueueNotFound.
 
-    ``channel`` is one of :func:`~rmqbench.amqp.connection.admin`. ``queue_type`` is the broker's
+    ``channel`` is one of :func:`~rmqbench.amqp.admin.admin`. ``queue_type`` is the broker's
     (``classic``, ``quorum``, ``stream``), None if unknown. The broker checks and deletes a classic
     queue in one step; a quorum queue refuses that (540 NOT_IMPLEMENTED) and a stream ignores the
     conditions (seen on 3.10.8 to 4.3.6), so that their counts are read just before, in a step of

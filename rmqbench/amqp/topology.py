@@ -1,7 +1,7 @@
 """The exchange, the queues and their bindings: declare, count, purge, delete.
 
 Everything here uses a short-lived connection of its own
-(:func:`rmqbench.amqp.connection.admin`). Counts come from a passive declare and are exact, unlike
+(:func:`rmqbench.amqp.admin.admin`). Counts come from a passive declare and are exact, unlike
 those of the Management API.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, get_args
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.amqp.idle import apart, counts_over, delete_if_idle, in_use
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rmqbench.amqp import topology as topologies
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.broker import Broker, wait_until
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import pika
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.amqp.topology import Queue, Topology, declare, delete, ready_count
 from rmqbench.broker import open_broker
 from rmqbench.clients.consumer import ConsumerPlan

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rmqbench.amqp import idle
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.amqp.idle import counts_over, delete_if_idle
 from rmqbench.broker import wait_until
 from rmqbench.endpoint import Endpoint

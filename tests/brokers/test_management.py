@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.amqp.topology import ready_count
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.amqp.topology import (
     Declared,
     Queue,
@@ -129,7 +129,7 @@ def test_a_mismatch_names_the_argument_and_makes_nothing(
         channel.queue_declare(audit, durable=True)
     wanted = Topology(exchange, "work", (Queue(work), Queue(audit, **asked)))
     with pytest.raises(
-        QueueMismatch, match=f"another {argument}: it has .*, asked for was .*"
+        QueueMismatch, match=f"another {argument}: it has .*, and .* was requested"
     ) as e:
         declare(endpoint, wanted, rmqbench_broker.version)
     assert repr(audit) in str(e.value)
@@ -143,9 +143,9 @@ def test_a_mismatch_tells_both_values(rmqbench_broker: Any, names: tuple[str, st
     limited = Queue(work, arguments={"x-max-length": 10})
     declare(endpoint, Topology(exchange, queues=(limited,)), rmqbench_broker.version)
     other = replace(limited, arguments={"x-max-length": 11})
-    with pytest.raises(QueueMismatch, match="it has '10', asked for was '11'"):
+    with pytest.raises(QueueMismatch, match="it has '10', and '11' was requested"):
         declare(endpoint, Topology(exchange, queues=(other,)), rmqbench_broker.version)
-    with pytest.raises(QueueMismatch, match="it has '10', asked for was none"):
+    with pytest.raises(QueueMismatch, match="it has '10', and none was requested"):
         declare(endpoint, Topology(exchange, queues=(Queue(work),)), rmqbench_broker.version)
 
 
@@ -156,7 +156,7 @@ def test_an_exchange_of_another_type_is_a_mismatch(
     with admin(endpoint) as channel:
         channel.exchange_declare(names[0], "topic", durable=True)
     with pytest.raises(
-        QueueMismatch, match=r"another type: it has 'topic', asked for was 'direct'"
+        QueueMismatch, match=r"another type: it has 'topic', and 'direct' was requested"
     ):
         declare(endpoint, topology(names), rmqbench_broker.version)
 

@@ -6,7 +6,7 @@ import pytest
 
 from rmqbench import Fault, Run, faults, faulty, reliability
 from rmqbench.amqp import topology as topologies
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 
 pytestmark = pytest.mark.faults
 

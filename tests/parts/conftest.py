@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.plans import consumer_plan
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.amqp.topology import Queue, Topology, ready_count
 from rmqbench.clients.consumer import ConsumerReport
 from rmqbench.clients.producer import ProducerPlan, ProducerReport

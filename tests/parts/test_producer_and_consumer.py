@@ -8,7 +8,7 @@ import pika
 import pytest
 
 from rmqbench import Run, reliability
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.broker import wait_until
 from rmqbench.errors import QueueNotEmpty
 from rmqbench.proxy import Proxy, cut_inside

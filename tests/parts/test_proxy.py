@@ -9,7 +9,7 @@ from dataclasses import replace
 import pika
 import pytest
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.broker import wait_until
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import UsageError

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import requests
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.cleanup import Candidate, Deletion, delete, find
 from rmqbench.errors import BrokerUnavailable, ManagementUnavailable
 from rmqbench.management.client import Management

@@ -19,7 +19,8 @@ import pytest
 from typer.testing import CliRunner
 
 import rmqbench.gui
-from rmqbench.amqp.connection import Connection, admin
+from rmqbench.amqp.admin import admin
+from rmqbench.amqp.connection import Connection
 from rmqbench.amqp.topology import Queue, Topology, counts, declare, ready_count
 from rmqbench.cli import app
 from rmqbench.clients import recovery

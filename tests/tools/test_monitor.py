@@ -12,7 +12,7 @@ from statistics import median
 
 import pytest
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 
 pyte = pytest.importorskip("pyte")
 if sys.platform == "win32":

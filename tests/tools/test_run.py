@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rmqbench.amqp.connection import admin
+from rmqbench.amqp.admin import admin
 from rmqbench.amqp.topology import Queue, Topology, declare, ready_counts
 from rmqbench.faults import FAULTS
 from rmqbench.management.client import Management
@@ -158,7 +158,7 @@ def test_a_queue_with_other_arguments_is_a_mismatch_and_no_loss(vhost, rmqbench_
     ended = run_in(vhost, "--in-place")
     assert ended.returncode == 2
     assert "x-max-length" in ended.stderr
-    assert "it has '500', asked for was none" in ended.stderr
+    assert "it has '500', and none was requested" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pika
 import pika.exceptions
 import pytest
-from pika.adapters.utils.connection_workflow import (
-    AMQPConnectionWorkflowFailed,
-    AMQPConnectorAMQPHandshakeError,
-    AMQPConnectorSocketConnectError,
-    AMQPConnectorStackTimeout,
-    AMQPConnectorTransportSetupError,
-)
 from pika.exceptions import (
-    AMQPConnectionError,
     ChannelClosedByBroker,
     ConnectionBlockedTimeout,
     ConnectionClosedByBroker,
-    ConnectionOpenAborted,
-    IncompatibleProtocolError,
-    ProbableAccessDeniedError,
-    ProbableAuthenticationError,
     StreamLostError,
 )
 
-from rmqbench.amqp.diagnosis import channel_error, connect_error, pika_parameters
+from rmqbench.amqp.diagnosis import channel_error, connect_error, diagnose
+from rmqbench.amqp.parameters import pika_parameters
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
     AccessRefused,
     BrokerError,
-    BrokerUnavailable,
     ConnectionLost,
     QueueLocked,
     QueueMismatch,
@@ -108,8 +93,8 @@ def test_a_mismatch_names_the_argument_and_both_values(
     error = closed(406, f"PRECONDITION_FAILED - {text}")
     assert isinstance(error, QueueMismatch)
     assert error.what == (
-        f"The queue 'q' in virtual host '/' exists with another {argument}: it has {has}, asked "
-        f"for was {asked}."
+        f"The queue 'q' in virtual host '/' exists with another {argument}: it has {has}, and "
+        f"{asked} was requested."
     )
     assert "Delete" in error.remedy
     assert "another name" in error.remedy
@@ -124,7 +109,7 @@ def test_a_mismatch_of_an_exchange_is_called_one() -> None:
     )
     assert isinstance(error, QueueMismatch)
     assert "The exchange 'ex'" in str(error)
-    assert "it has 'direct', asked for was 'topic'" in str(error)
+    assert "it has 'direct', and 'topic' was requested" in str(error)
 
 
 def test_a_quote_in_a_name_does_not_confuse_a_mismatch() -> None:
@@ -135,7 +120,7 @@ def test_a_quote_in_a_name_does_not_confuse_a_mismatch() -> None:
     )
     assert "it's" in str(error)
     assert "a's" in str(error)
-    assert "it has 'true', asked for was 'false'" in str(error)
+    assert "it has 'true', and 'false' was requested" in str(error)
 
 
 def test_a_refusal_that_nobody_knows_keeps_the_words_of_the_broker() -> None:
@@ -260,174 +245,12 @@ def test_a_value_that_amqp_cannot_carry_is_a_wrong_wish() -> None:
     assert isinstance(channel_error(caught.value, ENDPOINT), UsageError)
 
 
-@pytest.mark.parametrize("explain", [channel_error, connect_error])
+@pytest.mark.parametrize("explain", [channel_error, connect_error, diagnose])
 def test_an_error_of_our_own_stays_as_it_is(
     explain: Callable[[BaseException, Endpoint], RmqbenchError],
 ) -> None:
     error = QueueNotFound("It is gone.")
     assert explain(error, ENDPOINT) is error
-
-
-# --- connecting: each as BlockingConnection raises it and as SelectConnection reports it -------
-
-REFUSED = AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "Connection refused"))
-UNKNOWN = socket.gaierror(-2, "Name or service not known")
-STACK_TIMEOUT = AMQPConnectorStackTimeout("Timeout during AMQP handshake'h'/(...); ssl=False")
-CERTIFICATE = ssl.SSLCertVerificationError(1, "certificate verify failed")
-CERTIFICATE.verify_message = "self-signed certificate"
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "words"),
-    [
-        (AMQPConnectionError(REFUSED), BrokerUnavailable, "connection refused"),
-        (
-            AMQPConnectionError(AMQPConnectionWorkflowFailed([REFUSED])),
-            BrokerUnavailable,
-            "connection refused",
-        ),
-        (UNKNOWN, BrokerUnavailable, "'rabbit.example' is not known"),
-        (AMQPConnectionWorkflowFailed([UNKNOWN]), BrokerUnavailable, "is not known"),
-        (STACK_TIMEOUT, BrokerUnavailable, "in time"),
-        (
-            ConnectionOpenAborted(
-                "Connection.close() called before connection finished opening: "
-                "prev_state=PROTOCOL (320): \"Timeout while setting up AMQP to 'h'/(...)\""
-            ),
-            BrokerUnavailable,
-            "in time",
-        ),
-        (
-            AMQPConnectionWorkflowFailed([AMQPConnectorTransportSetupError(STACK_TIMEOUT)]),
-            BrokerUnavailable,
-            "in time",
-        ),
-        (
-            IncompatibleProtocolError("StreamLostError: ('Transport indicated EOF',)"),
-            BrokerUnavailable,
-            "hung up",
-        ),
-        (
-            ProbableAuthenticationError(
-                "ConnectionClosedByBroker: (403) 'ACCESS_REFUSED - Login was refused using "
-                "authentication mechanism PLAIN. For details see the broker logfile.'"
-            ),
-            AccessRefused,
-            "refused the login of user 'ann'",
-        ),
-        (
-            AMQPConnectionWorkflowFailed(
-                [
-                    AMQPConnectorAMQPHandshakeError(
-                        ProbableAuthenticationError("ConnectionClosedByBroker: (403) 'x'")
-                    )
-                ]
-            ),
-            AccessRefused,
-            "refused the login of user 'ann'",
-        ),
-        (
-            ProbableAccessDeniedError(
-                "ConnectionClosedByBroker: (530) 'NOT_ALLOWED - vhost team not found'"
-            ),
-            AccessRefused,
-            "has no virtual host 'team'",
-        ),
-        (
-            ProbableAccessDeniedError(
-                "ConnectionClosedByBroker: (530) \"NOT_ALLOWED - access to vhost 'team' refused "
-                "for user 'ann'\""
-            ),
-            AccessRefused,
-            "refuses user 'ann' access to virtual host 'team'",
-        ),
-        (
-            ProbableAccessDeniedError(
-                "ConnectionClosedByBroker: (530) \"NOT_ALLOWED - access to vhost 'team' refused "
-                "for user 'ann': connection limit (1) is reached\""
-            ),
-            AccessRefused,
-            "takes no more connections",
-        ),
-        (CERTIFICATE, BrokerUnavailable, "does not verify: self-signed certificate"),
-        (
-            AMQPConnectionWorkflowFailed([AMQPConnectorTransportSetupError(CERTIFICATE)]),
-            BrokerUnavailable,
-            "does not verify",
-        ),
-        (
-            ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"),
-            BrokerUnavailable,
-            "No TLS connection",
-        ),
-        (OSError(113, "No route to host"), BrokerUnavailable, "No route to host"),
-    ],
-)
-def test_a_failure_to_connect_is_told_by_its_cause(
-    error: Exception, kind: type[RmqbenchError], words: str
-) -> None:
-    mapped = connect_error(error, ENDPOINT)
-    assert type(mapped) is kind
-    assert words in mapped.what
-    assert mapped.remedy
-    assert "s3cret" not in str(mapped)
-
-
-@pytest.mark.parametrize(("user", "told"), [("guest", True), ("ann", False)])
-def test_only_guest_is_told_that_it_may_log_in_locally_only(user: str, told: bool) -> None:
-    error = ProbableAuthenticationError("ConnectionClosedByBroker: (403) 'ACCESS_REFUSED'")
-    mapped = connect_error(error, Endpoint(username=user))
-    assert ("its own host only" in str(mapped)) is told
-
-
-@contextlib.contextmanager
-def server(behave: Callable[[socket.socket], None]) -> Iterator[Endpoint]:
-    """Listen on loopback and do one thing with whoever comes."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        accepted: list[socket.socket] = []
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                connection, _ = listening.accept()
-                accepted.append(connection)
-                behave(connection)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield Endpoint("127.0.0.1", listening.getsockname()[1])
-        thread.join(5)
-        for each in accepted:
-            each.close()
-
-
-def connect(endpoint: Endpoint, timeout_s: float = 10.0) -> RmqbenchError:
-    parameters = pika_parameters(endpoint, connection_name="t", connect_timeout_s=timeout_s)
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - pika raises of many families
-        pika.BlockingConnection(parameters)
-    blocking = connect_error(caught.value, endpoint)
-    assert type(blocking) is BrokerUnavailable
-    return blocking
-
-
-def test_a_port_where_nobody_listens_is_told_at_once() -> None:
-    with socket.socket() as taken:  # nobody else gets the port, and nobody listens
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        assert "connection refused" in str(connect(Endpoint("127.0.0.1", port)))
-
-
-def test_a_server_that_says_nothing_is_left_in_time() -> None:
-    with server(lambda connection: None) as endpoint:
-        assert "in time" in str(connect(endpoint, timeout_s=0.5))
-
-
-def test_a_server_that_hangs_up_is_no_broker() -> None:
-    def hang_up(connection: socket.socket) -> None:
-        connection.recv(8)
-        connection.close()
-
-    with server(hang_up) as endpoint:
-        assert "hung up" in str(connect(endpoint))
 
 
 # --- parameters --------------------------------------------------------------------------------

@@ -9,22 +9,24 @@ import pytest
 from pika.adapters.utils import io_services_utils
 
 import rmqbench
-from rmqbench.amqp.connection import Connection
+from rmqbench.amqp import admin, connection
 
 PACKAGE = Path(rmqbench.__file__).parent
 TOUCHED = {
-    "_on_data_available",
-    "_output_marshaled_frames",
-    "_transport",
-    "_MAX_RECV_BYTES",
-    "_terminate_stream",
-    "_impl",
-    "_cleanup",
+    connection: {
+        "_on_data_available",
+        "_output_marshaled_frames",
+        "_transport",
+        "_MAX_RECV_BYTES",
+        "_terminate_stream",
+    },
+    admin: {"_impl", "_terminate_stream", "_cleanup"},
 }
+FILES = {Path(module.__file__) for module in TOUCHED}
 
 
 def private_names(path):
-    """Give the private attributes that a file takes of anything but ``self`` and ``cls``."""
+    """Yield the private attributes that a file takes of anything but ``self`` and ``cls``."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             owner = node.value
@@ -34,17 +36,19 @@ def private_names(path):
                 yield node.attr
 
 
-def test_the_connection_touches_what_it_says_and_nothing_else():
-    assert set(private_names(PACKAGE / "amqp" / "connection.py")) == TOUCHED
-    said = inspect.getdoc(inspect.getmodule(Connection))
-    assert all(f"``{name}``" in said for name in TOUCHED)
+@pytest.mark.parametrize("module", TOUCHED, ids=lambda module: module.__name__)
+def test_a_connection_touches_what_it_says_and_nothing_else(module):
+    assert set(private_names(Path(module.__file__))) == TOUCHED[module]
+    assert all(f"``{name}``" in module.__doc__ for name in TOUCHED[module])
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(set(PACKAGE.rglob("*.py")) - FILES), ids=lambda p: str(p.relative_to(PACKAGE))
+)
 def test_no_other_module_touches_the_inside_of_pika(path):
-    if path.name != "connection.py":
-        inside = {name for name in private_names(path) if hasattr(pika.SelectConnection, name)}
-        assert not inside
+    of_pika = (pika.SelectConnection, pika.BlockingConnection)
+    inside = {n for n in private_names(path) if any(hasattr(owner, n) for owner in of_pika)}
+    assert not inside
 
 
 @pytest.mark.parametrize(
