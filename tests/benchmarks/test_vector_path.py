@@ -45,7 +45,7 @@ def delivery_shape():
 
 
 def bursts(count):
-    """Give the numbers of ``count`` messages, a burst at a time."""
+    """Yield the numbers of ``count`` messages, a burst at a time."""
     for start in range(0, count, BURST):
         yield np.arange(start, min(start + BURST, count))
 

@@ -34,7 +34,7 @@ classic = pytest.mark.parametrize("by_hand", ["classic"], indirect=True)
 
 
 def consume_through(by_hand, *plan, expected=COUNT, **changes):
-    """Publish, consume through a proxy, and give what it says that it did."""
+    """Publish, consume through a proxy, and return what it says that it did."""
     by_hand.publish()
     with Proxy(by_hand.place.endpoint, plan) as proxy:
         by_hand.consume(endpoint=proxy.endpoint, expected=expected, idle_s=1, **changes)
@@ -42,7 +42,7 @@ def consume_through(by_hand, *plan, expected=COUNT, **changes):
 
 
 def publish_through(by_hand, *plan, expected=COUNT, **changes):
-    """Publish through a proxy, consume, and give what it says that it did."""
+    """Publish through a proxy, consume, and return what it says that it did."""
     with Proxy(by_hand.place.endpoint, plan) as proxy:
         report = by_hand.publish(endpoint=proxy.endpoint, **changes)
     by_hand.consume(expected=expected, idle_s=1)
@@ -312,7 +312,7 @@ def endpoint(rmqbench_broker):
 
 @contextmanager
 def client(endpoint, **changes):
-    """Give an open pika connection; whatever became of it, it is gone afterwards."""
+    """Yield an open pika connection, and end it afterwards, whatever became of it."""
     login = pika.PlainCredentials(endpoint.username, endpoint.password)
     settings = {"heartbeat": 0, "blocked_connection_timeout": 30, "socket_timeout": 30} | changes
     connection = pika.BlockingConnection(
@@ -328,7 +328,7 @@ def client(endpoint, **changes):
 
 
 def exchange(endpoint, sent=b"AMQP\x00\x00\x09\x01", timeout_s=30.0):
-    """Send something raw, and give all that comes back, and how it ended."""
+    """Send something raw, and return all that comes back, and how it ended."""
     received = b""
     with socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s) as raw:
         raw.sendall(sent)

@@ -51,7 +51,7 @@ def method(channel, name, *arguments):
 
 
 def content(channel, method, properties, body):
-    """Give the frames of one message, each as bytes."""
+    """Return the frames of one message, each as bytes."""
     room = FRAME_MAX - 8
     frames = [
         pika.frame.Method(channel, method),
@@ -88,7 +88,7 @@ class Decoder:
         self.partial = {}
 
     def feed(self, data):
-        """Give (channel, method, properties, body) of messages, (channel, method) of others."""
+        """Yield (channel, method, properties, body) of messages, (channel, method) of others."""
         while data:
             consumed, frame = pika.frame.decode_frame(data)
             assert consumed, f"not whole: {data[:40]!r}"
@@ -134,7 +134,7 @@ def data_of(steps):
 
 
 def feed_broker(plan, pieces, *, end=True, number=1):
-    """Give what the client gets of what the broker sends, and the connection."""
+    """Return what the client gets of what the broker sends, and the connection."""
     connection = AlteredConnection(plan, number)
     steps = []
     for piece in pieces:
@@ -238,7 +238,7 @@ def broker_streams(draw):
 
 
 def model_deliveries(messages, plan):
-    """Give what the consumer of each channel gets: (tag, exchange, key, body) in order."""
+    """Return what the consumer of each channel gets: (tag, exchange, key, body) in order."""
     groups = {}
     for nth, (channel, tag, sequence) in enumerate(messages, 1):
         kinds = kinds_of(plan, nth)
@@ -525,7 +525,7 @@ class ModelBroker:
                 self.received.setdefault(channel, []).append(sequence)
 
     def confirm(self, data, *, everything=False):
-        """Give frames that confirm some or all of what is not confirmed yet."""
+        """Return frames that confirm some or all of what is not confirmed yet."""
         frames = b""
         for channel, got in self.received.items():
             settled = self.settled.setdefault(channel, set())
@@ -575,7 +575,7 @@ class ModelClient:
 
 
 def run_publishes(plan, data, count):
-    """Let a client publish to a broker through an altered connection, until all is confirmed."""
+    """Publish from a client to a broker through an altered connection, until all is confirmed."""
     client, broker = ModelClient(), ModelBroker()
     connection = AlteredConnection(plan, 1)
     order = []
@@ -609,7 +609,7 @@ def run_publishes(plan, data, count):
 
 
 def model_publishes(order, plan):
-    """Give what the broker gets on each channel: sequences, None for what was forged."""
+    """Return what the broker gets on each channel: sequences, None for what was forged."""
     groups = {}
     for nth, (channel, sequence) in enumerate(order, 1):
         kinds = kinds_of(plan, nth)
@@ -667,7 +667,7 @@ def test_confirms_are_altered_as_a_naive_model_says(data, count):
 
 
 def confirming(plan, count):
-    """Give a connection on which ``count`` publishes have gone to the broker."""
+    """Return a connection on which ``count`` publishes have gone to the broker."""
     connection = AlteredConnection(plan, 1)
     connection.from_client(GREETING + TUNE_OK + method(1, pika.spec.Confirm.Select, False))
     for n in range(count):

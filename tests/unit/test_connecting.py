@@ -449,7 +449,7 @@ START = frame(0, pika.spec.Connection.Start(0, 9, {"version": "9.9.9"}, "PLAIN",
 
 
 def let_in(connection: socket.socket) -> None:
-    """Let a client in as a broker does."""
+    """Accept a client as a broker does."""
     assert connection.recv(8) == PROTOCOL_HEADER
     connection.sendall(START)
     connection.recv(4096)

@@ -285,7 +285,7 @@ def _stranger(answer: bytes, endpoint: Endpoint) -> BrokerUnavailable:
     if answer.startswith(b"HTTP"):
         return BrokerUnavailable(
             f"A web server listens at {endpoint.address}, not an AMQP broker.",
-            f"Use the AMQP port ({_PORTS}), not that of the Management API (15672).",
+            "Name the AMQP port (5672, with TLS 5671), not the Management API's (15672).",
         )
     if answer.startswith(_TLS_ALERT):
         return BrokerUnavailable(
