@@ -47,7 +47,7 @@ def ours_in(modules):
     return {module for module in modules if module.partition(".")[0] == "rmqbench"}
 
 
-@pytest.mark.parametrize("name", HEAVY)
+@pytest.mark.parametrize("name", sorted(HEAVY))
 def test_what_is_called_heavy_is_there_and_would_be_seen(name):
     assert heavy_in(loaded_by(f"import {name}")) >= {name}
 
