@@ -56,7 +56,7 @@ def worker_name(config: pytest.Config) -> str | None:
 def _write(reporter: pytest.TerminalReporter, text: str) -> None:
     """Write whole lines, below what pytest has written of a line of its own."""
     reporter.ensure_newline()
-    if reporter._tw.width_of_current_line:  # pytest does not know, where it shows no file names
+    if reporter._tw.width_of_current_line:  # pytest forgets the dots of -q and of pytest-xdist
         reporter.line("")
     reporter.write(text, flush=True)
 

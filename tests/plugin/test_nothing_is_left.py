@@ -28,12 +28,12 @@ def wait_until(condition, what):
 
 @pytest.fixture(autouse=True)
 def packages_are_there(monkeypatch):
-    """Have the other pytest find the broker's packages unpacked, as this one does."""
+    """The other pytest finds the broker's packages unpacked, as this one does."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(CACHE))
 
 
 def lives_in(process, directory):
-    """Tell whether it was started by one whose temporary directory this is."""
+    """Whether it was started by one whose temporary directory this is."""
     with contextlib.suppress(psutil.Error):
         return process.environ().get("TMPDIR") == str(directory)
     return False
