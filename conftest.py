@@ -82,6 +82,14 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=left_out)
 
 
+@pytest.fixture(autouse=True)
+def outer_xdist_is_unseen(request, monkeypatch):
+    """A pytest within a test is no worker of the one around it, which would change what it does."""
+    if "pytester" in request.fixturenames:
+        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+            monkeypatch.delenv(name, raising=False)
+
+
 # A shell that starts something in the background has it ignore SIGINT, and so all that it starts:
 # tests interrupt programs, which must be able to hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

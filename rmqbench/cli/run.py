@@ -31,7 +31,7 @@ from rmqbench.faults import FAULTS, Phase
 from rmqbench.report.terminal import render, result_view
 from rmqbench.runner.result import Result
 from rmqbench.runner.run import run
-from rmqbench.runner.scenario import Scenario, faulty, reliability, stress
+from rmqbench.runner.scenario import Scenario, faulty, online, reliability, stress
 
 app = typer.Typer(help="Run a scenario and judge it.", no_args_is_help=True)
 
@@ -176,6 +176,12 @@ app.command(
     "arrive, once, unharmed.\n\n"
     "Example: rmqbench run reliability --url amqp://user:password@host --queue-kind quorum",
 )(_command(reliability))
+app.command(
+    "online",
+    help="10,000 messages, consumed while they are published: every one must arrive, once, "
+    "unharmed.\n\n"
+    "Example: rmqbench run online --consumers 3 --queue-kind quorum",
+)(_command(online))
 app.command(
     "stress",
     help="1,000,000 messages through disk-backed queues, at the broker's own speed; every one is "

@@ -97,6 +97,9 @@ def test_a_persistent_message_and_the_ports_outlive(
         channel.queue_delete(QUEUE)
         channel.queue_declare(QUEUE, durable=True)
         channel.basic_publish("", QUEUE, ending.encode(), PERSISTENT)
+    # A new queue is kept in a buffer of the node for some 2 s (Mnesia, RabbitMQ before 4.2): killed
+    # then, it comes back without the queue (seen in 4 of 80 kills of 4.0.5).
+    broker.control("eval", "catch mnesia:sync_log().")
     getattr(broker, ending)()
     with pytest.raises(BrokerUnavailable):
         probe(before)

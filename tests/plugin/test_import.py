@@ -76,6 +76,7 @@ def test_a_session_that_uses_nothing_of_it_imports_nothing_heavy(pytester, run_p
     assert ours_in(loaded) == OURS
 
 
+@pytest.mark.slow
 def test_the_cost_for_an_empty_suite_is_reported(pytester, no_settings_from_outside, request):
     """With and without the plugin, in turn; how much is too much is no affair of a busy machine."""
 

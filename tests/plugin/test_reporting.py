@@ -170,6 +170,7 @@ def test_the_results_of_workers_reach_the_summary(pytester, run_pytest, on_the_b
     assert shown.count("The evidence lies in ") == 3
 
 
+@pytest.mark.slow
 def test_quiet_means_a_line_of_each_run_and_no_table(pytester, run_pytest, on_the_broker):
     pytester.makepyfile(SEVERAL)
     ended = run_pytest(*on_the_broker, "-q")
@@ -179,6 +180,7 @@ def test_quiet_means_a_line_of_each_run_and_no_table(pytester, run_pytest, on_th
     ended.stdout.no_fnmatch_line("*delivered*")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["", "-n 2"])
 def test_without_a_terminal_all_works_and_nothing_is_shown(
     pytester, run_pytest, on_the_broker, options
@@ -242,6 +244,7 @@ def test_a_verdict_does_not_hide_what_became_of_its_test(pytester, run_pytest, o
     assert "; 300 removed; evidence in " in found
 
 
+@pytest.mark.slow
 def test_a_result_is_shown_though_its_test_was_interrupted(pytester, run_pytest, on_the_broker):
     pytester.makepyfile(
         """
@@ -257,6 +260,7 @@ def test_a_result_is_shown_though_its_test_was_interrupted(pytester, run_pytest,
     ended.stdout.fnmatch_lines(["PASS (the test did not end) test_long", "published 100, *"])
 
 
+@pytest.mark.slow
 def test_a_failing_test_shows_what_it_logs_itself_and_nothing_of_ours(
     pytester, run_pytest, on_the_broker
 ):
@@ -278,6 +282,7 @@ def test_a_failing_test_shows_what_it_logs_itself_and_nothing_of_ours(
     assert [line.split()[-1] for line in logged] == ["before", "after"]
 
 
+@pytest.mark.slow
 def test_pika_logs_as_the_user_has_asked(pytester, run_pytest, on_the_broker):
     pytester.makepyfile(
         """

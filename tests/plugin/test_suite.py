@@ -31,6 +31,7 @@ def test_the_suite_is_found_by_its_package_in_an_empty_directory(run_pytest, mar
     assert collected(ended) == tests
 
 
+@pytest.mark.slow
 def test_the_suite_passes_by_its_package_in_an_empty_directory(run_pytest, on_the_broker):
     ended = run_pytest(
         *("--pyargs", "rmqbench.suite", "-m", "reliability", "-k", "quorum-1"),
