@@ -48,11 +48,12 @@ __all__ = [
     "HEAD_SIZE",
     "MAX_PRODUCERS",
     "MAX_SEQUENCE",
+    "Content",
     "Identity",
     "Recipe",
     "Sent",
+    "content_of",
     "recipe_of",
-    "text_of",
 ]
 
 HEAD = struct.Struct(">4sHH16sQqI")
@@ -95,6 +96,23 @@ class Sent(NamedTuple):
     sent_ns: int
 
 
+class Content(NamedTuple):
+    """What a person reads in a body: ``data``, which begins at ``start`` in it.
+
+    ``head`` is None where there is no sound one. ``filling_bytes`` follow the data.
+    """
+
+    data: bytes
+    start: int = 0
+    head: Sent | None = None
+    filling_bytes: int = 0
+
+    @property
+    def text(self) -> str:
+        """The data as text; bytes that are no UTF-8 are written as ``\\xNN``."""
+        return self.data.decode(errors="backslashreplace")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What all messages of one run have in common, and how to compute each of them.
@@ -128,8 +146,7 @@ class Recipe:
         if self.size_bytes is None:
             return text
         missing = self.size_bytes - HEAD_SIZE - len(text)
-        pattern = bytes(range(256))
-        return text + (pattern * (missing // 256 + 1))[:missing]
+        return text + _filling(missing)
 
     @property
     def body_size(self) -> int:
@@ -176,18 +193,11 @@ class Recipe:
 
     def read_head(self, body: bytes) -> Sent | None:
         """Find out which message of this run a body is; None if it has no sound head of it."""
-        if len(body) < HEAD_SIZE:
+        head = _head_of(body)
+        if head is None:
             return None
-        magic, version, producer, run, sequence, sent_ns, crc = HEAD.unpack_from(body)
-        sound = (
-            magic == MAGIC
-            and version == VERSION
-            and run == self.run.bytes
-            and producer < MAX_PRODUCERS
-            and 0 <= sequence <= MAX_SEQUENCE
-            and crc == zlib.crc32(body[: HEAD_SIZE - 4])
-        )
-        return Sent(producer, sequence, sent_ns) if sound else None
+        run, *sent = head
+        return Sent(*sent) if run == self.run.bytes else None
 
     def identify(self, properties: pika.BasicProperties, body: bytes) -> Identity | None:
         """Find out which message of this run was received; None if it is foreign.
@@ -232,36 +242,64 @@ def recipe_of(properties: pika.BasicProperties, body: bytes) -> Recipe | None:
     None if there is none: the message is of another origin, or was changed. Headers that RabbitMQ
     adds by itself are no change.
     """
-    if body[:4] != MAGIC or len(body) < HEAD_SIZE:
+    content = content_of(body)
+    if content.head is None:
         return None
     headers = properties.headers or {}
     producer_id, host = headers.get("producer_id"), headers.get("host")
     if not (isinstance(producer_id, str) and isinstance(host, str)):
         return None
-    # Filling begins with a zero byte, which a text hardly holds; all is compared below.
-    text, zero, _ = body[HEAD_SIZE:].partition(b"\0")
     try:
         recipe = Recipe(
             run=uuid.UUID(bytes=body[8:24]),
-            text=text.decode(),
-            size_bytes=len(body) if zero else None,
+            text=content.data.decode(),
+            size_bytes=len(body) if content.filling_bytes else None,
             producer_id=producer_id,
             host=host,
             persistent=properties.delivery_mode == 2,
         )
     except UnicodeDecodeError:
         return None
-    identity = recipe.identify(properties, body)
-    if identity is None or recipe.difference(properties, body, identity) is not None:
+    identity = Identity(content.head.producer, content.head.sequence)
+    if recipe.difference(properties, body, identity) is not None:
         return None
     return recipe
 
 
-def text_of(properties: pika.BasicProperties, body: bytes) -> str:
-    """Give what a person would call the text of any message.
+def content_of(body: bytes) -> Content:
+    """Part any body into what a person reads and what rmqbench has put around it.
 
-    Of one of ours what is behind its head, without filling; of others the whole body. Bytes that
-    are no UTF-8 are written as ``\\xNN``.
+    Its head decides, by its checksum: properties that were changed on the way change no text. A
+    body without a sound head is read as a whole. Of a body that is cut, the part that is there is
+    read in the same way.
     """
-    recipe = recipe_of(properties, body)
-    return body.decode(errors="backslashreplace") if recipe is None else recipe.text
+    head = _head_of(body)
+    if head is None:
+        return Content(body)
+    # Filling begins with a zero byte, which a text hardly holds.
+    end = body.find(b"\0", HEAD_SIZE)
+    filling = len(body) - end if end >= 0 else 0
+    if not filling or body[end:] != _filling(filling):
+        return Content(body[HEAD_SIZE:], HEAD_SIZE, Sent(*head[1:]))
+    return Content(body[HEAD_SIZE:end], HEAD_SIZE, Sent(*head[1:]), filling)
+
+
+def _head_of(body: bytes) -> tuple[bytes, int, int, int] | None:
+    """Read run, producer, sequence and send time of a sound head, whichever run it is of."""
+    if len(body) < HEAD_SIZE:
+        return None
+    magic, version, producer, run, sequence, sent_ns, crc = HEAD.unpack_from(body)
+    sound = (
+        magic == MAGIC
+        and version == VERSION
+        and producer < MAX_PRODUCERS
+        and 0 <= sequence <= MAX_SEQUENCE
+        and crc == zlib.crc32(body[: HEAD_SIZE - 4])
+    )
+    return (run, producer, sequence, sent_ns) if sound else None
+
+
+def _filling(size: int) -> bytes:
+    """Compute the bytes that follow the text up to the size of the body."""
+    pattern = bytes(range(256))
+    return (pattern * (size // 256 + 1))[:size]

@@ -28,7 +28,7 @@ from rmqbench.cli.signals import interrupting
 from rmqbench.clients.subscriber import Subscription
 from rmqbench.clients.taker import NOBODY, Taker, Tally
 from rmqbench.errors import RmqbenchError
-from rmqbench.message import text_of
+from rmqbench.message import content_of
 from rmqbench.runner.run import Progress
 from rmqbench.text import visible, visible_line
 
@@ -88,7 +88,7 @@ def consume(
     def print_message(_: Any, properties: Any, body: bytes) -> None:
         sender = (properties.headers or {}).get("producer_id")
         sender = sender if isinstance(sender, str) else NOBODY
-        shown = text_of(properties, body)
+        shown = content_of(body).text
         if len(shown) > _SHOWN:
             shown = f"{shown[:_SHOWN]}… ({len(body)} bytes)"
         line = visible_line(f"from={sender} {shown}")

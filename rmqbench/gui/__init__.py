@@ -1,1 +1,1 @@
-"""The window that shows the messages of a queue: what comes, how it reads, and Tk alone."""
+"""The window that shows the messages of a queue: the feed, the texts, and Tk apart from both."""

@@ -1,4 +1,4 @@
-"""What comes from a queue, handed over in batches: a thread consumes, a face shows. No Tk here."""
+"""Messages from a queue in batches: a thread consumes, a window shows. No Tk here."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from rmqbench.amqp.vector import Deliveries
 from rmqbench.clients.subscriber import Held, Look, Subscriber, Subscription
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound, RmqbenchError
-from rmqbench.gui.rows import KEPT_BYTES, Message
+from rmqbench.gui.rows import KEPT_BYTES, Received
 
-__all__ = ["Batch", "Feed", "Phase", "State"]
+__all__ = ["Activity", "Batch", "Feed", "State"]
 
-_LOOK_AGAIN_S = 1.0  # for a queue that was there and is gone
-_STOP_S = 0.9  # what cannot be closed in order by then is left to the end of the process
+_LOOK_AGAIN_S = 1.0  # for a queue that was deleted
+_STOP_S = 0.9  # what is not closed by then ends with the process
 
 
-class Phase(enum.Enum):
-    """What the feed is about."""
+class Activity(enum.Enum):
+    """What the feed is doing."""
 
     CONNECTING = "connecting"
     CONSUMING = "consuming"
@@ -39,28 +39,28 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The phase, since when (Unix seconds), and why, in a sentence where there is one."""
+    """The activity, since when (Unix seconds), and why, in a sentence where there is one."""
 
-    phase: Phase
+    activity: Activity
     since_s: float
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages in the order of their delivery, all over the same channel."""
+    """Messages in the order of their delivery, all from the same channel."""
 
     channel: int
-    messages: list[Message]
+    messages: list[Received]
 
 
 class Feed:
-    """Consumes a queue, and acknowledges what it is told has been shown; never anything else.
+    """Consumes a queue, and acknowledges what :meth:`mark_shown` names; never anything else.
 
-    What was received waits to be taken; as nothing of it is acknowledged, the prefetch bounds it.
-    Not taking is therefore all that a pause needs. After an interruption everything that was not
-    acknowledged comes again, so what still waits is dropped. Entering waits until the queue is
-    being consumed, or raises what hinders it; from then on interruptions are a :attr:`state`.
+    What was received waits to be taken. As none of it is acknowledged, the prefetch bounds it: for
+    a pause it is enough to take nothing. After an interruption everything unacknowledged comes
+    again, so what still waits is dropped. Entering waits until the queue is being consumed, or
+    raises why it cannot be; later interruptions show in :attr:`state`.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class Feed:
         self.failure: RmqbenchError | None = None
         self.shown = 0
         self.acknowledged = 0
-        self._state = State(Phase.CONNECTING, time.time())
-        self._lock = threading.Lock()  # over all that follows, up to the next empty line
-        self._waiting: deque[Message] = deque()
+        self._state = State(Activity.CONNECTING, time.time())
+        self._lock = threading.Lock()  # guards what follows, up to the empty line
+        self._waiting: deque[Received] = deque()
         self._channel = 0
         self._due: tuple[int, int] | None = None  # the delivery tag up to which, and how many
         self._look: Look | None = None  # while it consumes
@@ -110,7 +110,9 @@ class Feed:
         """Begin, and wait until it consumes."""
         self._thread.start()
         try:
-            while not self._settled.wait(0.1):  # in pieces: Windows hears Ctrl-C only in between
+            while not self._settled.wait(
+                0.1
+            ):  # in pieces: on Windows Ctrl-C only arrives in between
                 pass
             if self.failure is not None:
                 raise self.failure
@@ -130,16 +132,16 @@ class Feed:
 
     @property
     def state(self) -> State:
-        """What it is about just now."""
+        """What it is doing now."""
         return self._state
 
     @property
     def waiting(self) -> int:
-        """How many messages were received and not taken yet."""
+        """The number of messages that were received and not taken yet."""
         return len(self._waiting)
 
     def next_batch(self, limit: int) -> Batch | None:
-        """Give what came since, in order; None if nothing did."""
+        """Take the next messages, at most ``limit``; None if there are none."""
         with self._lock:
             count = min(limit, len(self._waiting))
             if not count:
@@ -147,7 +149,7 @@ class Feed:
             return Batch(self._channel, [self._waiting.popleft() for _ in range(count)])
 
     def mark_shown(self, batch: Batch) -> None:
-        """Have a batch acknowledged, with all that was taken before it over the same channel."""
+        """Acknowledge a batch, with all that was taken before it from the same channel."""
         count = len(batch.messages)
         with self._lock:
             self.shown += count
@@ -157,7 +159,7 @@ class Feed:
                 self._wake_up()
 
     def stop(self) -> None:
-        """Acknowledge what is due, close the connection, and give the rest back to the queue."""
+        """Acknowledge what is due and close the connection; the rest returns to the queue."""
         self._stopping.set()
         with self._lock:
             self._wake_up()
@@ -166,16 +168,16 @@ class Feed:
     # --- in the thread -------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Let go of what came over the last channel: it comes again."""
+        """Drop what came from the last channel: it comes again."""
         with self._lock:
             self._channel += 1
             self._waiting.clear()
             self._due = None
 
     def take(self, method: Any, properties: Any, body: bytes) -> Held:
-        """Keep a message to be taken; it is acknowledged when it was shown."""
+        """Keep a message to be taken; it is acknowledged after it was shown."""
         values = {name: value for name, value in vars(properties).items() if value is not None}
-        message = Message(
+        message = Received(
             received_s=time.time(),
             exchange=method.exchange,
             routing_key=method.routing_key,
@@ -191,11 +193,11 @@ class Feed:
         return Held()
 
     def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
-        """Take none: messages come one by one, as each is shown."""
+        """Take none: each message is shown, so each is taken alone."""
         return 0, np.empty(0, np.int64)
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
-        """Note nothing: what is held is acknowledged when it was shown."""
+        """Do nothing: what is held is acknowledged after it was shown."""
 
     def _run(self) -> None:
         try:
@@ -212,7 +214,7 @@ class Feed:
             self._settled.set()
 
     def _go_on(self, look: Look) -> bool:
-        """Acknowledge what was shown; tell whether to go on."""
+        """Acknowledge what was shown; return whether to go on."""
         going = not self._stopping.is_set()
         with self._lock:
             due, self._due = self._due, None
@@ -221,13 +223,13 @@ class Feed:
             self._look = look if going else None
         if due is not None:
             look.acknowledge(due[0])
-        if self._state.phase is not Phase.CONSUMING:
-            self._state = State(Phase.CONSUMING, time.time())
+        if self._state.activity is not Activity.CONSUMING:
+            self._state = State(Activity.CONSUMING, time.time())
             self._settled.set()
         return going
 
     def _lost(self, error: RmqbenchError) -> None:
-        """Say why nothing comes just now. What could not even begin is given up."""
+        """Record why nothing comes now; give up what could not even begin."""
         with self._lock:
             self._look = None
             self._waiting.clear()
@@ -235,16 +237,17 @@ class Feed:
             self._fail(error)
             self._stopping.set()
             return
-        phase = Phase.NO_QUEUE if isinstance(error, QueueNotFound) else Phase.RECONNECTING
-        since_s = self._state.since_s if self._state.phase is phase else time.time()
-        self._state = State(phase, since_s, error.what)
+        gone = isinstance(error, QueueNotFound)
+        activity = Activity.NO_QUEUE if gone else Activity.RECONNECTING
+        since_s = self._state.since_s if self._state.activity is activity else time.time()
+        self._state = State(activity, since_s, error.what)
 
     def _wake_up(self) -> None:
-        """Have the thread look at once. The lock is held."""
+        """Make the thread look at once. The lock is held."""
         if self._look is not None:
             self._look.wake()
 
     def _fail(self, error: RmqbenchError) -> None:
         """End for good."""
         self.failure = error
-        self._state = State(Phase.ENDED, time.time(), error.what)
+        self._state = State(Activity.ENDED, time.time(), error.what)

@@ -91,7 +91,7 @@ def _restyle_clam(style: ttk.Style, small: tuple[str, int]) -> None:
 
 
 def style_page(page: tk.Text) -> None:
-    """Give the kinds of parts (:class:`rmqbench.gui.rows.Part`) their looks."""
+    """Set the looks of each kind of :class:`rmqbench.gui.rows.Part`."""
     text = font.nametofont("TkDefaultFont", page)
     family, size = text.actual("family"), abs(int(text.actual("size")))
     stop = text.measure("m" * 10)

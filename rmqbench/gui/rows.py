@@ -1,4 +1,4 @@
-"""What of a message is shown, and how it is written. No Tk here, and no network.
+"""What is shown of a message, as text. No Tk here, and no network.
 
 All text of a message is somebody else's: control characters and escape sequences are written out,
 and so is what Tk 8.6 cannot show everywhere (characters beyond U+FFFF). Everything has a limit, so
@@ -10,31 +10,29 @@ from __future__ import annotations
 import codecs
 import re
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from rmqbench.message import HEAD, HEAD_SIZE, MAGIC, VERSION, Sent
+from rmqbench.message import Content, content_of
 from rmqbench.text import visible
 
 __all__ = [
     "KEPT_BYTES",
-    "Message",
     "Part",
+    "Received",
     "Row",
     "about",
     "clock_text",
     "contents",
     "line",
-    "own_head",
     "row",
     "shown",
 ]
 
 KEPT_BYTES = 16 * 1024
-"""So much of the beginning of a body is kept and shown."""
+"""The size of the beginning of a body that is kept and shown."""
 
 _CELL = 200  # characters
 _CELL_BYTES = 4 * _CELL
@@ -63,8 +61,8 @@ _MODES = {1: "1 (transient)", 2: "2 (persistent)"}
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One delivery. ``body`` is its beginning, up to KEPT_BYTES; ``size_bytes`` that of the whole.
+class Received:
+    """One delivery. ``body`` is cut after KEPT_BYTES; ``size_bytes`` is the size of the whole.
 
     ``received_s`` is in Unix seconds. ``properties`` holds only what was set, without the headers.
     """
@@ -90,14 +88,14 @@ class Row(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A piece of the details: its kind decides how it looks."""
+    """A piece of the details; its kind decides how it looks."""
 
     kind: Literal["heading", "label", "value", "note", "text", "dump"]
     text: str
 
 
-def row(message: Message) -> Row:
-    """Write a message in one line."""
+def row(message: Received) -> Row:
+    """Return a message as one line."""
     headers = message.headers
     return Row(
         clock_text(message.received_s, milliseconds=True),
@@ -107,8 +105,8 @@ def row(message: Message) -> Row:
     )
 
 
-def about(message: Message) -> list[Part]:
-    """Write down all of a message but its body: routing, properties and headers."""
+def about(message: Received) -> list[Part]:
+    """Return everything of a message but its body: routing, properties and headers."""
     routing = {
         "exchange": message.exchange or "(default exchange)",
         "routing key": message.routing_key,
@@ -128,23 +126,13 @@ def about(message: Message) -> list[Part]:
     ]
 
 
-def contents(message: Message) -> list[Part]:
-    """Write down the body of a message: its text, or a hex dump of what is binary."""
+def contents(message: Received) -> list[Part]:
+    """Return the body of a message: its text, or a hex dump if it is binary."""
     return list(_body(message))
 
 
-def own_head(body: bytes) -> Sent | None:
-    """Read the head that rmqbench puts before the text; None where there is no sound one."""
-    if len(body) < HEAD_SIZE or not body.startswith(MAGIC):
-        return None
-    _, version, producer, _, sequence, sent_ns, crc = HEAD.unpack_from(body)
-    if version != VERSION or crc != zlib.crc32(body[: HEAD_SIZE - 4]):
-        return None
-    return Sent(producer, sequence, sent_ns)
-
-
 def shown(text: str) -> str:
-    """Write out what must not be obeyed and what Tk may fail to show; line feeds stay."""
+    """Escape what must not be obeyed and what Tk may fail to show; line feeds stay."""
     if not text.isprintable():
         text = visible(text)
     if not text.isascii():
@@ -153,14 +141,14 @@ def shown(text: str) -> str:
 
 
 def line(text: str, limit: int = _CELL) -> str:
-    """Write a text in one line, cut to a length."""
+    """Return a text as one line, cut to a length."""
     cut = len(text) > limit
     written = shown(text[:limit]).replace("\n", "↵")
     return f"{written}…" if cut else written
 
 
 def clock_text(seconds: float, *, milliseconds: bool = False) -> str:
-    """Write the local time of day."""
+    """Return the local time of day."""
     text = time.strftime("%H:%M:%S", time.localtime(seconds))
     return f"{text}.{int(seconds % 1 * 1000):03d}" if milliseconds else text
 
@@ -168,8 +156,8 @@ def clock_text(seconds: float, *, milliseconds: bool = False) -> str:
 # --- the text of a body ------------------------------------------------------------------------
 
 
-def _text_of(data: bytes, *, whole: bool) -> str | None:
-    """Decode what is text; None for binary. Without ``whole`` the end may be half a character."""
+def _decoded(data: bytes, *, whole: bool) -> str | None:
+    """Decode text; None if it is binary. Without ``whole`` it may end within a character."""
     if b"\0" in data:
         return None
     try:
@@ -178,55 +166,55 @@ def _text_of(data: bytes, *, whole: bool) -> str | None:
         return None
 
 
-def _content(body: bytes, own: bool) -> bytes:
-    """Give what is to be read: of our own messages the text, without the head and the filling."""
-    if not own:
-        return body
-    end = body.find(b"\0", HEAD_SIZE)  # with it the filling begins
-    return body[HEAD_SIZE:end] if end >= 0 else body[HEAD_SIZE:]
-
-
-def _summary(message: Message) -> str:
-    body = message.body
-    content = _content(body, own_head(body) is not None)
-    whole = len(content) <= _CELL_BYTES and len(body) == message.size_bytes
-    text = _text_of(content[:_CELL_BYTES], whole=whole)
+def _summary(message: Received) -> str:
+    content = content_of(message.body)
+    data = content.data
+    whole = len(data) <= _CELL_BYTES and len(message.body) == message.size_bytes
+    text = _decoded(data[:_CELL_BYTES], whole=whole)
     if text is None:
-        more = "…" if message.size_bytes > 16 else ""
-        return f"binary, {_bytes(message.size_bytes)}: {body[:16].hex(' ')}{more}"
+        size = message.size_bytes - content.start - _filling_bytes(message, content)
+        more = "…" if size > 16 else ""
+        return f"binary, {_bytes(size)}: {data[:16].hex(' ')}{more}"
     return line(text)
 
 
-def _body(message: Message) -> Iterator[Part]:
+def _body(message: Received) -> Iterator[Part]:
     body, size = message.body, message.size_bytes
     cut = len(body) < size
-    head = own_head(body)
-    content = _content(body, head is not None)
-    text = _text_of(content, whole=not cut)
+    content = content_of(body)
+    text = _decoded(content.data, whole=not cut)
     yield Part("heading", f"Body, {_bytes(size)}")
-    if head is not None:
-        sent = _moment(head.sent_ns / 1e9)
-        yield from _entry("producer", head.producer)
-        yield from _entry("sequence", head.sequence)
-        yield from _entry("sent", sent if sent is not None else f"{head.sent_ns} ns")
+    if content.head is not None:
+        _, sequence, sent_ns = content.head
+        sent = _moment(sent_ns / 1e9)
+        yield from _entry("producer", content.head.producer)
+        yield from _entry("sequence", sequence)
+        yield from _entry("sent", sent if sent is not None else f"{sent_ns} ns")
     if text is None:
         yield Part("note", "It is not text: a hex dump follows.")
-        yield Part("dump", "\n".join(_dump(body)))
+        yield Part("dump", "\n".join(_dump(content.data, content.start)))
     elif text:
         yield Part("text", shown(text))
     else:
         yield Part("note", "There is no text in it.")
-    if head is not None and len(content) + HEAD_SIZE < len(body):
-        yield Part("note", f"Then {_bytes(size - HEAD_SIZE - len(content))} of filling.")
+    if content.filling_bytes:
+        yield Part("note", f"Then {_bytes(_filling_bytes(message, content))} of filling.")
     elif cut:
         yield Part("note", f"Cut: only the first {_bytes(len(body))} are kept here.")
 
 
-def _dump(data: bytes) -> Iterator[str]:
+def _filling_bytes(message: Received, content: Content) -> int:
+    """Count the filling of the whole body, of which the beginning is kept."""
+    if not content.filling_bytes:
+        return 0
+    return content.filling_bytes + message.size_bytes - len(message.body)
+
+
+def _dump(data: bytes, start: int) -> Iterator[str]:
     for at in range(0, len(data), 16):
         piece = data[at : at + 16]
         letters = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in piece)
-        yield f"{at:06x}  {piece[:8].hex(' '):23}  {piece[8:].hex(' '):23}  {letters}"
+        yield f"{start + at:06x}  {piece[:8].hex(' '):23}  {piece[8:].hex(' '):23}  {letters}"
 
 
 # --- properties and headers --------------------------------------------------------------------
@@ -253,7 +241,7 @@ def _name(value: object) -> str:
 
 
 def _property(name: str, value: Any) -> Any:
-    """Say what a number means."""
+    """Return a property with what its number means."""
     if name == "delivery_mode":
         return _MODES.get(value, value)
     if name == "timestamp" and isinstance(value, int) and (moment := _moment(value)):
@@ -262,7 +250,7 @@ def _property(name: str, value: Any) -> Any:
 
 
 def _moment(seconds: float) -> str | None:
-    """Write a point in time; None where a number is none that a clock can show."""
+    """Return a point in time as text; None if no clock can show it."""
     try:
         return _written(datetime.fromtimestamp(seconds))
     except (OverflowError, OSError, ValueError):
@@ -270,7 +258,7 @@ def _moment(seconds: float) -> str | None:
 
 
 def _written(value: object, depth: int = 0) -> str:
-    """Write a value of any type of an AMQP table, of bounded depth and length."""
+    """Return a value of any type of an AMQP table as text, of bounded depth and length."""
     match value:
         case str():
             written = value
@@ -295,7 +283,7 @@ def _written(value: object, depth: int = 0) -> str:
 
 
 def _joined(texts: Iterable[str]) -> str:
-    """Join by commas, and stop where nobody would see any more of it."""
+    """Join by commas, and stop where the rest would not be seen."""
     parts: list[str] = []
     length = 0
     for text in texts:

@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import Any
 
 from rmqbench.errors import RmqbenchError
-from rmqbench.gui.feed import Feed, Phase, State
+from rmqbench.gui.feed import Activity, Feed, State
 from rmqbench.gui.look import AMBER, GREEN, RED, apply_look, style_page
-from rmqbench.gui.rows import Message, Part, Row, about, clock_text, contents, row, shown
+from rmqbench.gui.rows import Part, Received, Row, about, clock_text, contents, row, shown
 
 __all__ = ["Window", "open_root"]
 
@@ -32,7 +32,7 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 _COLUMNS = {"time": "Received", "sender": "Sender", "host": "Host", "text": "Text"}
 _WIDTHS = {"time": "00:00:00.000", "sender": "m" * 12, "host": "m" * 12, "text": "m" * 20}
-_COLOURS = {Phase.CONSUMING: GREEN, Phase.NO_QUEUE: RED, Phase.ENDED: RED}
+_COLOURS = {Activity.CONSUMING: GREEN, Activity.NO_QUEUE: RED, Activity.ENDED: RED}
 # One call for many rows: each lets the feed's thread run and then waits for it, up to 5 ms; and
 # Treeview.insert would quote each cell in Python. A tuple becomes a list of Tcl as it is.
 _APPEND = """{table rows} {
@@ -74,7 +74,7 @@ class Window:
         self.paused = False
         self.following = True  # the newest message is kept in sight
         self._clock = clock
-        self._messages: dict[str, Message] = {}
+        self._messages: dict[str, Received] = {}
         self._order: deque[str] = deque()
         self._names = count(1)
         self._counted: deque[tuple[float, int]] = deque([(clock(), feed.shown)])
@@ -102,11 +102,11 @@ class Window:
             raise self._failure
 
     def close(self) -> None:
-        """Have the window closed at the next tick; what is shown counts as shown."""
+        """Close the window at the next tick; what is in it counts as shown."""
         self._closing = True
 
     def toggle_pause(self) -> None:
-        """Stop taking messages, or go on; the prefetch limits what the broker still sends."""
+        """Stop taking messages, or resume; the prefetch bounds what the broker still sends."""
         self.paused = not self.paused
         self.pause_button.configure(text="Resume" if self.paused else "Pause")
         self._refresh()
@@ -121,7 +121,7 @@ class Window:
         self._refresh()
 
     def follow(self) -> None:
-        """Go to the newest message, and keep the newest in sight."""
+        """Scroll to the newest message, and keep the newest in sight."""
         self.table.yview_moveto(1.0)
         self.following = True
         self._refresh()
@@ -141,7 +141,7 @@ class Window:
         self.follow_button = self._button(buttons, "Follow", self.follow)
         self.dot = ttk.Label(head, text="●")
         self.dot.grid(row=1, column=0, sticky="w", padx=(0, 6), pady=(6, 0))
-        # No wish of its own for width: a long reason must not widen the window.
+        # Width 1, and stretched: a long reason must not widen the window.
         self.state_label = ttk.Label(head, style="Muted.TLabel", width=1)
         self.state_label.grid(row=1, column=1, sticky="we", pady=(6, 0))
         self.counter = ttk.Label(head, anchor="e")
@@ -189,7 +189,7 @@ class Window:
         self.contents = self._page(sides)
 
     def _page(self, sides: ttk.Panedwindow) -> tk.Text:
-        """Make a text to be read, with its scrollbar."""
+        """Make a read-only text with a scrollbar."""
         frame = ttk.Frame(sides)
         sides.add(frame, weight=1)
         page = tk.Text(frame, height=15, width=1, state="disabled", wrap="char")
@@ -215,7 +215,7 @@ class Window:
     # --- what happens --------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Take what came and show it; only then it counts as shown."""
+        """Take what came and draw it; only then does it count as shown."""
         if self._closing:
             self.root.destroy()
             return
@@ -230,8 +230,8 @@ class Window:
         self._refresh()
         self._next_tick = self.root.after(wait_ms, self._tick)
 
-    def _show(self, messages: list[Message]) -> None:
-        """Append the last ``keep`` of them, and take as many old ones out."""
+    def _show(self, messages: list[Received]) -> None:
+        """Append the last ``keep`` of them, and remove as many old ones."""
         new = messages[-self.keep :]
         lines = len(self._order)
         surplus = max(0, lines + len(new) - self.keep)
@@ -255,7 +255,7 @@ class Window:
     def _choose(self, _: object) -> None:
         chosen = self.table.selection()
         if not chosen:
-            return  # it was taken out of the table: what is seen of it stays
+            return  # it left the table: its details stay
         message = self._messages[chosen[0]]
         _write(self.about, about(message))
         _write(self.contents, contents(message))
@@ -269,7 +269,7 @@ class Window:
         self._scrolled()
 
     def _scrolled(self) -> None:
-        """Follow the newest as long as the person looks at the end."""
+        """Follow the newest while the end is in sight."""
         self.following = self.table.yview()[1] >= 1.0
         self._refresh()
 
@@ -278,11 +278,11 @@ class Window:
             self.table.yview_moveto(1.0)
 
     def _refresh(self) -> None:
-        """Bring the labels up to date."""
+        """Update the labels."""
         state, feed = self.feed.state, self.feed
         text = _state_text(state, str(feed.endpoint))
-        colour = _COLOURS.get(state.phase, AMBER)
-        if self.paused and state.phase is Phase.CONSUMING:
+        colour = _COLOURS.get(state.activity, AMBER)
+        if self.paused and state.activity is Activity.CONSUMING:
             text = f"Paused: {feed.waiting:,} messages are held, not acknowledged"
             colour = AMBER
         _set(self.dot, foreground=colour)
@@ -295,7 +295,7 @@ class Window:
         self.follow_button.state(["disabled" if self.following else "!disabled"])
 
     def _rate(self) -> float:
-        """Messages a second, over the last two seconds."""
+        """Return messages a second, over the last two seconds."""
         now, counted = self._clock(), self._counted
         counted.append((now, self.feed.shown))
         while len(counted) > 2 and counted[0][0] < now - _RATE_OVER_S:
@@ -306,7 +306,7 @@ class Window:
     def _broke(
         self, _: type[BaseException], error: BaseException, _tb: TracebackType | None
     ) -> None:
-        """End on an error of our own, instead of going on with half of a window."""
+        """End the window on a defect of ours, instead of going on with half of it."""
         self._failure = error
         self.root.after_cancel(self._next_tick)
         self.root.destroy()
@@ -314,28 +314,28 @@ class Window:
 
 def _state_text(state: State, endpoint: str) -> str:
     since = clock_text(state.since_s)
-    match state.phase:
-        case Phase.CONNECTING:
+    match state.activity:
+        case Activity.CONNECTING:
             return f"Connecting to {endpoint}"
-        case Phase.CONSUMING:
+        case Activity.CONSUMING:
             return f"Connected to {endpoint}"
-        case Phase.RECONNECTING:
+        case Activity.RECONNECTING:
             return f"Reconnecting since {since}: {state.why}"
-        case Phase.NO_QUEUE:
+        case Activity.NO_QUEUE:
             return f"The queue is not there since {since}: {state.why}"
-        case Phase.ENDED:
+        case Activity.ENDED:
             return f"Ended at {since}: {state.why}"
 
 
 def _set(label: ttk.Label, **options: str) -> None:
-    """Change a label only where it changes: what is drawn again costs time."""
+    """Set options of a label that differ: to draw it again costs time."""
     for name, value in options.items():
         if str(label.cget(name)) != value:
             label.configure({name: value})
 
 
 def _write(page: tk.Text, parts: list[Part]) -> None:
-    """Fill a page anew."""
+    """Replace what is on a page."""
     page.configure(state="normal")
     page.delete("1.0", "end")
     for kind, text in parts:
@@ -344,7 +344,7 @@ def _write(page: tk.Text, parts: list[Part]) -> None:
 
 
 def _unless_modified(act: Callable[[], None]) -> Callable[[tk.Event[tk.Misc]], None]:
-    """Let Control-C copy, and not clear."""
+    """Act on the bare key only: Control-C copies, and does not clear."""
 
     def on_key(event: tk.Event[tk.Misc]) -> None:
         if not int(event.state) & 0x0C:  # Control, and Alt or Command
@@ -355,7 +355,7 @@ def _unless_modified(act: Callable[[], None]) -> Callable[[tk.Event[tk.Misc]], N
 
 @contextmanager
 def _heard(act: Callable[[], None]) -> Iterator[None]:
-    """Let signals close the window. Python runs their handlers between two ticks of Tk."""
+    """Close the window on a signal. Python runs the handlers between two ticks of Tk."""
     before = {}
     for name in _SIGNALS:
         number = getattr(signal, name, None)

@@ -784,8 +784,8 @@ RECOGNIZED = [
     ),
     message(
         "a recipe computes what was received",
-        "if identity is None or recipe.difference(properties, body, identity) is not None:",
-        "if identity is None:",
+        "if recipe.difference(properties, body, identity) is not None:",
+        "if not body:",
         "test_a_damaged_message_has_no_recipe",
     ),
     message(
@@ -796,8 +796,8 @@ RECOGNIZED = [
     ),
     message(
         "filling of one byte",
-        "size_bytes=len(body) if zero else None",
-        "size_bytes=len(body) if _ else None",
+        "size_bytes=len(body) if content.filling_bytes else None",
+        "size_bytes=len(body) if content.filling_bytes > 1 else None",
         "test_the_recipe_of_a_message_is_found[one byte of filling]",
     ),
 ]

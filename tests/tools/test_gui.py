@@ -26,7 +26,7 @@ from rmqbench.cli import app
 from rmqbench.clients import recovery
 from rmqbench.clients.recovery import Recovery
 from rmqbench.errors import ConnectionLost, QueueLocked, QueueNotFound, RmqbenchError
-from rmqbench.gui.feed import Feed, Phase
+from rmqbench.gui.feed import Activity, Feed
 from rmqbench.message import Recipe
 from rmqbench.proxy import Proxy
 
@@ -170,10 +170,11 @@ def test_after_a_lost_connection_it_goes_on_and_nothing_is_lost(
             management.close_connection(named[0], "for a test")
         seen = []
         wait_until(
-            lambda: seen.append(feed.state) or seen[-1].phase is Phase.RECONNECTING, "the loss"
+            lambda: seen.append(feed.state) or seen[-1].activity is Activity.RECONNECTING,
+            "the loss",
         )
         assert "for a test" in seen[-1].why
-        wait_until(lambda: feed.state.phase is Phase.CONSUMING, "a new connection")
+        wait_until(lambda: feed.state.activity is Activity.CONSUMING, "a new connection")
         feed.mark_shown(stale[0])  # over a channel that is gone: nothing to acknowledge
         assert feed.acknowledged == 10
         again = taken(feed, 10)
@@ -189,12 +190,12 @@ def test_a_queue_that_goes_and_comes_back_is_shown_again(vhost, rmqbench_broker)
     with Feed(vhost, QUEUE) as feed:
         with admin(vhost) as channel:
             channel.queue_delete(QUEUE)
-        wait_until(lambda: feed.state.phase is Phase.NO_QUEUE, "the queue to be missed")
+        wait_until(lambda: feed.state.activity is Activity.NO_QUEUE, "the queue to be missed")
         assert QUEUE in feed.state.why
         declare(vhost, Topology(queues=(Queue(QUEUE),)), rmqbench_broker.version)
         publish(vhost, b"new")
         assert bodies(taken(feed, 1)) == [b"new"]
-        wait_until(lambda: feed.state.phase is Phase.CONSUMING, "it to be told")
+        wait_until(lambda: feed.state.activity is Activity.CONSUMING, "it to be told")
 
 
 def test_a_queue_that_was_never_there_is_an_error(vhost):
@@ -208,7 +209,7 @@ def test_a_queue_that_another_consumes_alone_is_an_error(vhost):
         channel.basic_consume(QUEUE, lambda *_: None, exclusive=True)
         with pytest.raises(QueueLocked, match=QUEUE), feed:
             pass
-    assert feed.state.phase is Phase.ENDED
+    assert feed.state.activity is Activity.ENDED
 
 
 def test_a_connection_that_ends_before_anything_is_consumed_is_an_error(vhost, monkeypatch):
@@ -224,7 +225,7 @@ def test_a_connection_that_ends_before_anything_is_consumed_is_an_error(vhost, m
         feed = Feed(proxy.endpoint, QUEUE)
         with pytest.raises(ConnectionLost), feed:
             pass
-    assert feed.state.phase is Phase.ENDED
+    assert feed.state.activity is Activity.ENDED
 
 
 def test_of_a_huge_body_the_beginning_is_kept(vhost):
@@ -244,7 +245,7 @@ def test_a_message_that_cannot_be_read_ends_it_and_is_not_acknowledged(vhost):
     with contextlib.suppress(Exception), feed:
         wait_until(lambda: feed.failure, "the failure")
     assert "that the broker sent cannot be read" in str(feed.failure)
-    assert feed.state.phase is Phase.ENDED
+    assert feed.state.activity is Activity.ENDED
     wait_for_rest(vhost, 1)
 
 

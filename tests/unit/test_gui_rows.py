@@ -1,8 +1,10 @@
 """What the window writes of a message, whoever wrote it."""
 
 import json
+import re
 import time
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -13,15 +15,14 @@ from rmqbench.errors import UsageError
 from rmqbench.gui.feed import Feed
 from rmqbench.gui.rows import (
     KEPT_BYTES,
-    Message,
+    Received,
     about,
     contents,
     line,
-    own_head,
     row,
     shown,
 )
-from rmqbench.message import Recipe
+from rmqbench.message import Recipe, content_of
 
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 from hypothesis import given, settings
@@ -33,7 +34,7 @@ AT_S = 1_700_000_000.25
 
 
 def message(body=b"", headers=None, **properties):
-    return Message(
+    return Received(
         received_s=AT_S,
         exchange="direct.exchange",
         routing_key="work",
@@ -89,12 +90,39 @@ def test_the_filling_of_our_own_messages_is_not_shown(size):
     assert parts[-1] == ("note", f"Then {count} of filling.")
 
 
-def test_a_damaged_head_is_no_head():
+def test_a_damaged_head_is_shown_with_the_rest():
     body = bytearray(RECIPE.body(3, 41, SENT_NS))
-    assert own_head(bytes(body)) is not None
     body[30] ^= 1
-    assert own_head(bytes(body)) is None
     assert row(message(bytes(body))).text.startswith("binary, 51 bytes: 52 4d 51 42")
+    assert "producer" not in written(contents(message(bytes(body))))
+
+
+def test_a_property_that_was_altered_changes_no_text():
+    altered = replace(own(), properties={"message_id": "another"}, headers={"host": 7})
+    assert row(altered).text == "Grüße"
+    assert ("text", "Grüße") in contents(altered)
+
+
+def test_of_our_own_messages_binary_data_is_shown_without_the_head():
+    shown_here = message(RECIPE.head(3, 41, SENT_NS) + b"\xff\xfe")
+    assert row(shown_here).text == "binary, 2 bytes: ff fe"
+    parts = contents(shown_here)
+    assert value_of(parts, "sequence") == "41"
+    (dump,) = [part.text for part in parts if part.kind == "dump"]
+    assert re.fullmatch(r"00002c  ff fe +\.\.", dump), "where it stands in the body"
+
+
+@pytest.mark.parametrize("size", [None, 52, 500])
+@pytest.mark.parametrize("damage", [None, 3, 47])
+def test_the_window_and_consume_show_the_same_text(size, damage):
+    body = bytearray(
+        Recipe(RECIPE.run, text="Hello World", size_bytes=size and size + 4).body(1, 2, 3)
+    )
+    if damage is not None:
+        body[damage] ^= 2
+    text = content_of(bytes(body)).text
+    told = row(message(bytes(body))).text
+    assert told == text if damage != 3 else told.startswith("binary")
 
 
 def test_control_characters_are_shown_and_not_obeyed():

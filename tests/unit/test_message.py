@@ -2,6 +2,7 @@
 
 import uuid
 import zlib
+from dataclasses import replace
 
 import pika
 import pytest
@@ -16,10 +17,11 @@ from rmqbench.message import (
     HEAD_SIZE,
     MAX_PRODUCERS,
     MAX_SEQUENCE,
+    Content,
     Identity,
     Recipe,
+    content_of,
     recipe_of,
-    text_of,
 )
 
 RUN = uuid.UUID("0f0e0d0c-0b0a-4908-8706-050403020100")
@@ -238,7 +240,7 @@ messages = st.tuples(
 def test_the_recipe_of_a_message_is_found(recipe):
     properties, body = recipe.properties(*MESSAGE), recipe.body(*MESSAGE)
     assert recipe_of(properties, body) == recipe
-    assert text_of(properties, body) == recipe.text
+    assert content_of(body).text == recipe.text
 
 
 def test_a_size_without_filling_is_the_length_of_the_text():
@@ -319,7 +321,7 @@ def test_a_message_that_rabbitmq_delivers_again_has_its_recipe(recipe):
     properties, body = recipe.properties(*MESSAGE), recipe.body(*MESSAGE)
     properties.headers["x-delivery-count"] = 1
     assert recipe_of(properties, body) == recipe
-    assert text_of(properties, body) == "Grüße"
+    assert content_of(body).text == "Grüße"
 
 
 @pytest.mark.parametrize("body", FOREIGN)
@@ -339,10 +341,46 @@ def test_a_message_of_another_origin_has_no_recipe(recipe, body):
     ids=["empty", "UTF-8", "binary", "cut off"],
 )
 def test_the_text_of_a_message_of_another_origin_is_its_whole_body(body, text):
-    assert text_of(pika.BasicProperties(), body) == text
+    assert content_of(body).text == text
 
 
-@given(st.binary(max_size=200), st.booleans())
-def test_every_body_has_a_text_that_can_be_written(body, ours):
-    properties = Recipe(RUN).properties(*MESSAGE) if ours else pika.BasicProperties()
-    text_of(properties, b"RMQB" * ours + body).encode()
+@given(st.binary(max_size=200), st.sampled_from([b"", b"RMQB", Recipe(RUN).head(1, 2, 3)]))
+def test_every_body_has_a_text_that_can_be_written(body, before):
+    content_of(before + body).text.encode()
+
+
+def test_the_content_of_a_message_is_its_text_without_head_and_filling(recipe):
+    for size in (None, recipe.body_size + 1, 300, 70_000):
+        sized = replace(recipe, size_bytes=size)
+        body = sized.body(*MESSAGE)
+        filling = 0 if size is None else size - recipe.body_size
+        assert content_of(body) == Content("Grüße".encode(), HEAD_SIZE, MESSAGE, filling)
+
+
+@pytest.mark.parametrize("at", range(HEAD_SIZE))
+def test_a_damaged_head_is_read_as_a_part_of_the_body(recipe, at):
+    body = bytearray(recipe.body(*MESSAGE))
+    body[at] ^= 1
+    assert content_of(bytes(body)) == Content(bytes(body))
+
+
+def test_a_sound_head_before_binary_data_is_no_part_of_it(recipe):
+    body = recipe.head(*MESSAGE) + b"\xff\0a"
+    assert content_of(body) == Content(b"\xff\0a", HEAD_SIZE, MESSAGE)
+    assert content_of(body).text == "\\xff\0a"
+
+
+def test_what_is_not_the_filling_that_was_computed_is_content(recipe):
+    body = bytearray(replace(recipe, size_bytes=300).body(*MESSAGE))
+    body[200] ^= 1
+    content = content_of(bytes(body))
+    assert (content.head, content.filling_bytes) == (MESSAGE, 0)
+    assert content.data == body[HEAD_SIZE:]
+
+
+@given(recipes(), messages, st.integers(0, 400))
+def test_of_a_body_that_is_cut_the_part_that_is_there_is_read_alike(recipe, message, kept):
+    content = content_of(recipe.body(*message)[: HEAD_SIZE + kept])
+    assert content.head == message
+    if "\0" not in recipe.text:
+        assert content.data == recipe.text.encode()[:kept]
