@@ -4,6 +4,7 @@
 for by their marker, or by naming a file or a test.
 """
 
+import os
 import signal
 from pathlib import Path
 
@@ -93,3 +94,6 @@ def outer_xdist_is_unseen(request, monkeypatch):
 # A shell that starts something in the background has it ignore SIGINT, and so all that it starts:
 # tests interrupt programs, which must be able to hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# With it nothing waits to be written when a program ends: output that is lost would be seen less.
+os.environ.pop("PYTHONUNBUFFERED", None)

@@ -1,8 +1,10 @@
-"""The command line: ``rmqbench``. Its subcommands say what a person wants; the library does it."""
+"""The command line ``rmqbench``: a command reads its options and calls the library.
+
+What connects is imported by the command that runs, so that ``--help`` and completion are quick.
+"""
 
 from __future__ import annotations
 
-import io
 import logging
 import signal
 import sys
@@ -14,8 +16,7 @@ import typer
 
 import rmqbench
 from rmqbench.cli import broker, cleanup, consume, gui, judge, monitor, produce, run
-from rmqbench.cli.options import say
-from rmqbench.cli.output import write_out
+from rmqbench.cli.output import ReaderGone, prepare_streams, say, settle_stdout, write_out
 from rmqbench.endpoint import hide_password
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible
@@ -49,7 +50,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     show_traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where in the code an error arose.")
+        bool, typer.Option("--traceback", help="Show the traceback of an error.")
     ] = False,
     version: Annotated[
         bool,
@@ -57,32 +58,39 @@ def _options(
     ] = False,
 ) -> None:
     if not show_traceback:
-        # pika logs what it raises; the error says it once, and better.
+        # pika logs what it raises, too.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    prepare_streams()
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):  # there is no SIGHUP on Windows
             signal.signal(getattr(signal, name), _terminate)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what a terminal cannot show is no error
     warnings.showwarning = _show_warning
+    try:
+        code = _run()
+    finally:
+        settle_stdout()
+    sys.exit(code)
+
+
+def _run() -> int | str | None:
+    """Run the command that the arguments name, and return the exit code."""
     try:
         app()
     except Exception as error:
-        sys.exit(_explain(error))
+        return _explain(error)
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # of which typer and rich make a 1
-            sys.exit(_explain(end.__context__))
-        raise
-    sys.exit(0)
+        if isinstance(end.__context__, ReaderGone):  # typer and rich make a 1 of it
+            return 0  # a help text of which somebody has read enough
+        return end.code
+    return 0
 
 
 def _explain(error: Exception) -> int:
-    """Tell of an error, and give the exit code: never 1, which is a verdict."""
+    """Print what went wrong, and return the exit code: never 1, which is a verdict."""
     expected = isinstance(error, RmqbenchError | OSError)  # OSError: a full disk, for example
     if "--traceback" in sys.argv or not expected:
         traceback.print_exception(error)

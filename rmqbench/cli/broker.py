@@ -1,4 +1,4 @@
-"""``rmqbench broker``: a RabbitMQ of our own, for as long as one wants it."""
+"""``rmqbench broker``: a RabbitMQ of our own, until Ctrl-C ends it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import threading
 
 import typer
 
-from rmqbench.broker import install_local, open_broker
-from rmqbench.cli.options import DEFAULT_IMAGE, BrokerOption, ImageOption, own_broker, say
-from rmqbench.cli.output import write_out
-from rmqbench.errors import BrokerUnavailable, UsageError
+from rmqbench.cli.connecting import with_options
+from rmqbench.cli.options import OwnBrokerOptions
+from rmqbench.cli.output import say, write_out
+from rmqbench.errors import BrokerUnavailable
 
 app = typer.Typer(help="Start a RabbitMQ of our own, or fetch one.", no_args_is_help=True)
 
@@ -17,20 +17,16 @@ _LOOK_S = 2.0
 
 
 @app.command()
-def start(broker: BrokerOption = None, image: ImageOption = DEFAULT_IMAGE) -> None:
+@with_options(OwnBrokerOptions)
+def start(own: OwnBrokerOptions) -> None:
     """Run a broker in the foreground, on loopback ports of its own; Ctrl-C ends it.
 
     Example: rmqbench broker start --broker local
     """
-    spec = own_broker(broker)
-    if "://" in spec:
-        raise UsageError(
-            "A broker at a URL is not ours to start.", "Choose --broker auto, container or local."
-        )
-    with open_broker(spec, image=image, say=say) as opened:
-        endpoint = opened.endpoint
+    with own.open() as broker:
+        endpoint = broker.endpoint
         write_out(
-            f"RabbitMQ {opened.version}: {opened.how}\n"
+            f"RabbitMQ {broker.version}: {broker.how}\n"
             f"AMQP URL        {endpoint.url()}\n"
             f"management URL  {endpoint.management_url}\n"
             f"username        {endpoint.username}\n"
@@ -42,12 +38,12 @@ def start(broker: BrokerOption = None, image: ImageOption = DEFAULT_IMAGE) -> No
         )
         never = threading.Event()
         try:
-            while opened.is_running():
+            while broker.is_running():
                 never.wait(_LOOK_S)
         except KeyboardInterrupt:
             say("Ending it.")
             return
-        raise BrokerUnavailable("The broker ended by itself.", f"Its log:\n{opened.log(20)}")
+        raise BrokerUnavailable("The broker ended by itself.", f"Its log:\n{broker.log(20)}")
 
 
 @app.command()
@@ -58,4 +54,6 @@ def install() -> None:
 
     Example: rmqbench broker install
     """
+    from rmqbench.broker import install_local
+
     write_out(f"{install_local(say)}\n")

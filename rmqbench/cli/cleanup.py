@@ -1,42 +1,28 @@
-"""``rmqbench cleanup``: delete queues and exchanges, after saying which."""
+"""``rmqbench cleanup``: list queues and exchanges, ask, and delete them."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from rmqbench.cleanup import (
-    Candidate,
-    CleanupPlan,
-    Deletion,
-    delete,
-    find,
-    require_named,
-    scope,
-)
-from rmqbench.cli.connecting import (
-    HostOption,
-    ManagementUrlOption,
-    PasswordOption,
-    PortOption,
-    UrlOption,
-    UsernameOption,
-    VhostOption,
-    chosen_endpoint,
-)
-from rmqbench.cli.options import say
-from rmqbench.cli.output import let_go_of_stdout, write_out
+from rmqbench.cli.connecting import ConnectionOptions, with_options
+from rmqbench.cli.output import let_go_of_stdout, say, write_out
 from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.text import visible_line
+
+if TYPE_CHECKING:
+    from rmqbench.cleanup import Candidate, CleanupPlan, Deletion
 
 _SOMETHING_STAYS = RmqbenchError.exit_code
 
 
+@with_options(ConnectionOptions)
 def cleanup(
+    connection: ConnectionOptions,
     what: Annotated[
         list[str] | None,
         typer.Argument(
@@ -50,50 +36,46 @@ def cleanup(
         typer.Option(
             metavar="NAME",
             show_default=False,
-            help="A queue by its whole name, also one named 'all' or 'exchanges'.",
+            help="A queue by its exact name, even 'all' or 'exchanges'; may be repeated.",
         ),
     ] = None,
-    url: UrlOption = None,
-    host: HostOption = None,
-    port: PortOption = None,
-    username: UsernameOption = None,
-    password: PasswordOption = None,
-    vhost: VhostOption = None,
-    management_url: ManagementUrlOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     yes_really: Annotated[
         str | None,
         typer.Option(
             metavar="HOST",
             show_default=False,
-            help="As --yes, and needed for 'all' where the broker is not on this machine: its host "
+            help="As --yes, and required for 'all' if the broker is not on this machine: its host "
             "once more.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list; exit with 0.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be deleted.")
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was deleted and kept as an object of JSON.")
+        bool, typer.Option("--json", help="Print what was deleted and kept as a JSON object.")
     ] = False,
 ) -> None:
-    """Delete queues and exchanges, after saying which, with all that they hold.
+    """List queues and exchanges, ask, and delete them with everything in them.
 
-    'all' is every queue and every exchange of the virtual host, without the
-    default exchange and amq.*; 'exchanges' is those that no binding, no queue,
-    no policy and no other exchange uses. Both need the Management API; names
-    of queues do not.
+    'all' is every queue and every exchange of the virtual host except the
+    built-in ones; 'exchanges' is those that no binding, queue, policy or other
+    exchange uses. Both need the Management API; names of queues do not.
 
-    What has appeared since the list was made stays. So does a queue that was
-    empty and unused and is not any more.
+    Only what was listed is deleted. What appears in the meantime stays, and so
+    does a queue that was empty and unused and no longer is.
 
-    Exit codes: 0 all that was listed is gone; 2 wrong usage, or a queue is not
-    there (then nothing is deleted); 3 something was kept (it is named, with
+    Exit codes: 0 everything listed is gone; 2 wrong usage, or a queue does not
+    exist (then nothing is deleted); 3 something was kept (it is named, with
     the reason), or the answer was no; 4 no broker.
 
     Example: rmqbench cleanup work.queue audit.queue --dry-run
     """
+    from rmqbench.cleanup import Deletion, find, require_named, scope
+
     words, exact = tuple(what or ()), tuple(queue or ())
     wanted = scope(words, exact)
-    endpoint = chosen_endpoint(url, host, port, username, password, vhost, management_url)
+    endpoint = connection.endpoint()
     if not dry_run or yes_really is not None:
         require_named(endpoint, wanted, yes_really)
     asks = not (dry_run or yes or yes_really is not None)
@@ -117,13 +99,15 @@ def cleanup(
 
 
 def _delete(plan: CleanupPlan, as_json: bool) -> None:
-    """Delete, and tell what became of it; also where it is interrupted."""
+    """Delete, and report what became of each, even when interrupted."""
+    from rmqbench.cleanup import delete
+
     deletions: list[Deletion] = []
     try:
         for deletion in delete(plan):
             deletions.append(deletion)  # one by one, so that an interruption finds what is done
     except BaseException:
-        say(f"Ended before its time: {_summary(deletions)}")
+        say(f"Ended early: {_summary(deletions)}")
         raise
     listed = set(plan.to_keep)
     for deletion in deletions:
@@ -140,14 +124,14 @@ def _delete(plan: CleanupPlan, as_json: bool) -> None:
 
 
 def _terminal(as_json: bool) -> TextIO:
-    """Find where a person can be asked, or raise UsageError."""
+    """Return where a person can be asked, or raise UsageError."""
     if _is_terminal(sys.stdin):
         for stream in (sys.stderr,) if as_json else (sys.stdout, sys.stderr):
             if _is_terminal(stream):
                 return stream
     raise UsageError(
         "There is no terminal to ask at; nothing was deleted.",
-        "Say --yes to delete without being asked, or --dry-run to look only.",
+        "Use --yes to delete without being asked, or --dry-run to only look.",
     )
 
 
@@ -156,7 +140,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _agreed(plan: CleanupPlan, terminal: TextIO) -> bool:
-    """Ask; an end of the input is a no, and Ctrl-C ends everything."""
+    """Ask; the end of the input is a no, and Ctrl-C ends the program."""
     these = "this" if len(plan.to_delete) == 1 else "these"
     numbers = " and ".join(_numbers(plan.to_delete)).removeprefix("1 " if these == "this" else "")
     question = f"Delete {these} {numbers} of {_place(plan)}? [y/N] "
@@ -173,11 +157,11 @@ def _agreed(plan: CleanupPlan, terminal: TextIO) -> bool:
             return False
 
 
-# --- telling -----------------------------------------------------------------------------------
+# --- output ------------------------------------------------------------------------------------
 
 
 def _listed(plan: CleanupPlan) -> str:
-    """Write the list; what is not idle comes last, next to the question."""
+    """Return the list; what is not idle comes last, next to the question."""
     lines = []
     if plan.to_delete:
         lines.append(f"To be deleted from {_place(plan)}:")
@@ -190,8 +174,8 @@ def _listed(plan: CleanupPlan) -> str:
     busy = sum(not each.is_idle for each in plan.to_delete)
     if busy:
         lines.append(
-            f"! {busy:,} {'queue is' if busy == 1 else 'queues are'} not empty or not unused: "
-            "messages and consumers go with the queue."
+            f"! {busy:,} {'queue holds' if busy == 1 else 'queues hold'} messages or "
+            f"{'has' if busy == 1 else 'have'} consumers, which go with the queue."
         )
     lines += plan.notes
     return "".join(f"{visible_line(line)}\n" for line in lines)
@@ -237,7 +221,7 @@ def _summary(deletions: Sequence[Deletion], dry_run: bool = False) -> str:
 def _end(
     plan: CleanupPlan, deletions: Sequence[Deletion], as_json: bool, *, dry_run: bool = False
 ) -> None:
-    """Write the last line, or the object; that nobody reads it changes nothing."""
+    """Write the last line, or the JSON object; nobody has to read it."""
     text = _summary(deletions, dry_run)
     if as_json:
         text = json.dumps(_as_dict(plan, deletions, dry_run), indent=2)
@@ -273,7 +257,7 @@ def _deletion_as_dict(deletion: Deletion) -> dict[str, Any]:
 
 
 def _show(text: str, stream: TextIO) -> None:
-    """Write the list; where that fails nothing is deleted."""
+    """Write the list; raise RmqbenchError if that fails: nothing is deleted unseen."""
     try:
         stream.write(text)
         stream.flush()
@@ -281,5 +265,5 @@ def _show(text: str, stream: TextIO) -> None:
         let_go_of_stdout()
         raise RmqbenchError(
             f"The list could not be written ({error.strerror}), so nothing was deleted.",
-            "Let it go to a terminal or to a file.",
+            "Direct it to a terminal or to a file.",
         ) from error

@@ -1,36 +1,23 @@
-"""``rmqbench consume``: take messages of any origin from a queue, and tell who sent them."""
+"""``rmqbench consume``: take messages of any origin from a queue, and show who sent them."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from rmqbench.amqp import topology as topologies
-from rmqbench.amqp.vector import vector_path_is_on
-from rmqbench.cli.connecting import (
-    HostOption,
-    PasswordOption,
-    PortOption,
-    UrlOption,
-    UsernameOption,
-    VhostOption,
-    chosen_endpoint,
-)
-from rmqbench.cli.options import say
-from rmqbench.cli.output import write_out
-from rmqbench.cli.progress import Watch, shown_progress
+from rmqbench.cli.connecting import ConnectionOptions, with_options
+from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupting
-from rmqbench.clients.subscriber import Subscription
-from rmqbench.clients.taker import NOBODY, Taker, Tally
 from rmqbench.errors import RmqbenchError
-from rmqbench.message import content_of
-from rmqbench.runner.run import Progress
 from rmqbench.text import visible, visible_line
+
+if TYPE_CHECKING:
+    from rmqbench.cli.progress import Watch
+    from rmqbench.clients.taker import Taker, Tally
 
 __all__ = ["consume"]
 
@@ -38,33 +25,27 @@ _LOOK_S = 0.1
 _SHOWN = 200  # characters of a text that are shown
 
 
+@with_options(ConnectionOptions)
 def consume(
-    host: HostOption = None,
-    port: PortOption = None,
-    username: UsernameOption = None,
-    password: PasswordOption = None,
-    vhost: VhostOption = None,
-    url: UrlOption = None,
+    connection: ConnectionOptions,
     queue: Annotated[str, typer.Option(help="The queue.")] = "work.queue",
     name: Annotated[
-        str, typer.Option(help="Shown here, and as the consumer's name at the broker.")
+        str, typer.Option(help="Shown in the output, and the consumer's name at the broker.")
     ] = "Worker",
     prefetch: Annotated[
         int,
-        typer.Option(
-            min=1, max=65_535, help="Deliveries without an acknowledgement, of each worker."
-        ),
+        typer.Option(min=1, max=65_535, help="Unacknowledged deliveries of each worker, at most."),
     ] = 1000,
     expect: Annotated[
         int | None, typer.Option(min=1, show_default="none", help="Stop after N messages.")
     ] = None,
     lazy: Annotated[
         bool,
-        typer.Option("--lazy", help="As for produce; an existing queue is used as it is."),
+        typer.Option("--lazy", help="Accepted as for produce: an existing queue is used as it is."),
     ] = False,
     progress_every: Annotated[
         int,
-        typer.Option(min=1, help="A progress line every N messages, where there is no terminal."),
+        typer.Option(min=1, help="A progress line every N messages, if there is no terminal."),
     ] = 10_000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Consumers of the queue.")] = 1,
     show: Annotated[bool, typer.Option("--show", help="Print each message.")] = False,
@@ -72,16 +53,22 @@ def consume(
         bool, typer.Option("--json", help="Write the last line as a JSON object.")
     ] = False,
 ) -> None:
-    """Take messages from a queue and acknowledge them, until Ctrl-C or --expect.
+    """Consume a queue and acknowledge each message, until --expect or Ctrl-C.
 
     Example: rmqbench consume --name Worker-1 --expect 10000
     """
-    endpoint = chosen_endpoint(url, host, port, username, password, vhost)
+    from rmqbench.amqp import topology as topologies
+    from rmqbench.amqp.vector import vector_path_is_on
+    from rmqbench.clients.subscriber import Subscription
+    from rmqbench.clients.taker import NOBODY, Taker, Tally
+    from rmqbench.message import content_of
+
+    endpoint = connection.endpoint()
     names = [name] if workers == 1 else [f"{name}-{n + 1}" for n in range(workers)]
     topologies.require_name("queue", queue)
     for each in names:
         topologies.require_name("consumer", each)
-    topologies.counts(endpoint, queue)  # an error here is clearer than one of a worker
+    topologies.counts(endpoint, queue)  # its error is clearer than a worker's
     tally = Tally(expect)
     printing = threading.Lock()
 
@@ -93,7 +80,7 @@ def consume(
             shown = f"{shown[:_SHOWN]}… ({len(body)} bytes)"
         line = visible_line(f"from={sender} {shown}")
         with printing:
-            typer.echo(line)
+            print(line, flush=True)
 
     takers = [
         Taker(
@@ -116,15 +103,20 @@ def consume(
 def _take(
     takers: list[Taker], tally: Tally, name: str, expect: int | None, every: int, as_json: bool
 ) -> None:
+    from rich.console import Console
+
+    from rmqbench.cli.progress import shown_progress
+    from rmqbench.runner.run import Progress
+
     errors: list[RmqbenchError] = []
 
     def work(taker: Taker) -> None:
         try:
             error = taker.run()
-        except OSError as failure:  # nobody reads what is shown any more, or the disk is full
+        except OSError as failure:  # nobody reads it any more, or the disk is full
             stop()
             error = RmqbenchError(f"A message could not be shown ({failure.strerror}).")
-        except Exception as failure:  # otherwise it would end the thread alone, like a success
+        except Exception as failure:  # else it would end only the thread, and pass for a success
             error = RmqbenchError(f"A worker ended by {type(failure).__name__}: {failure}")
         if error is not None:
             errors.append(error)
@@ -153,7 +145,7 @@ def _take(
         while alive := [thread for thread in threads if thread.is_alive()]:
             alive[0].join(_LOOK_S)
             look(watch)
-        look(watch)  # at what came while the last one ended
+        look(watch)  # for what came while the last one ended
     seconds = time.monotonic() - started
     for error in errors:
         say(f"Error: {visible(str(error))}")

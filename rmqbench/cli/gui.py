@@ -7,54 +7,43 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmqbench.cli.connecting import (
-    HostOption,
-    PasswordOption,
-    PortOption,
-    UrlOption,
-    UsernameOption,
-    VhostOption,
-    chosen_endpoint,
-)
+from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import write_out
 from rmqbench.errors import RmqbenchError
-from rmqbench.gui.feed import Feed
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 
+@with_options(ConnectionOptions)
 def gui(
-    url: UrlOption = None,
-    host: HostOption = None,
-    port: PortOption = None,
-    username: UsernameOption = None,
-    password: PasswordOption = None,
-    vhost: VhostOption = None,
+    connection: ConnectionOptions,
     queue: Annotated[str, typer.Option(help="The queue to show.")] = "work.queue",
     name: Annotated[
-        str, typer.Option(help="Shown in the title, and as the consumer's name at the broker.")
+        str, typer.Option(help="Shown in the title, and the consumer's name at the broker.")
     ] = "Viewer",
     prefetch: Annotated[
         int,
-        typer.Option(min=1, max=65_535, help="How many messages may wait unacknowledged."),
+        typer.Option(min=1, max=65_535, help="Unacknowledged messages, at most."),
     ] = 1000,
     keep: Annotated[
-        int, typer.Option(min=1, max=100_000, help="How many messages the window keeps.")
+        int, typer.Option(min=1, max=100_000, help="Messages in the window, at most.")
     ] = 1000,
 ) -> None:
     """Show the messages of a queue live, in a window.
 
-    It consumes like a worker: a message is acknowledged once it is shown,
-    and so gone from the queue; what has not been shown stays there.
+    It consumes like a worker: once a message is shown it is acknowledged and
+    gone from the queue; what has not been shown stays there.
 
     Keys: P pauses, C clears, F follows the newest message, Ctrl-Q ends it.
 
     Example: rmqbench gui --queue audit.queue --name Auditor
     """
     window = _window()
+    from rmqbench.gui.feed import Feed
+
     feed = Feed(
-        chosen_endpoint(url, host, port, username, password, vhost),
+        connection.endpoint(),
         queue,
         name=name,
         prefetch=prefetch,
@@ -71,9 +60,9 @@ def gui(
 
 
 def _window() -> ModuleType:
-    """Import what needs Tk, which not every Python has."""
+    """Import the window, or raise RmqbenchError: not every Python has Tk."""
     try:
-        from rmqbench.gui import window  # noqa: PLC0415  # the other commands need no Tk
+        from rmqbench.gui import window
     except ImportError as error:
         raise RmqbenchError(
             f"This Python has no Tk, which the window needs ({error}).",

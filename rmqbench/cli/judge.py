@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from rmqbench.cli.options import JsonOption, say
-from rmqbench.cli.run import require_writable, show
-from rmqbench.runner.judging import judge as judge_directory
-from rmqbench.verdict.run_directory import RunDirectory
+from rmqbench.cli.json_file import JsonOption, require_writable
+from rmqbench.cli.output import say
+from rmqbench.cli.run import show_result
 
 __all__ = ["judge"]
 
@@ -30,10 +29,13 @@ def judge(
 
     Example: rmqbench judge /tmp/rmqbench-reliability-0a5816cd
     """
+    from rmqbench.runner.judging import judge as judge_directory
+    from rmqbench.verdict.run_directory import RunDirectory
+
     require_writable(json_file)
     result = judge_directory(directory)
     try:
         RunDirectory(result.directory).write_result(result.as_dict())
     except OSError as error:
         say(f"result.json could not be written to {result.directory} ({error.strerror}).")
-    show(result, json_file)
+    show_result(result, json_file)

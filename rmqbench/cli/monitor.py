@@ -8,28 +8,24 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from rmqbench.cli.connecting import PasswordOption, UsernameOption
+from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import let_go_of_stdout
-from rmqbench.endpoint import Endpoint, host_and_port
 from rmqbench.errors import RmqbenchError
-from rmqbench.management.client import Management
-from rmqbench.monitor.controls import Controls
-from rmqbench.monitor.model import DEEP, VERY_DEEP, Picture, as_json
-from rmqbench.monitor.screen import watch
-from rmqbench.monitor.source import ask
-from rmqbench.monitor.view import Scene, clock_time, render
+from rmqbench.monitor.model import DEEP, VERY_DEEP
 
-__all__ = ["HELP", "management_endpoint", "monitor"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
-_DEFAULT_URL = "http://localhost:15672"
-_PORT = 15672
-_WIDTH = 120  # where nothing tells one
+    from rmqbench.monitor.model import Picture
+    from rmqbench.monitor.view import Scene
+
+__all__ = ["HELP", "monitor"]
+
+_WIDTH = 120  # of an output that has none
 
 HELP = (
     "Show queues, consumers, connections and nodes, and how they change.\n\n"
@@ -42,16 +38,9 @@ HELP = (
 )
 
 
+@with_options(ConnectionOptions)
 def monitor(
-    host: Annotated[
-        str | None,
-        typer.Option(
-            show_default=_DEFAULT_URL,
-            metavar="URL",
-            help="The Management API; http:// and port 15672 need not be written. Without it, the "
-            "environment variable RMQBENCH_MANAGEMENT_URL or RMQBENCH_URL.",
-        ),
-    ] = None,
+    connection: ConnectionOptions,
     seconds: Annotated[
         float,
         typer.Option(
@@ -59,26 +48,30 @@ def monitor(
         ),
     ] = 3.0,
     once: Annotated[bool, typer.Option("--once", help="One picture, then exit.")] = False,
-    username: UsernameOption = None,
-    password: PasswordOption = None,
-    vhost: Annotated[
-        str | None, typer.Option(show_default="all", help="Only this virtual host.")
-    ] = None,
     pattern: Annotated[
         str | None,
         typer.Option(
             "--filter",
             metavar="NAME",
-            help="Only queues whose name holds this, or matches it where it has * or ?.",
+            help="Only queues whose name contains this, or matches it if it has * or ?.",
         ),
     ] = None,
     as_json_: Annotated[
-        bool, typer.Option("--json", help="One picture as an object of JSON, then exit.")
+        bool, typer.Option("--json", help="One picture as a JSON object, then exit.")
     ] = False,
 ) -> None:
     """Show the broker until somebody ends it."""
-    endpoint = management_endpoint(host, username, password)
-    management = Management(endpoint)
+    from rich.console import Console
+
+    from rmqbench.management.client import Management
+    from rmqbench.monitor.controls import Controls
+    from rmqbench.monitor.model import as_json
+    from rmqbench.monitor.screen import watch
+    from rmqbench.monitor.source import ask
+    from rmqbench.monitor.view import Scene
+
+    management = Management(connection.management_endpoint())
+    vhost = connection.vhost
     once = once or as_json_ or seconds == 0
     scene = Scene(
         management.url, vhost=vhost, pattern=pattern, controls=Controls(interval_s=seconds)
@@ -100,52 +93,9 @@ def monitor(
                 _write_on(console, scene, fetch, seconds)
 
 
-def management_endpoint(host: str | None, username: str | None, password: str | None) -> Endpoint:
-    """Give the address of the Management API, and the login, from options and environment.
-
-    Options go first. A login from RMQBENCH_URL is only used for the broker that it is of: with
-    --host, --username or --password that variable does not count.
-    """
-    url = host or os.environ.get("RMQBENCH_MANAGEMENT_URL")
-    broker = os.environ.get("RMQBENCH_URL")
-    if broker and not (host or username or password):
-        known = Endpoint.from_url(broker, url)
-    else:
-        fallback = os.environ.get("RMQBENCH_PASSWORD") or Endpoint().password
-        known = Endpoint(password=fallback, management_url=url)
-    url, user_in_url, password_in_url = _parted(_completed(known.management_url or _DEFAULT_URL))
-    return Endpoint(
-        host=known.host,
-        username=username or user_in_url or known.username,
-        password=password or password_in_url or known.password,
-        management_url=url,
-    )
-
-
-def _completed(url: str) -> str:
-    """Add what need not be written; an address that is wrong is left for Management to refuse."""
-    if "://" in url:
-        return url
-    if url.count(":") > 1 and not any(each in url for each in "[]@/"):
-        url = host_and_port(url)
-    with suppress(ValueError):
-        parts = urlsplit(f"http://{url}")
-        port = "" if parts.port else f":{_PORT}"
-        return f"http://{parts.netloc}{port}{parts.path}"
-    return f"http://{url}"
-
-
-def _parted(url: str) -> tuple[str, str | None, str | None]:
-    """Take the login out of an address: an option may stand in place of a part of it."""
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        if parts.username is not None and parts.hostname:
-            bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-            return bare, unquote(parts.username), unquote(parts.password or "")
-    return url, None, None
-
-
 def _text(console: Console, scene: Scene, picture: Picture | None, trouble: str = "") -> str:
+    from rmqbench.monitor.view import Scene, render
+
     terminal = console.is_terminal and sys.stdout.isatty() and not console.is_dumb_terminal
     return render(
         Scene(
@@ -163,13 +113,13 @@ def _text(console: Console, scene: Scene, picture: Picture | None, trouble: str 
 
 
 def _width() -> int:
-    """Give the width of the terminal, also of the one at the other end of ``| less``."""
+    """Return the width of the terminal, even of the one behind ``| less``."""
     told = os.environ.get("COLUMNS", "")
     if told.isdecimal() and int(told):
         return int(told)
-    for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__):
-        with suppress(OSError, ValueError, AttributeError):  # closed, missing, or no terminal
-            if columns := os.get_terminal_size(stream.fileno()).columns:  # type: ignore[union-attr]
+    for number in (1, 2, 0):
+        with suppress(OSError):  # it is no terminal
+            if columns := os.get_terminal_size(number).columns:
                 return columns
     return _WIDTH
 
@@ -177,7 +127,9 @@ def _width() -> int:
 def _write_on(
     console: Console, scene: Scene, fetch: Callable[[], Picture], interval_s: float
 ) -> None:
-    """Write one picture after another, until nobody reads them; the first must come about."""
+    """Write one picture after another, until nobody reads them; the first must succeed."""
+    from rmqbench.monitor.view import clock_time
+
     picture: Picture | None = None
     lost_at = trouble = ""
     while True:
@@ -194,7 +146,7 @@ def _write_on(
 
 
 def _write(text: str) -> bool:
-    """Write to standard output; say whether anybody is there to read it."""
+    """Write to standard output; return whether anybody reads it."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

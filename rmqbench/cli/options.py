@@ -1,94 +1,107 @@
-"""Options that several subcommands share, each written once."""
+"""The options that choose a broker to run on: one of our own, or one that is there."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Annotated
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmqbench.broker import DEFAULT_IMAGE, Broker, open_broker
-from rmqbench.errors import UsageError
-from rmqbench.text import visible_line
+from rmqbench.cli.connecting import ConnectionOptions
+from rmqbench.cli.output import say
+from rmqbench.errors import BrokerUnavailable, UsageError
 
-__all__ = [
-    "DEFAULT_IMAGE",
-    "BrokerOption",
-    "ImageOption",
-    "JsonOption",
-    "ManagementUrlOption",
-    "UrlOption",
-    "chosen_broker",
-    "own_broker",
-    "say",
-]
+if TYPE_CHECKING:
+    from rmqbench.broker import Broker
 
-UrlOption = Annotated[
-    str | None,
-    typer.Option(
-        show_default=False,
-        metavar="URL",
-        help="A broker that is there: amqp(s)://user:password@host:port/vhost. Instead of it, the "
-        "environment variable RMQBENCH_URL, which keeps the password out of the process list.",
-    ),
-]
-BrokerOption = Annotated[
-    str | None,
-    typer.Option(
-        show_default="auto",
-        metavar="auto|container|local",
-        help="A broker of our own: in a container, or a private node on this machine. Instead of "
-        "it, the environment variable RMQBENCH_BROKER.",
-    ),
-]
-ImageOption = Annotated[
-    str,
-    typer.Option(envvar="RMQBENCH_IMAGE", show_envvar=True, help="The image of a container."),
-]
-ManagementUrlOption = Annotated[
-    str | None,
-    typer.Option(
-        show_default=False,
-        metavar="URL",
-        help="The Management API of the broker; by default port 15672 there. Instead of it, where "
-        "no option names the broker, the environment variable RMQBENCH_MANAGEMENT_URL.",
-    ),
-]
-JsonOption = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", help="Write the result to a file as JSON; - is stdout."),
-]
+__all__ = ["BrokerOptions", "OwnBrokerOptions"]
+
+_PANEL = "Broker of our own"
+
+
+@dataclass(frozen=True)
+class OwnBrokerOptions:
+    """Which broker is to be started; RMQBENCH_URL does not count where it must be our own."""
+
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            show_default="auto",
+            metavar="auto|container|local",
+            help="In a container, or a private node on this machine. Instead of it, the "
+            "environment variable RMQBENCH_BROKER.",
+        ),
+    ] = None
+    image: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            envvar="RMQBENCH_IMAGE",
+            show_envvar=True,
+            show_default="rabbitmq:4-management",
+            help="The image of a container.",
+        ),
+    ] = None
+
+    def open(self) -> AbstractContextManager[Broker]:
+        """Return the broker, which is started as its context begins and ended with it."""
+        spec = self.broker or os.environ.get("RMQBENCH_BROKER") or "auto"
+        if "://" in spec:
+            raise UsageError(
+                "A broker at a URL is not ours to start and stop.",
+                "Choose --broker auto, container or local.",
+            )
+        return _own(_open(spec, self.image, None))
+
+
+@dataclass(frozen=True)
+class BrokerOptions(ConnectionOptions, OwnBrokerOptions):
+    """Which broker is to be tested: the one that is named, or one of our own."""
+
+    def open(self) -> AbstractContextManager[Broker]:
+        """Return the broker, which is opened as its context begins.
+
+        Without an option the environment is asked: RMQBENCH_URL, then RMQBENCH_BROKER.
+        """
+        spec, management_url = self.broker, self.management_url
+        if self.given:
+            if spec:
+                raise UsageError(
+                    f"--{self.given[0]} and --broker name two brokers.",
+                    "Give one of them.",
+                )
+            endpoint = self.endpoint()
+            spec, management_url = endpoint.url(), endpoint.management_url
+        elif not spec:
+            spec = os.environ.get("RMQBENCH_URL") or os.environ.get("RMQBENCH_BROKER") or "auto"
+            management_url = management_url or os.environ.get("RMQBENCH_MANAGEMENT_URL")
+        if self.management_url and spec in ("auto", "container", "local"):
+            raise UsageError(
+                f"--management-url is for a broker that is there, and --broker {spec} starts one.",
+                "Name the broker, too (--url or --host), or leave it out.",
+            )
+        return _open(spec, self.image, management_url)
+
+
+def _open(
+    spec: str, image: str | None, management_url: str | None
+) -> AbstractContextManager[Broker]:
+    from rmqbench.broker import open_broker
+
+    return open_broker(spec, image=image, management_url=management_url, say=say)
 
 
 @contextmanager
-def chosen_broker(
-    url: str | None, broker: str | None, image: str, management_url: str | None
-) -> Iterator[Broker]:
-    """Open the broker that the options name, and say on stderr which one it is.
-
-    Without an option the environment is asked: RMQBENCH_URL, then RMQBENCH_BROKER. Only then does
-    its Management API count: that of another broker would answer for the one that is named.
-    """
-    if url and broker:
-        raise UsageError("--url and --broker name two brokers.", "Give one of them.")
-    if not url and not broker:
-        url, broker = os.environ.get("RMQBENCH_URL"), os.environ.get("RMQBENCH_BROKER")
-        management_url = management_url or os.environ.get("RMQBENCH_MANAGEMENT_URL")
-    spec = url or broker or "auto"
-    with open_broker(spec, image=image, management_url=management_url, say=say) as opened:
-        say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
-        yield opened
-
-
-def own_broker(broker: str | None) -> str:
-    """Give what to start where the broker must be of our own: RMQBENCH_URL does not count then."""
-    return broker or os.environ.get("RMQBENCH_BROKER") or "auto"
-
-
-def say(text: str) -> None:
-    """Tell a person something that is not the output; nobody has to listen."""
-    with suppress(BrokenPipeError):
-        typer.echo(text, err=True)
+def _own(opening: AbstractContextManager[Broker]) -> Iterator[Broker]:
+    with ExitStack() as stack:
+        try:
+            broker = stack.enter_context(opening)
+        except BrokerUnavailable as error:  # one of the usual ways out is none here
+            only = " This command needs a broker of our own, so a URL does not help."
+            remedy = error.remedy + (only if "URL" in error.remedy else "")
+            raise BrokerUnavailable(error.what, remedy) from error
+        yield broker

@@ -1,4 +1,4 @@
-"""``rmqbench produce``: publish messages, and tell what became of them."""
+"""``rmqbench produce``: publish messages, and report what became of them."""
 
 from __future__ import annotations
 
@@ -7,64 +7,43 @@ import socket
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from rich.console import Console
 
-from rmqbench.amqp import topology as topologies
-from rmqbench.amqp.topology import Queue, QueueKind, Topology
-from rmqbench.amqp.vector import vector_path_is_on
-from rmqbench.broker import open_broker, wait_until
-from rmqbench.cli.connecting import (
-    HostOption,
-    PasswordOption,
-    PortOption,
-    UrlOption,
-    UsernameOption,
-    VhostOption,
-    chosen_endpoint,
-)
-from rmqbench.cli.options import say
-from rmqbench.cli.output import write_out
-from rmqbench.cli.progress import shown_progress
+from rmqbench.cli.connecting import ConnectionOptions, with_options
+from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupting
-from rmqbench.clients.producer import Producer, ProducerPlan
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import DeadlineExceeded, RmqbenchError
-from rmqbench.message import Recipe
-from rmqbench.runner.run import Progress
-from rmqbench.runner.scenario import login_name
 from rmqbench.text import visible_line
-from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, PublishLedger
+
+if TYPE_CHECKING:
+    from rmqbench.amqp.topology import QueueKind, Topology
+    from rmqbench.clients.producer import ProducerPlan
 
 __all__ = ["produce"]
 
 _READY_S = 3.0  # how long a queue may take to show all that it has confirmed
 
 
+@with_options(ConnectionOptions)
 def produce(
-    host: HostOption = None,
-    port: PortOption = None,
-    username: UsernameOption = None,
-    password: PasswordOption = None,
-    vhost: VhostOption = None,
-    url: UrlOption = None,
+    connection: ConnectionOptions,
     queue: Annotated[str, typer.Option(help="The work queue.")] = "work.queue",
     audit_queue: Annotated[str, typer.Option(help="The audit queue.")] = "audit.queue",
     count: Annotated[int, typer.Option(min=1, help="Messages to publish.")] = 10_000,
     durable: Annotated[
         bool,
         typer.Option(
-            help="Durability of the queues (RabbitMQ 4 deprecates shared queues that are not)."
+            help="Whether the queues are durable (RabbitMQ 4 deprecates shared ones that are not)."
         ),
     ] = True,
     lazy: Annotated[bool, typer.Option("--lazy", help="Disk-backed queues.")] = False,
     purge: Annotated[bool, typer.Option("--purge", help="Empty both queues first.")] = False,
     progress_every: Annotated[
         int,
-        typer.Option(min=1, help="A progress line every N messages, where there is no terminal."),
+        typer.Option(min=1, help="A progress line every N messages, if there is no terminal."),
     ] = 10_000,
     producer_id: Annotated[
         str | None,
@@ -74,7 +53,8 @@ def produce(
     size: Annotated[
         int | None,
         typer.Option(
-            show_default="as long as head and text", help="Size of each body in bytes, 44 of head."
+            show_default="as long as head and text",
+            help="Size of each body in bytes, with its head of 44 bytes.",
         ),
     ] = None,
     rate: Annotated[
@@ -82,7 +62,7 @@ def produce(
         typer.Option(min=0.001, show_default="none", help="Messages a second, at most."),
     ] = None,
     confirm_window: Annotated[
-        int, typer.Option(min=1, help="Publishes without a confirm, at the most.")
+        int, typer.Option(min=1, help="Unconfirmed publishes, at most.")
     ] = 2000,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write the last line as a JSON object.")
@@ -92,7 +72,15 @@ def produce(
 
     Example: rmqbench produce --count 1000000 --lazy --purge --text "good morning"
     """
-    endpoint = chosen_endpoint(url, host, port, username, password, vhost)
+    from rmqbench.amqp import topology as topologies
+    from rmqbench.amqp.topology import Queue, Topology
+    from rmqbench.amqp.vector import vector_path_is_on
+    from rmqbench.broker import open_broker
+    from rmqbench.clients.producer import ProducerPlan
+    from rmqbench.message import Recipe
+    from rmqbench.runner.scenario import login_name
+
+    endpoint = connection.endpoint()
     kind: QueueKind = "lazy" if lazy else "classic"
     topology = Topology(
         queues=(Queue(queue, kind, durable), Queue(audit_queue, kind, durable)),
@@ -128,6 +116,14 @@ def produce(
 
 
 def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) -> None:
+    import numpy as np
+    from rich.console import Console
+
+    from rmqbench.cli.progress import shown_progress
+    from rmqbench.clients.producer import Producer
+    from rmqbench.runner.run import Progress
+    from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, PublishLedger
+
     PublishLedger.create(plan.directory, plan.count)
     ledger = PublishLedger.read(plan.directory)
     with shown_progress(Console(stderr=True), every=every) as watch:
@@ -174,10 +170,13 @@ def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) 
 
 
 def _ready(endpoint: Endpoint, queue: str, confirmed: int) -> int | None:
-    """Count what is ready, exactly; a queue may show a message a moment after its confirm.
+    """Return the exact number of ready messages; a queue shows some a moment after their confirms.
 
-    None is not known: the broker is gone by now, and what was confirmed is told all the same.
+    None if it cannot be known any more: what was confirmed is reported all the same.
     """
+    from rmqbench.amqp import topology as topologies
+    from rmqbench.broker import wait_until
+
     ready = 0
 
     def all_there() -> bool:
@@ -190,6 +189,6 @@ def _ready(endpoint: Endpoint, queue: str, confirmed: int) -> int | None:
     except DeadlineExceeded:
         return ready  # it is what the queue says
     except RmqbenchError as error:
-        say(visible_line(f"The queue could not be counted: {error}"))
+        say(visible_line(f"The messages in the queue could not be counted: {error}"))
         return None
     return ready

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from rmqbench.cli.options import say
+from rmqbench.cli.output import say
 from rmqbench.runner import run as runner
 from rmqbench.text import visible
 
@@ -32,9 +32,9 @@ Watch = Callable[[runner.Progress], None]
 def shown_progress(
     console: Console, *, every: int, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Watch]:
-    """Give the function that a run is to call all along.
+    """Yield the function to be called with the progress of a run.
 
-    Where ``console`` is no terminal, a line is printed every ``every`` messages of a phase.
+    If ``console`` is no terminal, a line is printed every ``every`` messages of a phase.
     """
     if console.is_terminal:
         with _bar(console, clock) as watch:
@@ -67,7 +67,7 @@ def _bar(console: Console, clock: Callable[[], float]) -> Iterator[Watch]:
 
 
 class _Rate(ProgressColumn):
-    """Messages a second, of late."""
+    """Messages a second, over the last moments."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -75,7 +75,7 @@ class _Rate(ProgressColumn):
 
 
 class _Lines:
-    """Prints a line every so many messages, and at the end of a phase."""
+    """Print a line every so many messages, and at the end of a phase."""
 
     def __init__(self, every: int, clock: Callable[[], float]) -> None:
         self._every = every

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
-from rich.console import Console
 
-from rmqbench.broker import Broker
-from rmqbench.cli.options import (
-    DEFAULT_IMAGE,
-    BrokerOption,
-    ImageOption,
-    JsonOption,
-    ManagementUrlOption,
-    UrlOption,
-    chosen_broker,
-    own_broker,
-    say,
-)
-from rmqbench.cli.output import write_out
-from rmqbench.cli.progress import shown_progress
-from rmqbench.errors import UsageError
-from rmqbench.faults import FAULTS, Phase
-from rmqbench.report.terminal import render, result_view
-from rmqbench.runner.result import Result
-from rmqbench.runner.run import run
-from rmqbench.runner.scenario import Scenario, faulty, online, reliability, stress
+from rmqbench.cli.connecting import with_options
+from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
+from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
+from rmqbench.cli.output import say, write_out
+from rmqbench.text import visible_line
+
+if TYPE_CHECKING:
+    from rmqbench.broker import Broker
+    from rmqbench.faults import Phase
+    from rmqbench.runner.result import Result
+    from rmqbench.runner.scenario import Scenario
+
+__all__ = ["app", "show_result"]
 
 app = typer.Typer(help="Run a scenario and judge it.", no_args_is_help=True)
 
@@ -43,8 +34,8 @@ InPlaceOption = Annotated[
     bool,
     typer.Option(
         "--in-place",
-        help="Use the queues by their plain names in the URL's virtual host, instead of a virtual "
-        "host made for the run. They must be empty; only what was not there before is deleted.",
+        help="Use queues by their plain names in the virtual host of the broker's URL or --vhost, "
+        "instead of one made for the run. They must be empty; only what is new is deleted.",
     ),
 ]
 MessagesOption = Annotated[int, typer.Option(help="Messages to publish.")]
@@ -55,41 +46,73 @@ ConsumersOption = Annotated[
 ]
 SizeOption = Annotated[
     int | None,
-    typer.Option(help="Size of each body in bytes.", show_default="as long as head and text"),
+    typer.Option(help="Size of each body in bytes; with none, as long as head and text need."),
 ]
-WindowOption = Annotated[int, typer.Option(help="Publishes without a confirm, at the most.")]
+WindowOption = Annotated[int, typer.Option(help="Unconfirmed publishes of each producer, at most.")]
 ProgressOption = Annotated[
     int,
-    typer.Option(min=1, help="A progress line every N messages, where there is no terminal."),
+    typer.Option(min=1, help="A progress line every N messages, if there is no terminal."),
 ]
 PrefetchOption = Annotated[
-    int, typer.Option(help="Deliveries without an acknowledgement, at the most.")
+    int, typer.Option(help="Unacknowledged deliveries of each consumer, at most.")
 ]
 
 
-def _command(describe: Callable[..., Scenario]) -> Callable[..., None]:
-    """Make the command of a scenario; its defaults are the scenario's own."""
-    own = describe()
-    queue = own.queues[0]
-    every = max(10_000, own.most_messages // 20)
+# The scenarios' own, for the help; to import the scenarios for it would take too long.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "reliability": {
+        "messages": 10_000,
+        "size_bytes": None,
+        "queue_kind": "classic",
+        "producers": 1,
+        "consumers": 1,
+        "window": 2000,
+        "prefetch": 1000,
+    },
+    "online": {
+        "messages": 10_000,
+        "size_bytes": None,
+        "queue_kind": "classic",
+        "producers": 1,
+        "consumers": 1,
+        "window": 2000,
+        "prefetch": 1000,
+    },
+    "stress": {
+        "messages": 1_000_000,
+        "size_bytes": 100,
+        "queue_kind": "lazy",
+        "producers": 1,
+        "consumers": 1,
+        "window": 2000,
+        "prefetch": 5000,
+    },
+}
 
+
+def _command(name: str) -> Callable[..., None]:
+    """Make the command of a scenario."""
+    own = DEFAULTS[name]
+    every = max(10_000, own["messages"] // 20)
+
+    @with_options(BrokerOptions)
     def command(
-        url: UrlOption = None,
-        broker: BrokerOption = None,
-        image: ImageOption = DEFAULT_IMAGE,
-        management_url: ManagementUrlOption = None,
-        messages: MessagesOption = own.most_messages,
-        size: SizeOption = own.size_bytes,
-        queue_kind: QueueKindOption = queue.kind,
-        producers: ProducersOption = own.producers,
-        consumers: ConsumersOption = queue.consumers,
-        window: WindowOption = own.window,
-        prefetch: PrefetchOption = queue.prefetch,
+        broker: BrokerOptions,
+        messages: MessagesOption = own["messages"],
+        size: SizeOption = own["size_bytes"],
+        queue_kind: QueueKindOption = own["queue_kind"],
+        producers: ProducersOption = own["producers"],
+        consumers: ConsumersOption = own["consumers"],
+        window: WindowOption = own["window"],
+        prefetch: PrefetchOption = own["prefetch"],
         in_place: InPlaceOption = False,
         directory: DirectoryOption = None,
         json_file: JsonOption = None,
         progress_every: ProgressOption = every,
     ) -> None:
+        from rmqbench.runner import scenario as scenarios
+
+        describe: Callable[..., Scenario] = getattr(scenarios, name)
         scenario = describe(
             messages=messages,
             size_bytes=size,
@@ -99,35 +122,30 @@ def _command(describe: Callable[..., Scenario]) -> Callable[..., None]:
             window=window,
             prefetch=prefetch,
         )
-        _run(
-            scenario,
-            chosen_broker(url, broker, image, management_url),
-            directory,
-            json_file,
-            progress_every,
-            in_place=in_place,
-        )
+        _run(scenario, broker.open(), directory, json_file, progress_every, in_place=in_place)
 
     return command
 
 
-FaultOption = Annotated[str, typer.Option(help="The fault; --list tells them all.")]
+FaultOption = Annotated[str, typer.Option(help="The fault; --list shows them all.")]
 DuringOption = Annotated[
     str | None,
-    typer.Option(help="publish, backlog or drain.", show_default="the first that it is for"),
+    typer.Option(help="publish, backlog or drain.", show_default="the first one of the fault"),
 ]
 PublishAgainOption = Annotated[
     bool,
     typer.Option(
         "--publish-again",
-        help="After an interruption publish again what is indeterminate: nothing may be missing "
-        "then, and some may come twice.",
+        help="After an interruption publish what is indeterminate again: nothing may be missing "
+        "then, and some may arrive twice.",
     ),
 ]
 
 
 def _list_faults(wanted: bool) -> None:
     if wanted:
+        from rmqbench.faults import FAULTS
+
         for name, kind in FAULTS.items():
             write_out(f"{name} ({', '.join(kind.phases)}): {kind.text}\n")
         raise typer.Exit
@@ -139,12 +157,12 @@ def _list_faults(wanted: bool) -> None:
     "promises to keep?\n\n"
     "Example: rmqbench run faults --fault kill-broker --during drain --queue-kind quorum",
 )
+@with_options(OwnBrokerOptions)
 def _faults(
+    own: OwnBrokerOptions,
     fault: FaultOption = "kill-broker",
     during: DuringOption = None,
     publish_again: PublishAgainOption = False,
-    broker: BrokerOption = None,
-    image: ImageOption = DEFAULT_IMAGE,
     messages: MessagesOption = 10_000,
     queue_kind: QueueKindOption = "classic",
     consumers: Annotated[
@@ -157,6 +175,8 @@ def _faults(
         bool, typer.Option("--list", callback=_list_faults, is_eager=True, help="List the faults.")
     ] = False,
 ) -> None:
+    from rmqbench.runner.scenario import faulty
+
     more = {} if consumers is None else {"consumers": consumers}
     scenario = faulty(
         fault,
@@ -166,28 +186,27 @@ def _faults(
         publish_again=publish_again,
         **more,
     )
-    own = chosen_broker(None, own_broker(broker), image, None)
-    _run(scenario, own, directory, json_file, progress_every)
+    _run(scenario, own.open(), directory, json_file, progress_every)
 
 
 app.command(
     "reliability",
-    help="10,000 messages, published while no consumer is there, then drained: every one must "
-    "arrive, once, unharmed.\n\n"
+    help="10,000 messages, published while no consumer is connected, then drained: every one "
+    "must arrive, once and intact.\n\n"
     "Example: rmqbench run reliability --url amqp://user:password@host --queue-kind quorum",
-)(_command(reliability))
+)(_command("reliability"))
 app.command(
     "online",
-    help="10,000 messages, consumed while they are published: every one must arrive, once, "
-    "unharmed.\n\n"
-    "Example: rmqbench run online --consumers 3 --queue-kind quorum",
-)(_command(online))
+    help="10,000 messages, consumed while they are published: every one must arrive, once and "
+    "intact.\n\n"
+    "Example: rmqbench run online --queue-kind quorum --consumers 3",
+)(_command("online"))
 app.command(
     "stress",
     help="1,000,000 messages through disk-backed queues, at the broker's own speed; every one is "
     "checked.\n\n"
     "Example: rmqbench run stress --broker local --json stress.json",
-)(_command(stress))
+)(_command("stress"))
 
 
 def _run(
@@ -200,29 +219,28 @@ def _run(
     in_place: bool = False,
 ) -> NoReturn:
     """Open the broker, run the scenario, show its result and exit with the verdict's code."""
+    from rich.console import Console
+
+    from rmqbench.cli.progress import shown_progress
+    from rmqbench.runner.run import run
+
     require_writable(json_file)
-    with broker as opened, shown_progress(Console(stderr=True), every=every) as watch:
-        result = run(scenario, opened, directory=directory, in_place=in_place, watch=watch)
-    show(result, json_file)
+    with broker as opened:
+        say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
+        with shown_progress(Console(stderr=True), every=every) as watch:
+            result = run(scenario, opened, directory=directory, in_place=in_place, watch=watch)
+    show_result(result, json_file)
 
 
-def require_writable(json_file: Path | None) -> None:
-    """Refuse a file that cannot be written before a long run, not after it (UsageError)."""
-    if json_file is None or str(json_file) == "-":
-        return
-    parent = json_file.parent
-    if json_file.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UsageError(
-            f"The result cannot be written to {json_file}.", "Name a file in a folder that exists."
-        )
+def show_result(result: Result, json_file: Path | None) -> NoReturn:
+    """Show the result, write it where asked to, and exit with the verdict's code in any case."""
+    from rich.console import Console
 
+    from rmqbench.report.terminal import render, result_view
 
-def show(result: Result, json_file: Path | None) -> NoReturn:
-    """Show the result, write it where asked to, and exit with the verdict's code, come what may."""
-    to_stdout = str(json_file) == "-"
     text = json.dumps(result.as_dict(), indent=2) + "\n"
     where = f"It is in {result.directory}"
-    if to_stdout:
+    if is_stdout(json_file):
         write_out(text, where)
     else:
         # Rendered first: rich exits with 1, which is a verdict, where nobody reads its output.
@@ -230,12 +248,5 @@ def show(result: Result, json_file: Path | None) -> NoReturn:
         colour = terminal.is_terminal and not terminal.no_color
         write_out(render([result_view(result)], width=terminal.width, colour=colour), where)
         if json_file is not None:
-            _write_file(json_file, text, where)
+            write_file(json_file, text, where)
     raise typer.Exit(result.verdict.exit_code)
-
-
-def _write_file(path: Path, text: str, instead: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        say(f"The result could not be written out to {path} ({error.strerror}). {instead}")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to end in order, for tools that have something to finish."""
+"""Ctrl-C and SIGTERM as a request to finish, for tools that have work under way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Interrupted", "interrupting"]
 
 @dataclass
 class Interrupted:
-    """The signal that came, None: none."""
+    """The signal that came; None if none did."""
 
     signal: int | None = None
 

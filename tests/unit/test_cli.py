@@ -1,4 +1,4 @@
-"""What the subcommands share: told in-process, without a broker."""
+"""What the commands share, in this process and without a broker."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import rmqbench.broker
+import rmqbench.gui
 from rmqbench import cli
 from rmqbench.amqp import topology
 from rmqbench.broker import Broker
-from rmqbench.cli import consume, options
+from rmqbench.cli import consume
+from rmqbench.clients import taker
 from rmqbench.clients.taker import Tally
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import QueueNotFound, UsageError
+from rmqbench.errors import QueueNotFound, RmqbenchError, UsageError
+from rmqbench.runner import scenario
+from rmqbench.runner.scenario import Scenario
 
 
 def test_no_error_tells_the_password_of_a_url_that_was_taken_for_a_name(
@@ -34,97 +39,45 @@ def test_no_error_tells_the_password_of_a_url_that_was_taken_for_a_name(
 def test_a_brokers_line_feed_forges_no_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def run(*_: object, **__: object) -> NoReturn:
+        raise UsageError("That is enough.")
+
     broker = Broker("external", Endpoint(), "3.10\nPASS\x1b[2J", "by name")
-    monkeypatch.setattr(options, "open_broker", lambda *_, **__: nullcontext(broker))
-    with options.chosen_broker("amqp://h", None, "", None):
-        pass
+    monkeypatch.setattr("rmqbench.runner.run.run", run)
+    with pytest.raises(UsageError):
+        cli.run._run(Scenario("any"), nullcontext(broker), None, None, 10)
     assert capsys.readouterr().err == (
         "RabbitMQ 3.10\\nPASS\\x1b[2J at amqp://guest@localhost:5672: by name\n"
     )
 
 
-@pytest.mark.parametrize("command", [("run", "faults"), ("broker", "start")], ids=" ".join)
-def test_a_broker_of_our_own_is_not_looked_for_at_rmqbench_url(
-    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[str] = []
-
-    def open_broker(spec: str, **_: object) -> NoReturn:
-        opened.append(spec)
-        raise UsageError("That is enough.")
-
-    monkeypatch.setattr(options, "open_broker", open_broker)
-    monkeypatch.setattr(cli.broker, "open_broker", open_broker)
-    monkeypatch.setenv("RMQBENCH_URL", "amqp://elsewhere")
-    monkeypatch.delenv("RMQBENCH_BROKER", raising=False)
-    CliRunner().invoke(cli.app, command)
-    monkeypatch.setenv("RMQBENCH_BROKER", "local")
-    CliRunner().invoke(cli.app, command)
-    assert opened == ["auto", "local"]
+@pytest.mark.parametrize("name", cli.run.DEFAULTS)
+def test_the_defaults_in_the_help_are_the_scenarios(name: str) -> None:
+    assert getattr(scenario, name)(**cli.run.DEFAULTS[name]) == getattr(scenario, name)()
 
 
-NAMED = [
-    (["--url", "amqp://b"], "http://b:15672"),
-    (["--host", "b"], "http://b:15672"),
-    (["--port", "5673"], "http://localhost:15672"),
-    (["--url", "amqp://b", "--management-url", "http://m"], "http://m"),
-    ([], "http://a:1"),
-]
-
-
-@pytest.mark.parametrize(("options", "asked"), NAMED, ids=str)
-@pytest.mark.parametrize("broker", ["amqp://a", ""])
-def test_a_named_broker_is_never_judged_by_the_management_api_of_another_one(
-    monkeypatch: pytest.MonkeyPatch, options: list[str], asked: str, broker: str
-) -> None:
-    found: list[str | None] = []
-
-    def find(endpoint: Endpoint, *_: object) -> NoReturn:
-        found.append(endpoint.management_url)
-        raise UsageError("That is enough.")
-
-    monkeypatch.setattr(cli.cleanup, "find", find)
-    monkeypatch.setenv("RMQBENCH_URL", broker)
-    monkeypatch.setenv("RMQBENCH_MANAGEMENT_URL", "http://a:1")
-    CliRunner().invoke(cli.app, ["cleanup", "exchanges", "--dry-run", *options])
-    assert found == [asked]
+LIGHT = """
+import sys
+from rmqbench.cli import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 0, end.code
+heavy = {"docker", "numpy", "pika", "psutil", "requests", "rich.progress", "testcontainers"}
+print(*sorted(heavy.union({"tkinter", "rmqbench.runner", "rmqbench.broker"}) & {*sys.modules}))
+"""
 
 
 @pytest.mark.parametrize(
-    ("url", "broker", "asked"),
-    [("amqp://b", None, None), (None, "amqp://b", None), (None, None, "http://a:1")],
+    "arguments",
+    [["--help"], ["run", "stress", "--help"], ["broker", "start", "--help"], ["gui", "--help"]],
+    ids=" ".join,
 )
-def test_nor_is_a_run(
-    monkeypatch: pytest.MonkeyPatch, url: str | None, broker: str | None, asked: str | None
-) -> None:
-    opened: list[str | None] = []
-
-    def open_broker(*_: object, management_url: str | None, **__: object) -> NoReturn:
-        opened.append(management_url)
-        raise UsageError("That is enough.")
-
-    monkeypatch.setattr(options, "open_broker", open_broker)
-    monkeypatch.setenv("RMQBENCH_URL", "amqp://a")
-    monkeypatch.setenv("RMQBENCH_MANAGEMENT_URL", "http://a:1")
-    with pytest.raises(UsageError), options.chosen_broker(url, broker, "", None):
-        pass
-    assert opened == [asked]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [(["--version"], 0), (["run", "faults", "--list"], 0), (["--help"], 3)],
-    ids=["version", "list", "help"],
-)
-def test_a_closed_output_is_no_verdict(arguments: list[str], code: int) -> None:
-    program = [sys.executable, "-m", "rmqbench", *arguments]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        assert process.stderr is not None
-        told = process.stderr.read()
-    assert process.returncode == code, told
-    assert b"Traceback" not in told
+def test_a_help_imports_nothing_that_connects(arguments: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LIGHT, *arguments], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == ""
 
 
 @pytest.mark.parametrize(("value", "wanted"), [("0", False), ("1", True), (None, True)])
@@ -136,9 +89,9 @@ def test_rmqbench_vector_counts_for_the_tools_as_for_a_run(
     declared = SimpleNamespace(notes=())
     monkeypatch.setattr(topology, "counts", lambda *_: (0, 0))
     monkeypatch.setattr(topology, "declare", lambda *_: declared)
-    monkeypatch.setattr(cli.produce, "open_broker", lambda _: nullcontext(broker))
+    monkeypatch.setattr(rmqbench.broker, "open_broker", lambda _: nullcontext(broker))
     monkeypatch.setattr(cli.produce, "_publish", lambda plan, *_: plans.append(plan))
-    monkeypatch.setattr(consume, "Taker", lambda subscription, *_: plans.append(subscription))
+    monkeypatch.setattr(taker, "Taker", lambda subscription, *_: plans.append(subscription))
     monkeypatch.setattr(consume, "_take", lambda *_: None)
     monkeypatch.delenv("RMQBENCH_VECTOR", raising=False)
     if value is not None:
@@ -181,3 +134,16 @@ def test_fewer_than_expected_is_no_success(capsys: pytest.CaptureFixture[str]) -
         consume._take(takers, Tally(10), "Worker", 10, 10, as_json=False)
     assert caught.value.exit_code == 3
     consume._take(takers, Tally(), "Worker", None, 10, as_json=False)
+
+
+def test_a_python_without_tk_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "rmqbench.gui.window", raising=False)
+    monkeypatch.delattr(rmqbench.gui, "window", raising=False)
+    monkeypatch.setitem(sys.modules, "tkinter", None)
+    result = CliRunner().invoke(cli.app, ["gui"])
+    assert isinstance(result.exception, RmqbenchError)
+    assert "apt install python3-tk" in result.exception.remedy
+
+
+def test_the_help_says_that_messages_are_taken() -> None:
+    assert "It consumes like a worker" in CliRunner().invoke(cli.app, ["gui", "--help"]).stdout

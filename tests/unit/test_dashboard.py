@@ -11,9 +11,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner
 
-import rmqbench.cli.monitor
+import rmqbench.monitor.source
 from rmqbench.cli import app
-from rmqbench.cli.monitor import management_endpoint
 from rmqbench.errors import AccessRefused, ManagementUnavailable, UsageError
 from rmqbench.management.answers import (
     read_alarms,
@@ -634,7 +633,7 @@ def command(monkeypatch):
     for name in ("RMQBENCH_URL", "RMQBENCH_MANAGEMENT_URL", "RMQBENCH_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     shown = picture(queue("orders", ready=1234), queue("mails"))
-    monkeypatch.setattr(rmqbench.cli.monitor, "ask", lambda *_: shown)
+    monkeypatch.setattr(rmqbench.monitor.source, "ask", lambda *_: shown)
     return lambda *arguments: CliRunner().invoke(app, ["monitor", *arguments])
 
 
@@ -662,50 +661,15 @@ def test_a_negative_interval_is_refused(command):
     ("arguments", "kind", "words"),
     [
         (["--host", "127.0.0.1:1"], ManagementUnavailable, "answers at http://127.0.0.1:1"),
-        (["--host", "amqp://127.0.0.1"], UsageError, "not the address of a Management API"),
-        (["--host", "127.0.0.1:x"], UsageError, "not the address of a Management API"),
+        (
+            ["--management-url", "amqp://127.0.0.1"],
+            UsageError,
+            "not the address of a Management API",
+        ),
+        (["--host", "127.0.0.1:x"], UsageError, "not the address of a broker"),
     ],
 )
 def test_a_trouble_is_an_error_of_ours(command, monkeypatch, arguments, kind, words):
-    monkeypatch.setattr(rmqbench.cli.monitor, "ask", ask)
+    monkeypatch.setattr(rmqbench.monitor.source, "ask", ask)
     with pytest.raises(kind, match=words):
         raise command("--once", *arguments).exception
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        (None, "http://localhost:15672"),
-        ("rabbit", "http://rabbit:15672"),
-        ("rabbit:80", "http://rabbit:80"),
-        ("rabbit/prefix", "http://rabbit:15672/prefix"),
-        ("::1", "http://[::1]:15672"),
-        ("[::1]:99", "http://[::1]:99"),
-        ("https://rabbit", "https://rabbit"),
-    ],
-)
-def test_a_host_needs_no_scheme_and_no_port(command, host, url):
-    endpoint = management_endpoint(host, None, None)
-    assert (endpoint.management_url, endpoint.username, endpoint.password) == (
-        url,
-        "guest",
-        "guest",
-    )
-
-
-def test_login_and_address_come_from_options_then_from_the_environment(command, monkeypatch):
-    def found(*options):
-        at = management_endpoint(*options)
-        return at.management_url, at.username, at.password
-
-    assert found("http://a:b%40@h:1", None, None) == ("http://h:1", "a", "b@")
-    assert found("http://a:b@h:1", "c", "d") == ("http://h:1", "c", "d")
-    monkeypatch.setenv("RMQBENCH_PASSWORD", "secret")
-    assert found("h", "ann", None) == ("http://h:15672", "ann", "secret")
-    assert found("h", "ann", "given") == ("http://h:15672", "ann", "given")
-    monkeypatch.setenv("RMQBENCH_URL", "amqp://bob:pw@broker/vh")
-    assert found(None, None, None) == ("http://broker:15672", "bob", "pw")
-    assert found("other", None, None) == ("http://other:15672", "guest", "secret")
-    monkeypatch.setenv("RMQBENCH_MANAGEMENT_URL", "http://m:9")
-    assert found(None, None, None) == ("http://m:9", "bob", "pw")
-    assert found(None, "ann", "x") == ("http://m:9", "ann", "x")

@@ -12,7 +12,7 @@ from rmqbench.runner.run import Progress
 
 @pytest.fixture
 def told(capsys):
-    """Show how far a run has come, a second apart, and give the lines."""
+    """Show progress, a second apart, and return the lines that were printed."""
 
     def show(*seen, every=10):
         with shown_progress(

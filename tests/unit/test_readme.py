@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from rmqbench import pytest_plugin
 from rmqbench.broker import DEFAULT_IMAGE
 from rmqbench.cli import app
+from rmqbench.cli.connecting import ConnectionOptions
 from rmqbench.faults import FAULTS
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES
 
@@ -72,7 +73,7 @@ def test_the_help_of_every_command_has_an_example_of_it(command):
 
 
 TOOLS = ["produce", "consume", "monitor", "gui", "cleanup"]
-CONNECTION = {"--url", "--host", "--port", "--username", "--password", "--vhost"}
+CONNECTION = {f"--{name.replace('_', '-')}" for name in ConnectionOptions.__dataclass_fields__}
 
 
 def rows_of(tool):
@@ -82,14 +83,19 @@ def rows_of(tool):
     return found[1].splitlines()[1:]
 
 
+@pytest.mark.parametrize("name", sorted(CONNECTION))
+def test_every_connection_option_is_in_their_table(name):
+    table = README.partition("### Naming a broker")[2].partition("### ")[0]
+    assert re.search(rf"^\| .*`{name}`.* \|", table, re.MULTILINE)
+
+
 @pytest.mark.parametrize("tool", TOOLS)
 def test_the_table_of_a_tool_has_its_options_and_defaults(tool):
     rows = rows_of(tool)
-    told = CONNECTION - ({"--host", "--vhost"} if tool == "monitor" else set())
     options = [p for p in get_command(app).commands[tool].params if p.opts[0].startswith("--")]
     for option in options:
         name = option.opts[0]
-        if name in {"--help", "--management-url", *told} or option.hidden:
+        if name in {"--help", *CONNECTION} or option.hidden:
             continue
         here = [row for row in rows if f"`{name}`" in row] or [
             row for row in README.splitlines() if f"`{name}` is accepted" in row
