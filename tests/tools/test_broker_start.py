@@ -2,12 +2,11 @@
 
 import re
 import signal
-import subprocess
-import sys
 import threading
 
 import psutil
 import pytest
+from support.tools import start_rmqbench
 
 from rmqbench.broker import probe
 from rmqbench.endpoint import Endpoint
@@ -15,12 +14,7 @@ from rmqbench.errors import BrokerUnavailable
 
 
 def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "rmqbench", "broker", "start", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start_rmqbench("broker", "start", *arguments)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 import requests
+from support.tools import IN_TERMINAL, rmqbench
 
 from rmqbench.amqp.admin import admin
 from rmqbench.cleanup import Candidate, Deletion, delete, find
@@ -20,21 +21,6 @@ from rmqbench.management.client import Management
 
 HOSTILE = "evil\x1b[31m\x07 a,b/c 'ü' \u202e%2F\\n"
 LONG = "long." + "x" * 250  # what the broker says of it is cut off
-# Ctrl-C reaches those whose terminal it is: the program takes it as its own before it begins.
-IN_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "os.execv(sys.executable, [sys.executable, '-m', 'rmqbench', *sys.argv[1:]])"
-)
-
-
-@pytest.fixture
-def vhost(rmqbench_broker):
-    """A virtual host with whatever a test puts there."""
-    name = f"rmqbench-user-{uuid.uuid4().hex[:8]}"
-    with rmqbench_broker.management as management:
-        management.create_virtual_host(name)
-        yield rmqbench_broker.endpoint.in_virtual_host(name)
-        management.delete_virtual_host(name)
 
 
 def command(endpoint, *words):
@@ -43,14 +29,7 @@ def command(endpoint, *words):
 
 
 def cleanup(endpoint, *words):
-    return subprocess.run(
-        [sys.executable, "-m", "rmqbench", *command(endpoint, *words)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return rmqbench(*command(endpoint, *words))
 
 
 def put(endpoint, **messages):
@@ -95,7 +74,7 @@ def test_named_queues_are_listed_with_their_counts_and_deleted(vhost, rmqbench_b
     assert "HOLDS MESSAGES" in next(line for line in lines if "'b'" in line)
     assert "1 consumer  <-- IS CONSUMED" in next(line for line in lines if "'c'" in line)
     assert next(line for line in lines if "'a'" in line).startswith("  queue 'a': 0 ready,")
-    assert "! 2 queues are not empty or not unused" in ended.stdout
+    assert "! 2 queues hold messages or have consumers" in ended.stdout
     assert lines[-1] == "deleted 4 queues"
     assert queues(rmqbench_broker, vhost) == {"d"}
 

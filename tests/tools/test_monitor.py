@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from statistics import median
 
 import pytest
+from support.tools import IN_TERMINAL, rmqbench
 
 from rmqbench.amqp.admin import admin
 
@@ -26,12 +27,6 @@ import termios  # noqa: E402
 
 ENTER, LEAVE, SHOW_CURSOR = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25h"
 HOSTILE = "evil\x1b[31m[bold]\x07"
-
-# Ctrl-C reaches those whose terminal it is: the program takes it as its own before it begins.
-IN_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "os.execv(sys.executable, [sys.executable, '-m', 'rmqbench', *sys.argv[1:]])"
-)
 
 
 class Terminal:
@@ -72,7 +67,7 @@ class Terminal:
             self._stream.feed(data)
 
     def wait_for(self, told, within=60):
-        """Read until ``told(text of the screen)``; give the seconds that it took."""
+        """Read until ``told(text of the screen)``; return the seconds that it took."""
         started = time.monotonic()
         while not told(self.text):
             assert time.monotonic() - started < within, self.text
@@ -128,14 +123,10 @@ def monitor_in_a_terminal(endpoint, *arguments, **more):
 
 
 def monitor(endpoint, *arguments, timeout=90, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "rmqbench", "monitor", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
+    return rmqbench(
+        *("monitor", *arguments),
         encoding="utf-8",
         timeout=timeout,
-        check=False,
         env=environment_of(endpoint) | environment,
     )
 

@@ -5,30 +5,18 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from contextlib import suppress
 
 import pika
 import pytest
+from support.tools import PROGRAM, rmqbench, start_rmqbench, wait_until
 
 from rmqbench.amqp.admin import admin
 from rmqbench.amqp.topology import counts, ready_counts
 from rmqbench.management.client import Management
 from rmqbench.proxy import Proxy
-
-PROGRAM = (sys.executable, "-m", "rmqbench")
-
-
-@pytest.fixture
-def vhost(rmqbench_broker):
-    """A virtual host of a user, with whatever a test puts there."""
-    name = f"rmqbench-user-{uuid.uuid4().hex[:8]}"
-    with rmqbench_broker.management as management:
-        management.create_virtual_host(name)
-        yield rmqbench_broker.endpoint.in_virtual_host(name)
-        management.delete_virtual_host(name)
 
 
 @pytest.fixture
@@ -36,12 +24,7 @@ def tool(vhost, monkeypatch):
     """Run a subcommand in the user's virtual host; the environment holds the login."""
     monkeypatch.setenv("RMQBENCH_URL", vhost.url())
 
-    def run(*arguments, timeout=60):
-        return subprocess.run(
-            [*PROGRAM, *arguments], capture_output=True, text=True, timeout=timeout, check=False
-        )
-
-    return run
+    return rmqbench
 
 
 @pytest.fixture
@@ -51,14 +34,8 @@ def begin(vhost, monkeypatch):
     begun = []
 
     def start(*arguments):
-        process = subprocess.Popen(
-            [*PROGRAM, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        begun.append(process)
-        return process
+        begun.append(start_rmqbench(*arguments))
+        return begun[-1]
 
     yield start
     for process in begun:
@@ -68,13 +45,6 @@ def begin(vhost, monkeypatch):
 
 def last_line(ended):
     return ended.stdout.splitlines()[-1]
-
-
-def wait_until(condition, what, timeout_s=20.0):
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, f"waited {timeout_s:g} s for {what}"
-        time.sleep(0.05)
 
 
 # --- together -----------------------------------------------------------------------------------
@@ -174,7 +144,7 @@ def test_purge_empties_both_queues_first(tool, vhost):
 
 @pytest.fixture
 def in_a_terminal(vhost, monkeypatch):
-    """Run a subcommand in a pseudo-terminal; give its exit code, and all that it wrote there."""
+    """Run a command in a pseudo-terminal; return its exit code and all that it wrote there."""
     pty = pytest.importorskip("pty", reason="pseudo-terminals are of POSIX")
     for name in ("NO_COLOR", "FORCE_COLOR", "LINES"):
         monkeypatch.delenv(name, raising=False)

@@ -1,17 +1,18 @@
 """``rmqbench run`` as a person or a script runs it."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import uuid
 from pathlib import Path
 
 import psutil
 import pytest
+from support.tools import PROGRAM, rmqbench, start_rmqbench
 
 from rmqbench.amqp.admin import admin
 from rmqbench.amqp.topology import Queue, Topology, declare, ready_counts
@@ -19,26 +20,6 @@ from rmqbench.faults import FAULTS
 from rmqbench.management.client import Management
 
 NAMES = {"lost", "redelivered after ack", "nacked but delivered", "unsent", "stuck", "foreign"}
-
-
-def rmqbench(*arguments, timeout=90):
-    return subprocess.run(
-        [sys.executable, "-m", "rmqbench", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-@pytest.fixture
-def vhost(rmqbench_broker):
-    """A virtual host of a user, with whatever a test puts there."""
-    name = f"rmqbench-user-{uuid.uuid4().hex[:8]}"
-    with rmqbench_broker.management as management:
-        management.create_virtual_host(name)
-        yield rmqbench_broker.endpoint.in_virtual_host(name)
-        management.delete_virtual_host(name)
 
 
 def run_in(endpoint, *more, messages=2000):
@@ -84,6 +65,15 @@ def test_stress_with_several_processes_has_all_its_figures(vhost, tmp_path):
         assert queue["ready_after_publish"] == queue["delivered"] == 20000
         assert queue["backlog"]["memory_bytes"] > 0
     assert result["scenario"]["size_bytes"] == 200
+
+
+def test_messages_that_are_consumed_while_they_are_published_are_judged_alike(vhost):
+    ended = rmqbench(
+        *("run", "online", "--url", vhost.url(), "--management-url", vhost.management_url),
+        *("--messages", "2000", "--queue-kind", "quorum", "--consumers", "2"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("PASS online, quorum queues")
 
 
 def test_without_the_vector_path_the_verdict_is_the_same(vhost, monkeypatch, tmp_path):
@@ -164,7 +154,7 @@ def test_a_queue_with_other_arguments_is_a_mismatch_and_no_loss(vhost, rmqbench_
 
 @pytest.fixture
 def of_our_own(rmqbench_broker, monkeypatch):
-    """Have a fault strike a broker like the tests' own; the environment names one that is not."""
+    """Make faults strike a broker like that of the tests; the environment names one elsewhere."""
     if rmqbench_broker.kind == "external":
         pytest.skip("a fault needs a broker of our own")
     monkeypatch.setenv("RMQBENCH_BROKER", rmqbench_broker.kind)
@@ -208,14 +198,14 @@ def test_the_faults_are_listed_with_their_phases():
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_shells_completion_is_to_be_had(shell, monkeypatch, tmp_path):
+def test_the_completion_of_the_shell_can_be_installed(shell, monkeypatch, tmp_path):
     if shutil.which(shell) is None:
         pytest.skip(f"there is no {shell}")
     monkeypatch.setenv("HOME", str(tmp_path))  # nothing is written into the user's
     program = Path(sys.executable).with_name("rmqbench")
 
     def typed(option):
-        """Run it below the shell, as who types it does: it is told by its parent."""
+        """Run it as a child of the shell: the parent process tells it which shell that is."""
         return subprocess.run(
             [shell, "-c", f"'{program}' {option}; true"],
             capture_output=True,
@@ -246,15 +236,10 @@ def test_in_place_a_queue_with_a_message_of_somebody_else_is_not_deleted(
     vhost, queue_kind, tmp_path
 ):
     """The run makes the queues; in its middle somebody else finds them, and trusts one."""
-    arguments = ("run", "reliability", "--in-place", "--messages", "8000", "--url", vhost.url())
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "rmqbench", *arguments, "--queue-kind", queue_kind),
-            *("--management-url", vhost.management_url, "--directory", str(tmp_path / "run")),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = start_rmqbench(
+        *("run", "reliability", "--in-place", "--messages", "8000", "--queue-kind", queue_kind),
+        *("--url", vhost.url(), "--management-url", vhost.management_url),
+        *("--directory", str(tmp_path / "run")),
     )
     try:
         deadline = time.monotonic() + 30
@@ -338,14 +323,10 @@ def test_a_virtual_host_that_is_not_there_is_named(vhost):
 
 def test_ctrl_c_ends_a_run_with_all_that_it_started(vhost, rmqbench_broker):
     before = virtual_hosts(rmqbench_broker)
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "rmqbench", "run", "reliability", "--url", vhost.url()),
-            *("--management-url", vhost.management_url, "--messages", "5000000"),
-        ],
-        stderr=subprocess.PIPE,
+    process = start_rmqbench(
+        *("run", "reliability", "--url", vhost.url(), "--messages", "5000000"),
+        *("--management-url", vhost.management_url),
         stdout=subprocess.DEVNULL,
-        text=True,
     )
     try:
         top = psutil.Process(process.pid)
@@ -364,16 +345,50 @@ def test_ctrl_c_ends_a_run_with_all_that_it_started(vhost, rmqbench_broker):
     assert virtual_hosts(rmqbench_broker) == before
 
 
-def test_a_closed_output_does_not_change_the_exit_code(vhost):
-    command = [
-        *(sys.executable, "-m", "rmqbench", "run", "reliability", "--url", vhost.url()),
-        *("--management-url", vhost.management_url, "--messages", "100"),
-    ]
-    for closed in ("stdout", "stderr"):
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(command, **{**pipes, closed: subprocess.PIPE})
-        getattr(process, closed).close()
-        assert process.wait(60) == 0, closed
+LOST = ["2>&-", ">&- 2>&-", "| true", "2>&1 | true"]
+LOST += [">/dev/full", "2>/dev/full"] if os.path.exists("/dev/full") else []
+
+
+def code_where_output_is_lost(vhost, leading):
+    command = [*PROGRAM, "run", "reliability", "--url", vhost.url(), "--in-place"]
+    command += ["--management-url", vhost.management_url, "--messages", "100"]
+    script = f'"$@" {leading}; exit ${{PIPESTATUS[0]}}'
+    return subprocess.run(
+        ["bash", "-c", script, "bash", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=90,
+        check=False,
+    ).returncode
+
+
+@pytest.mark.quick
+@pytest.mark.slow
+@pytest.mark.parametrize("leading", LOST)
+def test_lost_output_makes_nothing_else_of_a_pass(vhost, leading):
+    assert code_where_output_is_lost(vhost, leading) == 0
+
+
+@pytest.mark.quick
+@pytest.mark.slow
+@pytest.mark.parametrize("leading", LOST[:3])
+def test_lost_output_makes_nothing_else_of_a_fail(vhost, leading):
+    with Management(vhost) as management:
+        management.set_policy("limit", "^work", {"max-length": 50}, vhost=vhost.virtual_host)
+    assert code_where_output_is_lost(vhost, leading) == 1
+
+
+@pytest.mark.quick
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/stderr", "/dev/fd/1", "/proc/self/fd/2"])
+def test_json_goes_to_a_stream_by_its_name(vhost, name):
+    ended = run_in(vhost, "--json", name, messages=10)
+    assert ended.returncode == 0, ended.stderr
+    if name.endswith(("out", "1")):  # as for -: JSON alone
+        assert json.loads(ended.stdout)["verdict"] == "PASS"
+    else:
+        assert ended.stdout.startswith("PASS ")
+        assert json.loads(ended.stderr[ended.stderr.index("{") :])["verdict"] == "PASS"
 
 
 def test_what_the_terminal_cannot_show_does_not_change_the_exit_code(vhost, monkeypatch):

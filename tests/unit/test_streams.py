@@ -36,6 +36,8 @@ LEADING = [
 ]
 
 
+@pytest.mark.quick
+@pytest.mark.slow
 @pytest.mark.parametrize("leading", LEADING)
 def test_lost_output_changes_no_exit_code(leading: str) -> None:
     codes = {}
