@@ -12,6 +12,7 @@ from rmqbench.amqp.admin import admin
 from rmqbench.broker import Broker, wait_until
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
+from rmqbench.management.answers import read_connections
 from rmqbench.proxy import Proxy
 from rmqbench.verdict.evidence import Removal
 
@@ -73,9 +74,9 @@ def close_connections(target: Target) -> None:
 
         def listed() -> bool:
             names[:] = [
-                str(each["name"])
-                for each in management.connections(virtual_host)
-                if not str(each.get("user_provided_name", "")).endswith("topology")
+                each.name
+                for each in read_connections(management.connections(virtual_host))
+                if not (each.given_name or "").endswith("topology")
             ]
             return bool(names)
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from rmqbench.clients.consumer import ConsumerPlan
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.errors import DeadlineExceeded, RmqbenchError, UsageError
 from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
+from rmqbench.management.answers import QueueInfo, read_queues
 from rmqbench.management.sampler import Sampler
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.runner.drain import QueueDrain
@@ -283,7 +284,7 @@ class Run:
         return drain
 
     def _consume(self, drain: QueueDrain) -> None:
-        """Let a round of consumers work on one queue, until all of them have ended."""
+        """Run a round of consumers on one queue, until all of them have ended."""
         self._work(drain.next_round(), lambda: self._progress_of(drain))
 
     def _end_round(self, drain: QueueDrain) -> None:
@@ -305,7 +306,7 @@ class Run:
         return any(any(worker.of(Interrupted)) for worker in (*record.producers, *consumers))
 
     def _work(self, plans: Sequence[WorkerPlan], progress: Callable[[], int]) -> None:
-        """Let workers work, and write down what became of them as far as they cannot."""
+        """Run workers, and write down what became of them as far as they cannot."""
 
         def started(workers: Sequence[Worker]) -> None:
             self._disturber.note_consumers(
@@ -362,17 +363,18 @@ class Run:
         virtual_host = self.place.endpoint.virtual_host
         with self.broker.management as management:
             for name in self.place.topology.queue_names:
-                figures: dict[str, Any] = {}
+                said: list[QueueInfo] = []
 
-                def caught_up(name: str = name, figures: dict[str, Any] = figures) -> bool:
-                    figures.clear()
-                    figures.update(management.queue(name, virtual_host))
+                def caught_up(name: str = name, said: list[QueueInfo] = said) -> bool:
+                    said[:] = read_queues([management.queue(name, virtual_host)])
                     ready, size = self._ready[name], self._recipe.body_size
                     # The API gathers the count and the rest apart, each at a time of its own: bytes
                     # (with the properties, where a queue counts those) come with ``messages_ram``.
-                    return bool(
-                        figures.get("messages_ready") == ready
-                        and figures.get("message_bytes_ready", -1) >= ready * size
+                    return any(
+                        each.messages_ready == ready
+                        and each.message_bytes_ready is not None
+                        and each.message_bytes_ready >= ready * size
+                        for each in said
                     )
 
                 what = f"the Management API to show what is ready in {name}"
@@ -380,8 +382,8 @@ class Run:
                 self._write(
                     BacklogShown(
                         queue=name,
-                        messages_ram=figures.get("messages_ram"),
-                        memory_bytes=figures.get("memory"),
+                        messages_ram=said[0].messages_ram,
+                        memory_bytes=said[0].memory_bytes,
                     )
                 )
 

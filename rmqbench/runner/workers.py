@@ -66,7 +66,7 @@ class Worker:
         return self._process.poll() is not None
 
     def finish(self) -> None:
-        """Tell a worker that would wait for more to come to its end."""
+        """Ask a worker that would wait for more to come to its end."""
         with contextlib.suppress(OSError):  # it has ended already
             self._stdin.write(b"\n")
             self._stdin.flush()
