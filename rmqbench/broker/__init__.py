@@ -1,8 +1,7 @@
-"""Brokers: take one that is to be had, hold it, end it with us."""
+"""Brokers: take one that is available, hold it, and end it with us if it is ours."""
 
 from rmqbench.broker.external import probe
 from rmqbench.broker.handle import Broker
 from rmqbench.broker.opening import DEFAULT_IMAGE, install_local, open_broker
-from rmqbench.broker.waiting import wait_until
 
-__all__ = ["DEFAULT_IMAGE", "Broker", "install_local", "open_broker", "probe", "wait_until"]
+__all__ = ["DEFAULT_IMAGE", "Broker", "install_local", "open_broker", "probe"]

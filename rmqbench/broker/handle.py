@@ -1,4 +1,4 @@
-"""What a run holds of a broker: where it is, what it is, and the power over it if it is ours."""
+"""The handle of a broker: where it is, what it is, and how to stop or kill it if it is ours."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rmqbench.management.client import Management
 
 __all__ = ["Broker", "Node", "control_error", "control_timeout"]
 
-# What rabbitmqctl says besides the error: colours, general advice, its arguments once more (one may
-# be a password), its usage (pages of it), and itself.
-_BESIDES = re.compile(
+# What rabbitmqctl prints besides the error: colours, general advice, its arguments once more (one
+# may be a password), its usage (pages of it), and details of itself.
+_NOT_THE_ERROR = re.compile(
     r"Please see diagnostics information.*?(?=attempted to contact)"
     r"|^(?:Arguments given:|(?:\x1b\[1m)?Usage(?:\x1b\[0m)?$|Current node details).*"
     r"|\x1b\[[0-9;]*m",
@@ -25,7 +25,7 @@ _LONGEST = 1000
 
 
 class Node(Protocol):
-    """A node of our own, however it runs. Each method may be called in any state."""
+    """A node of our own, in a container or not. Each method may be called in any state."""
 
     endpoint: Endpoint
     version: str
@@ -33,7 +33,7 @@ class Node(Protocol):
     """When its process was last started (``time.monotonic()``), taken just before."""
 
     def is_running(self) -> bool:
-        """Tell whether the node's process is there, paused or not."""
+        """Whether the node's process is there, paused or not."""
 
     def start(self) -> None:
         """Start on the data that is there, and wait until ready."""
@@ -48,13 +48,13 @@ class Node(Protocol):
         """Freeze all processes."""
 
     def resume(self) -> None:
-        """Let them go on."""
+        """Resume all processes."""
 
     def log(self, lines: int = 1000) -> str:
-        """Give the last lines of the log."""
+        """Return the last lines of the log."""
 
     def control(self, *arguments: str, timeout_s: float = 60.0) -> str:
-        """Run rabbitmqctl and give its standard output."""
+        """Run rabbitmqctl and return its standard output."""
 
 
 @final
@@ -95,7 +95,7 @@ class Broker:
         return None if self.node is None else self.node.started_at
 
     def is_running(self) -> bool:
-        """Tell whether the node's process is there, paused or not."""
+        """Whether the node's process is there, paused or not."""
         return self._ours("watch").is_running()
 
     def start(self) -> None:
@@ -121,28 +121,28 @@ class Broker:
         self._ours("pause").pause()
 
     def resume(self) -> None:
-        """Let a paused node go on."""
+        """Resume a paused node."""
         self._ours("resume").resume()
 
     def log(self, lines: int = 1000) -> str:
-        """Give the last lines of the node's log."""
+        """Return the last lines of the node's log."""
         return self._ours("read the log of").log(lines)
 
     def control(self, *arguments: str, timeout_s: float = 60.0) -> str:
-        """Run ``rabbitmqctl`` with these arguments on the node and give its standard output.
+        """Run ``rabbitmqctl`` with these arguments on the node and return its standard output.
 
-        It takes half a second or more, because it starts an Erlang system of its own. Headings and
-        messages are left out of the output by the argument ``--silent``. Raises BrokerError with
-        its own words when it fails or the node is not running (a paused one included),
+        It takes half a second or more, because it starts an Erlang system of its own. The argument
+        ``--silent`` leaves headings and messages out of the output. Raises BrokerError with the
+        command's own words when it fails, or when the node is paused or not running;
         DeadlineExceeded when it takes longer: it is ended then, but what it has begun in the node
         may go on.
         """
         return self._ours("administer").control(*arguments, timeout_s=timeout_s)
 
-    def _ours(self, deed: str) -> Node:
+    def _ours(self, action: str) -> Node:
         if self.node is None:
             raise UsageError(
-                f"Cannot {deed} {self.endpoint}: faults are never injected into brokers that are"
+                f"Cannot {action} {self.endpoint}: faults are never injected into brokers that are"
                 " not ours.",
                 "Use a broker that rmqbench starts itself: auto, container or local.",
             )
@@ -150,18 +150,18 @@ class Broker:
 
 
 def control_error(arguments: Sequence[str], status: int, said: str, password: str) -> BrokerError:
-    """Give the error of a rabbitmqctl that failed, in its own words without what is besides."""
-    words = " ".join(_BESIDES.sub("", said.replace(password, "…")).split())[-_LONGEST:]
+    """Return the error of a rabbitmqctl that failed, in its own words and without the rest."""
+    words = " ".join(_NOT_THE_ERROR.sub("", said.replace(password, "…")).split())[-_LONGEST:]
     return BrokerError(
         f"{_command(arguments)} failed (status {status}): {words or 'it did not say why'}"
     )
 
 
 def control_timeout(arguments: Sequence[str], timeout_s: float) -> DeadlineExceeded:
-    """Give the error of a rabbitmqctl that did not end in time."""
-    return DeadlineExceeded(f"Waited {timeout_s:g} s for {_command(arguments)}, in vain.")
+    """Return the error of a rabbitmqctl that did not end in time."""
+    return DeadlineExceeded(f"Timed out after {timeout_s:g} s waiting for {_command(arguments)}.")
 
 
 def _command(arguments: Sequence[str]) -> str:
-    """Name a command without its arguments, one of which may be a password."""
+    """Return a command's name without its arguments, one of which may be a password."""
     return " ".join(["rabbitmqctl", *arguments[:1]])

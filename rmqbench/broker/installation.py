@@ -40,7 +40,7 @@ def find_installed() -> Installation | None:
 
 
 def newest(paths: list[Path]) -> Path | None:
-    """Give the path whose name holds the highest version number."""
+    """Return the path whose name holds the highest version number."""
 
     def version(path: Path) -> list[int]:
         return [int(number) for number in re.findall(r"\d+", path.name)]

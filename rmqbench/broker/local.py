@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import final
 
@@ -20,10 +20,11 @@ import psutil
 from rmqbench.broker.handle import control_error, control_timeout
 from rmqbench.broker.installation import Installation
 from rmqbench.broker.places import data_root, free_ports, require_space
-from rmqbench.broker.reaper import MARK, Guard, end_processes, marked_processes
-from rmqbench.broker.waiting import wait_until, wait_until_ready
+from rmqbench.broker.reaper import MARK, Reaper, end_processes, marked_processes
+from rmqbench.broker.starting import PortsTaken, running_node, wait_until_ready
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, BrokerUnavailable, DeadlineExceeded
+from rmqbench.waiting import wait_until
 
 __all__ = ["LocalNode", "open_local_node"]
 
@@ -37,26 +38,14 @@ _PORTS_TAKEN = ("eaddrinuse", "address already in use")
 
 
 @contextlib.contextmanager
-def open_local_node(installation: Installation) -> Iterator[LocalNode]:
-    """Run a node that lives as long as the context, and nothing of it longer."""
-    guard = Guard()
-    try:
-        for attempt in range(3):
-            node = LocalNode(installation, guard)
-            try:
-                node.start()
-                break
-            except BaseException as error:
-                taken = any(text in node.log().lower() for text in _PORTS_TAKEN)
-                node.close()
-                if not (taken and isinstance(error, BrokerUnavailable)) or attempt == 2:
-                    raise
-        try:
-            yield node
-        finally:
-            node.close()
-    finally:
-        guard.close()
+def open_local_node(installation: Installation, say: Callable[[str], None]) -> Iterator[LocalNode]:
+    """Run a node that lives as long as the context, and nothing of it longer.
+
+    Raises BrokerUnavailable, DeadlineExceeded.
+    """
+    say("Starting a local RabbitMQ node")
+    with running_node(lambda reaper: LocalNode(installation, reaper)) as node:
+        yield node
 
 
 @final
@@ -64,12 +53,12 @@ class LocalNode:
     """One node in a directory of its own, with its own epmd, cookie, ports and user.
 
     It listens on 127.0.0.1 only. Every process of it carries a mark in its environment, by which
-    this class and the guard find it.
+    this class and the reaper find it.
     """
 
-    def __init__(self, installation: Installation, guard: Guard) -> None:
+    def __init__(self, installation: Installation, reaper: Reaper) -> None:
         self._installation = installation
-        self._guard = guard
+        self._reaper = reaper
         self._mark = secrets.token_hex(8)
         amqp, management, distribution, epmd = free_ports(4)
         self._distribution_port, self._epmd_port = distribution, epmd
@@ -95,13 +84,14 @@ class LocalNode:
         return self._directory
 
     def is_running(self) -> bool:
-        """Tell whether the node's process is there, paused or not."""
+        """Whether the node's process is there, paused or not."""
         return self._node is not None and self._node.poll() is None
 
     def start(self) -> None:
         """Start the node on the data it has, and wait until it is ready.
 
-        Raises BrokerUnavailable when it ends instead, DeadlineExceeded when it takes too long.
+        Raises BrokerUnavailable when it ends instead, PortsTaken when that is why,
+        DeadlineExceeded when it takes too long.
         """
         if self.is_running():
             return
@@ -158,7 +148,7 @@ class LocalNode:
                 self._suspended.pop().resume()
 
     def log(self, lines: int = 1000) -> str:
-        """Give the last lines of the node's log."""
+        """Return the last lines of the node's log."""
         try:
             text = (self._directory / "node.log").read_text("utf-8", "replace")
         except OSError:
@@ -166,7 +156,7 @@ class LocalNode:
         return "\n".join(text.splitlines()[-lines:])
 
     def control(self, *arguments: str, timeout_s: float = 60.0) -> str:
-        """Run rabbitmqctl on the node and give its standard output.
+        """Run rabbitmqctl on the node and return its standard output.
 
         Raises BrokerError with its own words, DeadlineExceeded.
         """
@@ -209,7 +199,7 @@ class LocalNode:
 
     def close(self) -> None:
         """End everything of the node and remove its directory."""
-        if not self._guard.is_mine:  # a process forked from ours: none of its business
+        if not self._reaper.is_mine:  # a process forked from ours must not
             return
         started = [process for process in (self._node, self._epmd) if process is not None]
         for process in started:
@@ -222,9 +212,9 @@ class LocalNode:
         end_processes([self._mark])
         self._node = self._epmd = None
         _remove(self._directory)
-        # Only now: interrupted above, the guard does the rest.
-        self._guard.release(mark=self._mark)
-        self._guard.release(directory=str(self._directory))
+        # Only now: interrupted above, the reaper does the rest.
+        self._reaper.release(mark=self._mark)
+        self._reaper.release(directory=str(self._directory))
 
     def _require_alive(self) -> None:
         if self._node is None or self._node.poll() is None:
@@ -233,7 +223,8 @@ class LocalNode:
         remedy = f"Its log ends with:\n{said}"
         if "enospc" in said.lower() or "no space left" in said.lower():
             remedy = "Its disk is full: let TMPDIR name a directory on another one.\n" + remedy
-        raise BrokerUnavailable(
+        ports_taken = any(text in self.log().lower() for text in _PORTS_TAKEN)
+        raise (PortsTaken if ports_taken else BrokerUnavailable)(
             f"The local RabbitMQ node of {self._installation.what} ended while starting"
             f" (status {self._node.returncode}).",
             remedy,
@@ -241,8 +232,8 @@ class LocalNode:
 
     def _prepare(self) -> None:
         require_space(self._directory.parent, _SPACE_MB, "a RabbitMQ node's data")
-        self._guard.hold(directory=str(self._directory))
-        self._guard.hold(mark=self._mark)
+        self._reaper.hold(directory=str(self._directory))
+        self._reaper.hold(mark=self._mark)
         self._directory.mkdir(mode=0o700)
         for name in ("data", "log", "config"):
             (self._directory / name).mkdir()
@@ -268,7 +259,7 @@ class LocalNode:
             file.write(text)
 
     def _environment(self) -> dict[str, str]:
-        """Give the node's environment: ours, less whatever would steer another RabbitMQ."""
+        """Return the node's environment: ours, less whatever would steer another RabbitMQ."""
         here = self._directory
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)
@@ -329,15 +320,12 @@ class LocalNode:
         self._epmd = epmd
 
         def listens() -> bool:
-            if epmd.poll() is not None:
-                raise BrokerUnavailable(
+            if epmd.poll() is not None:  # what ends it, where it can run at all, is its port
+                raise PortsTaken(
                     f"Erlang's port mapper epmd ended at once (status {epmd.returncode}).",
                     f"Try it: {self._installation.erlang_bin / 'epmd'} -port {self._epmd_port}",
                 )
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self._epmd_port), timeout=1.0).close()
-                return True
-            return False
+            return _answers_as_epmd(self._epmd_port)
 
         wait_until(listens, 10.0, "Erlang's port mapper epmd to listen")
 
@@ -377,6 +365,17 @@ class LocalNode:
                 "Free some space, or let TMPDIR name a directory on another disk.",
             )
         return BrokerUnavailable(f"A local RabbitMQ node cannot be started: {error}.")
+
+
+def _answers_as_epmd(port: int) -> bool:
+    """Whether it is epmd that listens: asked for its names, it sends its own port first."""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), timeout=1.0) as asking,
+    ):
+        asking.sendall(b"\x00\x01n")
+        return asking.recv(4) == port.to_bytes(4, "big")
+    return False
 
 
 def _end_session(leader: subprocess.Popen[str]) -> None:

@@ -1,4 +1,4 @@
-"""Take a broker: a container, a node of our own on this machine, or one that is there."""
+"""Open a broker: a container, a node of our own on this machine, or one that runs already."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["DEFAULT_IMAGE", "install_local", "open_broker"]
 DEFAULT_IMAGE = "rabbitmq:4-management"
 
 _WAYS_OUT = (
-    "Ways out: start Docker; install rabbitmq-server; or name a broker that runs by its URL,"
+    "Ways out: start Docker; install rabbitmq-server; or name a running broker by its URL,"
     " amqp://user:password@host:5672/vhost."
 )
 
@@ -41,10 +41,10 @@ def open_broker(
 ) -> Iterator[Broker]:
     """Yield a broker that is ready; one of our own ends with the context, whatever happens.
 
-    ``spec`` is ``container``, ``local``, an AMQP URL, or ``auto``, which takes the first that is to
-    be had: a container, an installed RabbitMQ, the distribution's packages unpacked into the user's
-    cache. ``image`` is the container's, ``management_url`` a named broker's. ``say`` is called with
-    a line when something slow begins.
+    ``spec`` is ``container``, ``local``, an AMQP URL, or ``auto``, which takes the first that is
+    available: a container, an installed RabbitMQ, the distribution's packages unpacked into the
+    user's cache. ``image`` is the container's, ``management_url`` belongs to a broker named by its
+    URL. ``say`` is called with a short line when something slow begins.
 
     Raises UsageError, BrokerUnavailable, AccessRefused, DeadlineExceeded.
     """
@@ -64,7 +64,7 @@ def open_broker(
             yield broker
     else:
         raise UsageError(
-            f"{shown_url(spec)!r} is no broker.",
+            f"{shown_url(spec)!r} is not a broker.",
             "Write auto, container, local, or amqp://user:password@host:5672/vhost.",
         )
 
@@ -87,14 +87,15 @@ def _first_available(image: str, say: Callable[[str], None]) -> Iterator[Broker]
                 broker = replace(broker, how=f"{broker.how} ({' '.join(failures)})")
             yield broker
             return
-    raise BrokerUnavailable(f"No RabbitMQ is to be had. {' '.join(failures)}", _WAYS_OUT)
+    raise BrokerUnavailable(f"No RabbitMQ is available. {' '.join(failures)}", _WAYS_OUT)
 
 
 def install_local(say: Callable[[str], None] = _say_nothing) -> str:
-    """Have a RabbitMQ for local nodes ready, and say in a line what it is.
+    """Make a RabbitMQ for local nodes available, and return a line that describes it.
 
-    An installed one is taken; else the distribution's packages are fetched and unpacked into the
-    user's cache, once. Raises BrokerUnavailable.
+    It is the installed one; else the distribution's packages are fetched and unpacked into the
+    user's cache, once. ``say`` is called with a short line when something slow begins. Raises
+    BrokerUnavailable.
     """
     return _installation(say).what
 
@@ -111,7 +112,7 @@ def _installation(say: Callable[[str], None]) -> Installation:
     if can_unpack():
         return installation_from_packages(say)
     raise BrokerUnavailable(
-        "No rabbitmq-server is installed, and this is no Debian-family system whose packages"
+        "No rabbitmq-server is installed, and this is not a Debian-like system whose packages"
         " could be unpacked.",
         "Install rabbitmq-server, or use Docker or an amqp:// URL.",
     )
@@ -126,7 +127,7 @@ def _container(image: str, say: Callable[[str], None]) -> Iterator[Broker]:
 @contextlib.contextmanager
 def _local(say: Callable[[str], None]) -> Iterator[Broker]:
     installation = _installation(say)
-    with open_local_node(installation) as node:
+    with open_local_node(installation, say) as node:
         yield _owned("local", node, f"a local node of {installation.what}")
 
 

@@ -1,7 +1,7 @@
 """RabbitMQ from the distribution's packages, unpacked into the user's cache: no root, no install.
 
-apt is run on lists, cache and state of its own, so that it needs neither root nor an earlier
-``apt-get update``, and changes nothing of the system's. It takes the system's sources and keys, and
+apt runs with lists, a cache and a state of its own, so that it needs neither root nor an earlier
+``apt-get update``, and changes nothing in the system. It uses the system's sources and keys, and
 checks signatures and checksums as always.
 """
 
@@ -24,7 +24,7 @@ import filelock
 
 from rmqbench.broker.installation import Installation, packaged_sbin
 from rmqbench.broker.places import cache_directory, has_blanks, require_space
-from rmqbench.broker.reaper import MARK, Guard
+from rmqbench.broker.reaper import MARK, Reaper
 from rmqbench.errors import BrokerUnavailable
 
 __all__ = ["can_unpack", "installation_from_packages"]
@@ -44,14 +44,15 @@ class _Package:
 
 
 def can_unpack() -> bool:
-    """Say whether this is a system whose packages can be fetched and unpacked."""
+    """Whether this is a system whose packages can be fetched and unpacked."""
     return all(shutil.which(tool) for tool in ("apt-get", "dpkg-deb", "dpkg-query"))
 
 
 def installation_from_packages(say: Callable[[str], None]) -> Installation:
-    """Give the RabbitMQ in the user's cache, after filling the cache once.
+    """Return the RabbitMQ in the user's cache, after filling the cache once.
 
-    Two processes do not fill it at once, and an interrupted one leaves nothing that counts. Raises
+    Processes that need it at the same time wait for the first one to fill it; an interrupted one
+    leaves nothing that counts. ``say`` is called with a line at each step. Raises
     BrokerUnavailable.
     """
     cache = cache_directory() / "packages"
@@ -62,8 +63,7 @@ def installation_from_packages(say: Callable[[str], None]) -> Installation:
         )
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(cache / "lock", timeout=_LOCK_TIMEOUT_S)
-        with lock:
+        with _locked(cache, say):
             tree = _find_tree(cache) or _fill(cache, say)
     except filelock.Timeout as error:
         raise BrokerUnavailable(
@@ -79,7 +79,7 @@ def installation_from_packages(say: Callable[[str], None]) -> Installation:
     sbin = packaged_sbin(tree)
     if sbin is None:
         raise BrokerUnavailable(
-            f"{tree} holds no RabbitMQ.", "Delete that directory; it is filled anew."
+            f"{tree} holds no RabbitMQ.", "Delete that directory, which will be filled again."
         )
     libraries = tuple(
         path
@@ -95,8 +95,22 @@ def installation_from_packages(say: Callable[[str], None]) -> Installation:
     )
 
 
+@contextlib.contextmanager
+def _locked(cache: Path, say: Callable[[str], None]) -> Iterator[None]:
+    lock = filelock.FileLock(cache / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say("Waiting for another process, which is unpacking RabbitMQ's packages")
+        lock.acquire(timeout=_LOCK_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _system() -> str:
-    """Name what the packages belong to: an upgraded system gets a tree of its own."""
+    """Return a name of this system: an upgraded one gets a tree of its own."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -113,17 +127,17 @@ def _find_tree(cache: Path) -> Path | None:
 
 def _fill(cache: Path, say: Callable[[str], None]) -> Path:
     require_space(cache, _SPACE_MB, "unpacking RabbitMQ's packages once")
-    say(
-        "rmqbench unpacks RabbitMQ from this distribution's packages into"
-        f" {cache} (once; about 35 MB to download, nothing is installed)"
-    )
     for left in cache.glob("filling-*"):  # of a machine that went down: we hold the lock
         shutil.rmtree(left, ignore_errors=True)
-    with _guarded_directory(cache) as (work, run):
+    with _working_directory(cache) as (work, run):
         apt = _Apt(work, run)
+        say("Fetching the package lists (once, for a RabbitMQ in the user's cache)")
         apt.update()
         packages = _wanted(apt.closure("rabbitmq-server"), _installed(run))
+        size_mb = apt.size_bytes(packages) / 1e6
+        say(f"Downloading {len(packages)} packages ({size_mb:.0f} MB; nothing is installed)")
         archives = apt.download(packages)
+        say(f"Unpacking them into {cache}")
         tree = work / "tree"
         tree.mkdir()
         for archive in archives:
@@ -144,28 +158,29 @@ def _fill(cache: Path, say: Callable[[str], None]) -> Path:
 
 
 @contextlib.contextmanager
-def _guarded_directory(parent: Path) -> Iterator[tuple[Path, _Runner]]:
-    """Make a working directory and a runner of commands that both end with us, killed or not."""
-    guard = Guard()
+def _working_directory(parent: Path) -> Iterator[tuple[Path, _Runner]]:
+    """Make a directory and a runner of commands that both end with us, even if we are killed."""
+    reaper = Reaper()
     mark = secrets.token_hex(8)
     work = parent / f"filling-{mark}"
     try:
-        guard.hold(directory=str(work))
-        guard.hold(mark=mark)
+        reaper.hold(directory=str(work))
+        reaper.hold(mark=mark)
         work.mkdir()
         yield work, _Runner(mark, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        guard.close()
+        reaper.close()
 
 
 def _wanted(closure: list[_Package], installed: set[str]) -> list[_Package]:
     """Choose what to unpack of everything that rabbitmq-server needs.
 
     The closure is computed as for an empty system, because apt would leave out what is installed,
-    and an installed half of Erlang is of no use to an unpacked other half. Taken are: RabbitMQ and
-    all of Erlang, whatever is installed; shared libraries that are not installed. Not taken are the
-    tools of installed packages (adduser, logrotate, socat, init scripts): a node of ours uses none.
+    and an installed half of Erlang is of no use to an unpacked other half. RabbitMQ and all of
+    Erlang are unpacked, whatever is installed, and the shared libraries that are not installed.
+    The tools that an installed RabbitMQ uses (adduser, logrotate, socat, init scripts) are left
+    out: a node of ours uses none of them.
     """
     return [
         package
@@ -185,7 +200,7 @@ def _tree_name(packages: list[_Package]) -> str:
 
 
 def _relocate_erlang(tree: Path, place: Path) -> None:
-    """Let Erlang find itself: the one absolute path in the packages is in the script ``erl``."""
+    """Write Erlang's new place into its script ``erl``, where the one absolute path is."""
     script = tree / "usr/lib/erlang/bin/erl"
     text = script.read_text("utf-8")
     new, count = re.subn(
@@ -195,9 +210,9 @@ def _relocate_erlang(tree: Path, place: Path) -> None:
     )
     if not count:
         raise BrokerUnavailable(
-            "The distribution's Erlang is built in a way that rmqbench does not know"
-            " (no ROOTDIR in its start script).",
-            "Install rabbitmq-server, or use Docker or --rmqbench-broker amqp://….",
+            "The distribution's Erlang cannot be used from the user's cache: its start script has"
+            " no line ROOTDIR=/usr/lib/erlang.",
+            "Install rabbitmq-server, use Docker, or name a broker by its URL (amqp://…).",
         )
     script.write_text(new, "utf-8")
 
@@ -241,7 +256,7 @@ class _Apt:
         self._get(["update"], _UPDATE_TIMEOUT_S, "fetch the package lists")
 
     def closure(self, name: str) -> list[_Package]:
-        """Give a package and everything it needs, as on an empty system."""
+        """Return a package and everything it needs, as on an empty system."""
         said = self._get(
             ["--no-install-recommends", "-s", "install", name],
             _UNPACK_TIMEOUT_S,
@@ -250,19 +265,24 @@ class _Apt:
         found = re.findall(r"(?m)^Inst (\S+) \((\S+) ", said)
         return [_Package(package, version) for package, version in found]
 
+    def size_bytes(self, packages: list[_Package]) -> int:
+        """Return how much there is to download."""
+        said = self._download(packages, "--print-uris", to_do="look RabbitMQ's packages up")
+        return sum(int(size) for size in re.findall(r"(?m)^'.*' \S+ (\d+)", said))
+
     def download(self, packages: list[_Package]) -> list[Path]:
         """Download packages, checked against the signed lists."""
-        self._get(
-            ["download", *(f"{package.name}={package.version}" for package in packages)],
-            _DOWNLOAD_TIMEOUT_S,
-            "download RabbitMQ's packages",
-        )
+        self._download(packages, to_do="download RabbitMQ's packages")
         archives = sorted(self._downloads.glob("*.deb"))
         if len(archives) != len(packages):
             raise BrokerUnavailable(
                 f"apt downloaded {len(archives)} of {len(packages)} packages.", "Try again."
             )
         return archives
+
+    def _download(self, packages: list[_Package], *options: str, to_do: str) -> str:
+        names = [f"{package.name}={package.version}" for package in packages]
+        return self._get([*options, "download", *names], _DOWNLOAD_TIMEOUT_S, to_do)
 
     def _get(self, arguments: list[str], timeout_s: float, to_do: str) -> str:
         command = ["apt-get", "-q", "-y", "-c", str(self._configuration), *arguments]
@@ -280,7 +300,7 @@ def _installed(run: _Runner) -> set[str]:
 
 @final
 class _Runner:
-    """Runs commands with a limit in time, marked for the guard."""
+    """Runs commands with a limit in time, marked for the reaper."""
 
     def __init__(self, mark: str, directory: Path) -> None:
         # The temporary files of apt and its helpers belong on the disk that was checked for space.

@@ -29,10 +29,10 @@ _LOWEST_PORT, _HIGHEST_PORT = 15000, 32000
 
 
 def free_ports(count: int) -> list[int]:
-    """Find TCP ports of 127.0.0.1 that nothing listens at, outside of the ephemeral range.
+    """Return free TCP ports of 127.0.0.1, outside of the ephemeral range.
 
-    A node keeps its ports over kill and start. A port of the ephemeral range could meanwhile become
-    some client's own, or a client that keeps knocking at it could connect to itself.
+    A node keeps its ports over kill and start. Meanwhile a port of the ephemeral range could be
+    given to some client, or a client that keeps trying to connect to it could connect to itself.
     """
     candidates = random.sample(range(_LOWEST_PORT, _HIGHEST_PORT), 400)
     low, high = _ephemeral_range()
@@ -57,9 +57,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def data_root() -> Path:
-    """Give a directory on a real disk for a node's data.
+    """Return a directory on a real disk for a node's data.
 
-    A file system in memory would make "kept on disk" untrue. It is used only if there is no other.
+    A file system in memory would make "kept on disk" untrue: one is taken only if there is
+    no other directory.
     """
     temporary = Path(tempfile.gettempdir())
     candidates = [temporary, cache_directory() / "nodes", Path("/var/tmp")]
@@ -72,17 +73,17 @@ def data_root() -> Path:
 
 
 def has_blanks(path: Path) -> bool:
-    """Say whether RabbitMQ's start scripts, which do not quote their paths, would trip over it."""
+    """Whether a path breaks RabbitMQ's start scripts, which do not quote it."""
     return re.search(r"[\s'\"]", str(path)) is not None
 
 
 def cache_directory() -> Path:
-    """Give the user's cache directory of rmqbench (not necessarily there yet)."""
+    """Return the user's cache directory of rmqbench, which may not exist yet."""
     return Path(platformdirs.user_cache_path("rmqbench"))
 
 
 def is_in_memory(path: Path) -> bool:
-    """Say whether a path is on a file system that lives in memory."""
+    """Whether a path is on a file system in memory."""
     resolved = path.resolve()
     best, kind = -1, ""
     for partition in psutil.disk_partitions(all=True):
@@ -93,7 +94,7 @@ def is_in_memory(path: Path) -> bool:
 
 
 def require_space(path: Path, needed_mb: int, what: str) -> None:
-    """Raise BrokerUnavailable unless a path's disk has that much space left."""
+    """Raise BrokerUnavailable unless a path's disk has that many MB left."""
     free_mb = shutil.disk_usage(path).free // 2**20
     if free_mb < needed_mb:
         raise BrokerUnavailable(

@@ -1,16 +1,16 @@
 """A small process that ends what we started when we can no longer do it ourselves.
 
 The parent writes one JSON line for each thing it is about to start and takes the line back when
-the thing has ended. When the parent goes (the pipe ends, or its process is gone), the guard ends
+the thing has ended. When the parent goes (the pipe ends, or its process is gone), the reaper ends
 whatever is left. It runs in a session of its own, so that Ctrl-C does not reach it.
 
-This file is both the client (:class:`Guard`) and the program. It is run by its path and imports
+This file is both the client (:class:`Reaper`) and the program. It is run by its path and imports
 the standard library and psutil only (Docker's client when a container is to be removed), so that
 it starts fast and cannot fail by anything else.
 
 Things are never ended by their name alone. A process is ours if it carries a random mark in its
-environment, set before it was started (no moment between starting and telling exists), or if
-process id and creation time are the ones we were told.
+environment, set before it was started (so that there is no moment in which it runs and is not
+known), or if its process id and creation time are the ones that the parent named.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from typing import IO, Any, final
 
 import psutil
 
-__all__ = ["MARK", "Guard", "end_processes", "marked_processes"]
+__all__ = ["MARK", "Reaper", "end_processes", "marked_processes"]
 
 MARK = "RMQBENCH_STARTED_BY"
 """The environment variable that marks the processes of one node."""
 
 
 @final
-class Guard:
+class Reaper:
     """The parent's side: what is held is ended, at the latest when this process ends.
 
     A thing is a dict: ``{"mark": …}`` for all processes with that mark, ``{"pid": …, "created":
@@ -66,28 +66,28 @@ class Guard:
 
     @property
     def is_mine(self) -> bool:
-        """Whether this is the process that made the guard, and not one forked from it."""
+        """Whether this is the process that made the reaper, and not one forked from it."""
         return os.getpid() == self._owner
 
     @property
     def pid(self) -> int:
-        """The guard's process id."""
+        """The reaper's process id."""
         return self._process.pid
 
     def hold(self, **thing: object) -> None:
-        """Have a thing ended if we cannot. Call it *before* the thing is started.
+        """Ask for a thing to be ended if we cannot. To be called *before* the thing is started.
 
-        Raises OSError if the guard is gone.
+        Raises OSError if the reaper is gone.
         """
-        self._tell({"hold": thing})
+        self._send({"hold": thing})
 
     def release(self, **thing: object) -> None:
-        """Say that a thing has ended."""
+        """Take a thing back, because it has ended."""
         with contextlib.suppress(OSError):
-            self._tell({"release": thing})
+            self._send({"release": thing})
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Let the guard end what is still held, and end."""
+        """End the reaper, which ends what is still held first."""
         if not self.is_mine:
             return
         with contextlib.suppress(OSError):
@@ -102,19 +102,19 @@ class Guard:
     def _pipe(self) -> IO[bytes]:
         pipe = self._process.stdin
         if pipe is None:
-            raise BrokenPipeError("the guard has no pipe")
+            raise BrokenPipeError("the reaper has no pipe")
         return pipe
 
-    def _tell(self, message: dict[str, object]) -> None:
+    def _send(self, message: dict[str, object]) -> None:
         self._pipe.write(json.dumps(message).encode() + b"\n")
         self._pipe.flush()
 
 
 def end_processes(marks: Iterable[str], known: Iterable[psutil.Process] = ()) -> None:
-    """End, for good, all processes with one of the marks, the known ones and their descendants.
+    """Kill all processes with one of the marks, the known ones, and all of their descendants.
 
     It looks again until twice in a row none is left, because a process may be starting another
-    one just now. Gives up after 10 s.
+    one just now. It gives up after 10 s.
     """
     wanted = set(marks)
     known = list(known)
@@ -171,7 +171,7 @@ def _remove_directory(path: str) -> None:
 
 
 def _remove_container(name: str, engine: str | None) -> None:
-    import docker  # noqa: PLC0415  only a guard of containers needs it
+    import docker  # noqa: PLC0415  only containers need it
     import docker.errors  # noqa: PLC0415
 
     if engine:

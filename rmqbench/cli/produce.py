@@ -175,7 +175,7 @@ def _ready(endpoint: Endpoint, queue: str, confirmed: int) -> int | None:
     None if it cannot be known any more: what was confirmed is reported all the same.
     """
     from rmqbench.amqp import topology as topologies
-    from rmqbench.broker import wait_until
+    from rmqbench.waiting import wait_until
 
     ready = 0
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rmqbench.broker import Broker, wait_until
+from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
 from rmqbench.faults.catalogue import Fault
@@ -20,6 +20,7 @@ from rmqbench.faults.injection import Injection, adopting, require_ours
 from rmqbench.proxy import Proxy
 from rmqbench.verdict.journal import Entry, MessagesRemoved
 from rmqbench.verdict.ledger import DeliveryLedger
+from rmqbench.waiting import wait_until
 
 __all__ = ["ConsumerAtWork", "Disturbance", "Disturber", "Victim"]
 

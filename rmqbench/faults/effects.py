@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 from rmqbench.amqp import topology as topologies
 from rmqbench.amqp.admin import admin
-from rmqbench.broker import Broker, wait_until
+from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
 from rmqbench.management.answers import read_connections
 from rmqbench.proxy import Proxy
 from rmqbench.verdict.evidence import Removal
+from rmqbench.waiting import wait_until
 
 __all__ = ["Target"]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from rmqbench.amqp import topology as topologies
 from rmqbench.amqp.vector import vector_path_is_on
-from rmqbench.broker import Broker, wait_until
+from rmqbench.broker import Broker
 from rmqbench.clients.consumer import ConsumerPlan
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.errors import DeadlineExceeded, RmqbenchError, UsageError
@@ -48,6 +48,7 @@ from rmqbench.verdict.journal import (
 from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, PublishLedger
 from rmqbench.verdict.reading import peak_of, read_run
 from rmqbench.verdict.run_directory import RunDirectory
+from rmqbench.waiting import wait_until
 
 __all__ = ["Progress", "Run", "run"]
 

@@ -10,7 +10,7 @@ import pika
 import pytest
 
 from rmqbench.broker import Broker, open_broker
-from rmqbench.broker.container import Engine
+from rmqbench.broker.engine import Engine
 from rmqbench.errors import BrokerUnavailable
 
 CONTAINER_IMAGES = ("rabbitmq:4.3.6-management", "rabbitmq:3.10.8-management")

@@ -11,9 +11,9 @@ import pytest
 from rmqbench.amqp import idle
 from rmqbench.amqp.admin import admin
 from rmqbench.amqp.idle import counts_over, delete_if_idle
-from rmqbench.broker import wait_until
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound
+from rmqbench.waiting import wait_until
 
 TYPES = ["classic", "quorum", "stream"]
 each_type = pytest.mark.parametrize("queue_type", TYPES)

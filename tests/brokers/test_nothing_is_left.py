@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from rmqbench.broker import open_broker, wait_until
-from rmqbench.broker.container import Engine
+from rmqbench.broker import open_broker
+from rmqbench.broker.engine import Engine
 from rmqbench.broker.places import data_root
+from rmqbench.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.brokers.conftest import Kind

@@ -87,7 +87,7 @@ def test_two_nodes_live_side_by_side(node: Broker) -> None:
 @pytest.mark.usefixtures("container_kind")
 def test_a_container_without_its_image_is_told_at_once() -> None:
     with (
-        pytest.raises(BrokerUnavailable, match=f"{NO_IMAGE} is neither there nor to be pulled"),
+        pytest.raises(BrokerUnavailable, match=f"{NO_IMAGE} is not there and cannot be pulled"),
         open_broker("container", image=NO_IMAGE),
     ):
         pass

@@ -25,7 +25,6 @@ from rmqbench.amqp.topology import (
     ready_counts,
     require_empty,
 )
-from rmqbench.broker import wait_until
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
     AccessRefused,
@@ -37,6 +36,7 @@ from rmqbench.errors import (
     QueueNotEmpty,
     QueueNotFound,
 )
+from rmqbench.waiting import wait_until
 
 pytestmark = [pytest.mark.brokers, pytest.mark.quick]
 

@@ -9,11 +9,11 @@ import pytest
 
 from rmqbench import Run, reliability
 from rmqbench.amqp.admin import admin
-from rmqbench.broker import wait_until
 from rmqbench.errors import QueueNotEmpty
 from rmqbench.proxy import Proxy, cut_inside
 from rmqbench.runner.isolation import declared_place
 from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, DeliveryLedger, PublishLedger
+from rmqbench.waiting import wait_until
 
 COUNT = 50
 NOW = time.time_ns()

@@ -10,7 +10,6 @@ import pika
 import pytest
 
 from rmqbench.amqp.admin import admin
-from rmqbench.broker import wait_until
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import UsageError
 from rmqbench.proxy import (
@@ -26,6 +25,7 @@ from rmqbench.proxy import (
     swap,
 )
 from rmqbench.verdict.ledger import CONFIRMED, NACKED, SENT, PublishLedger
+from rmqbench.waiting import wait_until
 
 COUNT = 50
 NOW = time.time_ns()

@@ -138,7 +138,7 @@ def test_auto_skips_where_there_is_nothing_and_says_why(pytester, run_pytest):
     pytester.makepyfile(USERS_TEST.format(messages=500))
     ended = run_pytest("-rs")
     ended.assert_outcomes(skipped=1)
-    ended.stdout.fnmatch_lines(["*No RabbitMQ is to be had*"])
+    ended.stdout.fnmatch_lines(["*No RabbitMQ is available*"])
 
 
 @pytest.mark.usefixtures("nothing_to_be_had")

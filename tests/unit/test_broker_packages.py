@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import filelock
 import pytest
 
 from rmqbench.broker import packages
@@ -63,7 +64,7 @@ def test_erlang_is_told_where_it_is(tmp_path: Path) -> None:
 
 def test_an_erlang_that_cannot_be_moved_is_told(tmp_path: Path) -> None:
     erl(tmp_path, "exec erlexec\n")
-    with pytest.raises(BrokerUnavailable, match="no ROOTDIR"):
+    with pytest.raises(BrokerUnavailable, match="has no line ROOTDIR="):
         _relocate_erlang(tmp_path, Path("/new"))
 
 
@@ -110,13 +111,86 @@ def test_a_cache_with_blanks_in_its_path_is_refused(
 def test_a_second_process_waits_for_the_first_with_a_limit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import filelock  # noqa: PLC0415
-
     monkeypatch.setattr(packages, "cache_directory", lambda: tmp_path)
     monkeypatch.setattr(packages, "_LOCK_TIMEOUT_S", 0.1)
     (tmp_path / "packages").mkdir()
+    said: list[str] = []
     with (
         filelock.FileLock(tmp_path / "packages" / "lock"),
         pytest.raises(BrokerUnavailable, match="Another process has been unpacking"),
     ):
+        installation_from_packages(said.append)
+    assert said == ["Waiting for another process, which is unpacking RabbitMQ's packages"]
+
+
+# What apt and dpkg do, as far as it is asked for: three packages of 1.5 MB, of which one is empty.
+TOOLS = {
+    "apt-get": """
+        case " $* " in
+        *" update "*) ;;
+        *" -s "*)
+            printf 'Inst %s (1.0 Debian:12 [amd64])\\n' libsctp1 erlang-base rabbitmq-server ;;
+        *" --print-uris "*)
+            for name in libsctp1 erlang-base rabbitmq-server; do
+                echo "'http://deb.example/$name.deb' $name.deb 1500000 SHA256:0"
+            done ;;
+        *" download "*) touch libsctp1.deb erlang-base.deb $LAST.deb ;;
+        *) exit 9 ;;
+        esac
+    """,
+    "dpkg-query": "echo installed libc6",
+    "dpkg-deb": """
+        case $2 in
+        *erlang*) mkdir -p "$3/usr/lib/erlang/bin"
+            echo ROOTDIR=/usr/lib/erlang >"$3/usr/lib/erlang/bin/erl" ;;
+        *rabbitmq*) mkdir -p "$3/usr/lib/rabbitmq/lib/rabbitmq_server-1.0/sbin"
+            touch "$3/usr/lib/rabbitmq/lib/rabbitmq_server-1.0/sbin/rabbitmq-server"
+            touch "$3/usr/lib/rabbitmq/lib/rabbitmq_server-1.0/sbin/rabbitmq-defaults" ;;
+        esac
+    """,
+}
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache, and a distribution that has RabbitMQ 1.0."""
+    for name, script in TOOLS.items():
+        tool = tmp_path / "bin" / name
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text(f"#!/bin/sh\nset -eu\n{script}\n")
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("LAST", "rabbitmq-server")
+    monkeypatch.setattr(packages, "cache_directory", lambda: tmp_path / "cache")
+    return tmp_path / "cache" / "packages"
+
+
+def test_each_step_of_filling_the_cache_is_said_once(cache: Path) -> None:
+    said: list[str] = []
+    for _ in range(2):
+        found = installation_from_packages(said.append)
+        assert found.what == "the distribution's package 1.0, unpacked in the user's cache"
+        assert found.sbin.is_relative_to(cache)
+        assert f"ROOTDIR='{found.erlang_bin.parent}'" in (found.erlang_bin / "erl").read_text()
+    assert said == [
+        "Fetching the package lists (once, for a RabbitMQ in the user's cache)",
+        "Downloading 3 packages (4 MB; nothing is installed)",
+        f"Unpacking them into {cache}",
+    ]
+
+
+def test_a_download_that_lacks_a_package_leaves_nothing_that_counts(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAST", "erlang-base")
+    with pytest.raises(BrokerUnavailable, match="downloaded 2 of 3 packages"):
         installation_from_packages(lambda _: None)
+    assert [path.name for path in cache.iterdir()] == ["lock"]
+    monkeypatch.setenv("LAST", "rabbitmq-server")
+    assert installation_from_packages(lambda _: None).sbin.is_dir()
+
+
+def test_what_an_interrupted_process_left_is_removed(cache: Path) -> None:
+    (cache / "filling-0").mkdir(parents=True)
+    installation_from_packages(lambda _: None)
+    assert not (cache / "filling-0").exists()

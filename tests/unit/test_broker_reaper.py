@@ -1,4 +1,4 @@
-"""The guard ends what its parent can no longer end, and nothing else."""
+"""The reaper ends what its parent can no longer end, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rmqbench.broker.reaper import MARK, Guard, end_processes
-from rmqbench.broker.waiting import wait_until
+from rmqbench.broker.reaper import MARK, Reaper, end_processes
+from rmqbench.waiting import wait_until
 
-# Has a guard hold a process and a directory, and waits to be ended.
+# Has a reaper hold a process and a directory, and waits to be ended.
 PARENT = """
 import os, subprocess, sys, time
-from rmqbench.broker.reaper import MARK, Guard
+from rmqbench.broker.reaper import MARK, Reaper
 mark, directory, fork = sys.argv[1], sys.argv[2], sys.argv[3] == "fork"
-guard = Guard()
-guard.hold(mark=mark)
-guard.hold(directory=directory)
+reaper = Reaper()
+reaper.hold(mark=mark)
+reaper.hold(directory=directory)
 os.mkdir(directory)
 subprocess.Popen(
     [sys.executable, "-c", "import time; time.sleep(600)"],
@@ -34,7 +34,7 @@ subprocess.Popen(
 )
 if fork and os.fork() == 0:
     time.sleep(600)
-print(guard.pid, flush=True)
+print(reaper.pid, flush=True)
 sys.stdin.read()
 """
 
@@ -89,7 +89,7 @@ def test_a_killed_parent_leaves_nothing(
         start_new_session=True,
     ) as parent:
         assert parent.stdout is not None
-        guard = psutil.Process(int(parent.stdout.readline()))
+        reaper = psutil.Process(int(parent.stdout.readline()))
         forked = [
             child for child in psutil.Process(parent.pid).children() if PARENT in child.cmdline()
         ]
@@ -100,24 +100,24 @@ def test_a_killed_parent_leaves_nothing(
         parent.wait(10)
         wait_until(lambda: not marked(mark), 20.0, "the marked process to end")
         wait_until(lambda: not directory.exists(), 10.0, "the directory to go")
-        wait_until(lambda: not guard.is_running(), 10.0, "the guard to end")
+        wait_until(lambda: not reaper.is_running(), 10.0, "the reaper to end")
         for child in forked:
             child.kill()
 
 
-def test_ctrl_c_does_not_reach_the_guard(mark: str) -> None:
-    guard = Guard()
+def test_ctrl_c_does_not_reach_the_reaper(mark: str) -> None:
+    reaper = Reaper()
     with running(mark) as ours:
         try:
-            assert os.getsid(guard.pid) == guard.pid
-            guard.hold(mark=mark)
-            process = psutil.Process(guard.pid)
+            assert os.getsid(reaper.pid) == reaper.pid
+            reaper.hold(mark=mark)
+            process = psutil.Process(reaper.pid)
             # Its second thread means that it has begun to ignore signals.
-            wait_until(lambda: len(process.threads()) > 1, 10.0, "the guard to run")
-            os.kill(guard.pid, signal.SIGINT)
-            os.kill(guard.pid, signal.SIGTERM)
+            wait_until(lambda: len(process.threads()) > 1, 10.0, "the reaper to run")
+            os.kill(reaper.pid, signal.SIGINT)
+            os.kill(reaper.pid, signal.SIGTERM)
         finally:
-            guard.close()
+            reaper.close()
         # That it ended what it held shows that it still worked.
         assert ours.wait(10) == -signal.SIGKILL
 
@@ -125,13 +125,13 @@ def test_ctrl_c_does_not_reach_the_guard(mark: str) -> None:
 def test_what_was_released_is_left_alone(mark: str, tmp_path: Path) -> None:
     directory = tmp_path / "kept"
     directory.mkdir()
-    guard = Guard()
-    guard.hold(mark=mark)
-    guard.hold(directory=str(directory))
+    reaper = Reaper()
+    reaper.hold(mark=mark)
+    reaper.hold(directory=str(directory))
     with running(mark) as ours:
-        guard.release(mark=mark)
-        guard.release(directory=str(directory))
-        guard.close()
+        reaper.release(mark=mark)
+        reaper.release(directory=str(directory))
+        reaper.close()
         assert ours.poll() is None
     assert directory.is_dir()
 
@@ -139,13 +139,13 @@ def test_what_was_released_is_left_alone(mark: str, tmp_path: Path) -> None:
 def test_a_process_is_ended_by_identity_only() -> None:
     with running() as ours:
         created = psutil.Process(ours.pid).create_time()
-        guard = Guard()
-        guard.hold(pid=ours.pid, created=created - 5.0)  # another process that had this id
-        guard.close()
+        reaper = Reaper()
+        reaper.hold(pid=ours.pid, created=created - 5.0)  # another process that had this id
+        reaper.close()
         assert ours.poll() is None
-        guard = Guard()
-        guard.hold(pid=ours.pid, created=created)
-        guard.close()
+        reaper = Reaper()
+        reaper.hold(pid=ours.pid, created=created)
+        reaper.close()
         assert ours.wait(10) == -signal.SIGKILL
 
 
@@ -170,16 +170,16 @@ def test_what_a_marked_process_starts_is_ended_even_without_the_mark(mark: str) 
         wait_until(lambda: not lives(grandchild), 10.0, "the grandchild to end")
 
 
-def test_a_dead_guard_is_noticed_when_it_is_told_something() -> None:
-    guard = Guard()
-    process = psutil.Process(guard.pid)
+def test_a_dead_reaper_is_noticed_when_something_is_sent_to_it() -> None:
+    reaper = Reaper()
+    process = psutil.Process(reaper.pid)
     process.kill()
     process.wait(10)
 
-    def tell() -> bool:
-        guard.hold(mark="x")
+    def send() -> bool:
+        reaper.hold(mark="x")
         return False
 
-    with pytest.raises(OSError, match=r"guard|pipe"):
-        wait_until(tell, 5.0, "the guard's death to be noticed")
-    guard.close()
+    with pytest.raises(OSError, match=r"reaper|pipe"):
+        wait_until(send, 5.0, "the reaper's death to be noticed")
+    reaper.close()
