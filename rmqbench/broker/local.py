@@ -20,7 +20,7 @@ import psutil
 from rmqbench.broker.handle import control_error, control_timeout
 from rmqbench.broker.installation import Installation
 from rmqbench.broker.places import data_root, free_ports, require_space
-from rmqbench.broker.reaper import MARK, Reaper, end_processes, marked_processes
+from rmqbench.broker.reaper import MARK, Reaper, end_processes, marked_processes, wait_for_ends
 from rmqbench.broker.starting import PortsTaken, running_node, wait_until_ready
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, BrokerUnavailable, DeadlineExceeded
@@ -34,7 +34,7 @@ _SPACE_MB = 150  # the node blocks publishers when less than its limit, 50 MB, i
 _FOREIGN = ("RABBITMQ_", "ERL_", "ERLANG_", "NOTIFY_SOCKET", "LISTEN_", "ROOTDIR", "BINDIR")
 # Each Erlang system listens on loopback only, and starts no port mapper that would outlive it.
 _ERLANG_ARGUMENTS = "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false"
-_PORTS_TAKEN = ("eaddrinuse", "address already in use")
+_PORTS_TAKEN = ("eaddrinuse", "address already in use", "dist_port_already_used")
 
 
 @contextlib.contextmanager
@@ -185,7 +185,6 @@ class LocalNode:
                 except BaseException:
                     _end_session(process)
                     raise
-            # Its status may be unknown then: psutil, too, waits for processes and takes theirs.
             if process not in self._commands:
                 raise BrokerError("The local RabbitMQ node was ended while rabbitmqctl ran.")
         except subprocess.TimeoutExpired:
@@ -352,11 +351,11 @@ class LocalNode:
         self._end_commands()
         epmd = self._epmd.pid if self._epmd else None
         helpers = [one for one in marked_processes({self._mark}) if one.pid != epmd]
-        _gone, alive = psutil.wait_procs(helpers, timeout=2.0)
+        alive = wait_for_ends(helpers, 2.0)
         for process in alive:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(alive, timeout=5.0)
+        wait_for_ends(alive, 5.0)
 
     def _start_error(self, error: OSError) -> BrokerUnavailable:
         if error.errno == errno.ENOSPC:

@@ -25,12 +25,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import IO, Any, final
 
 import psutil
 
-__all__ = ["MARK", "Reaper", "end_processes", "marked_processes"]
+__all__ = ["MARK", "Reaper", "end_processes", "marked_processes", "wait_for_ends"]
 
 MARK = "RMQBENCH_STARTED_BY"
 """The environment variable that marks the processes of one node."""
@@ -128,7 +128,7 @@ def end_processes(marks: Iterable[str], known: Iterable[psutil.Process] = ()) ->
         for process in victims:
             with contextlib.suppress(psutil.Error):
                 process.kill()  # psutil compares the creation time first
-        psutil.wait_procs(victims, timeout=3.0)
+        wait_for_ends(victims, 3.0)
         clean = 0 if victims else clean + 1
         if clean == 1:
             time.sleep(0.05)
@@ -145,6 +145,18 @@ def marked_processes(marks: set[str]) -> set[psutil.Process]:
         except (psutil.Error, OSError, UnicodeError):
             continue
     return found
+
+
+def wait_for_ends(processes: Collection[psutil.Process], timeout_s: float) -> set[psutil.Process]:
+    """Wait until processes have ended, and return those that have not.
+
+    An ended process counts as one even if its parent never notices (psutil.wait_procs would wait
+    for that, too, and take the status of our own children).
+    """
+    end = time.monotonic() + timeout_s
+    while (alive := set(filter(_is_alive, processes))) and time.monotonic() < end:
+        time.sleep(0.02)
+    return alive
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -183,13 +195,12 @@ def _remove_container(name: str, engine: str | None) -> None:
     while absent < 10 and time.monotonic() < end:
         try:
             client.api.remove_container(name, v=True, force=True)
-            absent = 0
+            return
         except docker.errors.NotFound:
             absent += 1
         except docker.errors.APIError:  # "removal already in progress", or busy
             absent = 0
-        if absent < 10:
-            time.sleep(0.3)
+        time.sleep(0.3)
 
 
 def _end_all(held: list[dict[str, Any]]) -> None:

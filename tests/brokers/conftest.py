@@ -13,12 +13,12 @@ from rmqbench.broker import Broker, open_broker
 from rmqbench.broker.engine import Engine
 from rmqbench.errors import BrokerUnavailable
 
-CONTAINER_IMAGES = ("rabbitmq:4.3.6-management", "rabbitmq:3.10.8-management")
+NEWEST_IMAGE, OTHER_IMAGE = "rabbitmq:4.3.6-management", "rabbitmq:4.0.5-management"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What to open, or to skip where it cannot be had."""
+    """What to open, or to skip where it is not available."""
 
     spec: str
     image: str = ""
@@ -39,7 +39,8 @@ class Kind:
 
 
 LOCAL = Kind("local")
-CONTAINERS = [Kind("container", image) for image in CONTAINER_IMAGES]
+NEWEST = Kind("container", NEWEST_IMAGE)
+OTHER = Kind("container", OTHER_IMAGE)
 
 
 Channel = pika.adapters.blocking_connection.BlockingChannel
@@ -69,16 +70,16 @@ def _channel_of(broker: Broker) -> Iterator[Channel]:
             connection.close()
 
 
-@pytest.fixture(scope="module", params=[LOCAL, CONTAINERS[0]], ids=str)
+@pytest.fixture(scope="module", params=[LOCAL, OTHER, NEWEST], ids=str)
 def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A node of ours, of each kind (and of an old and a new version), shared by a module."""
+    """A node of ours, of each kind and of three versions, shared by a module."""
     kind: Kind = request.param
     kind.require()
     with open_broker(kind.spec, image=kind.image or None) as opened:
         yield opened
 
 
-@pytest.fixture(params=[LOCAL, CONTAINERS[0]], ids=str)
+@pytest.fixture(params=[LOCAL, NEWEST], ids=str)
 def kind(request: pytest.FixtureRequest) -> Kind:
     """One local node and one container, for tests that open them in their own way."""
     kind: Kind = request.param
@@ -86,14 +87,14 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return kind
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def container_kind() -> Kind:
     """A container, or a skip."""
-    CONTAINERS[0].require()
-    return CONTAINERS[0]
+    NEWEST.require()
+    return NEWEST
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def channel_of() -> OpenChannel:
-    """Give the way to open a plain channel."""
+    """How to open a plain channel."""
     return _channel_of

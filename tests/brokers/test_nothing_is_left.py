@@ -7,7 +7,8 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,18 +35,13 @@ from rmqbench.broker import open_broker
 print("begun", flush=True)
 with open_broker(sys.argv[1], image=sys.argv[2] or None) as broker:
     print("ready", flush=True)
-    order = sys.stdin.readline().strip()
-    if order == "raise":
-        raise LookupError
-    if order == "exit":
-        sys.exit(3)
-    if order == "vanish":
-        os._exit(4)
-    if order == "kill the node":
-        broker.kill()
-    if order == "pause the node":
-        broker.pause()
-        sys.stdin.readline()
+    for order in map(str.strip, sys.stdin):
+        if order == "exit":
+            sys.exit(3)
+        if order == "vanish":
+            os._exit(4)
+        getattr(broker, order)()
+        print("done", flush=True)
 """
 
 
@@ -117,50 +113,70 @@ def _lives(process: psutil.Process) -> bool:
     return False
 
 
-@pytest.fixture
-def child(kind: Kind) -> Iterator[Child]:
-    child = Child(kind)
-    try:
+ENDINGS = {
+    "SIGINT": [signal.SIGINT],
+    "SIGTERM": [signal.SIGTERM],
+    "SIGKILL": [signal.SIGKILL],
+    "exit-with-a-dead-node": ["kill", "exit"],
+    "exit-with-a-paused-node": ["pause", "exit"],
+    "vanish-with-a-paused-node": ["pause", "vanish"],
+}
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[Callable[[Kind, str], Child]]:
+    """Ready programs, each with a broker; all of a kind are started at once, side by side."""
+    ready: dict[Kind, dict[str, Child]] = {}
+    with contextlib.ExitStack() as stack:
+
+        def child(kind: Kind, name: str) -> Child:
+            if kind not in ready:
+                ready[kind] = {
+                    ending: stack.enter_context(contextlib.closing(Child(kind)))
+                    for ending in ENDINGS
+                }
+                for each in ready[kind].values():
+                    each.wait_for("begun")
+                    each.wait_for("ready")
+            return ready[kind][name]
+
         yield child
-    finally:
-        child.close()
 
 
-@pytest.mark.parametrize(
-    "order", ["end", "raise", "exit", "vanish", "kill the node", "pause the node"]
-)
-def test_nothing_is_left_when_a_program_ends_by(child: Child, order: str) -> None:
-    child.wait_for("begun")
-    child.wait_for("ready")
-    child.require_something()
-    child.order(order)
-    if order == "pause the node":
-        child.order("and end")
-    child.require_nothing_left()
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
-def test_nothing_is_left_after_a_signal(child: Child, number: signal.Signals) -> None:
-    child.wait_for("begun")
-    child.wait_for("ready")
-    child.require_something()
-    child.process.send_signal(number)
-    child.require_nothing_left()
-
-
-@pytest.mark.parametrize("after_s", [0.05, 0.4, 1.5])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=str)
-def test_nothing_is_left_after_a_signal_while_starting(
-    child: Child, number: signal.Signals, after_s: float
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_nothing_is_left_after(
+    children: Callable[[Kind, str], Child], kind: Kind, ending: str
 ) -> None:
+    child = children(kind, ending)
+    child.require_something()
+    for each in ENDINGS[ending]:
+        if isinstance(each, signal.Signals):
+            child.process.send_signal(each)
+        else:
+            child.order(each)
+        if each in ("kill", "pause"):
+            child.wait_for("done")
+    child.require_nothing_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=str)
+def test_nothing_is_left_after_a_signal_while_starting(kind: Kind, number: signal.Signals) -> None:
+    after_s = (0.05, 0.4, 1.0, 1.5)
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(contextlib.closing(Child(kind))) for _ in after_s]
+        with ThreadPoolExecutor(len(children)) as pool:
+            list(pool.map(interrupt, children, after_s, [number] * len(children)))
+        for child in children:
+            child.require_nothing_left()
+            assert child.process.returncode in (-number, 1)
+
+
+def interrupt(child: Child, after_s: float, number: signal.Signals) -> None:
     child.wait_for("begun")
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.process.wait(after_s)
     child.see()
     child.process.send_signal(number)
-    child.require_nothing_left()
-    assert child.process.returncode in (-number, 1)
 
 
 def _family(process: psutil.Process) -> set[psutil.Process]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rmqbench.broker import Broker, open_broker
+from rmqbench.broker import Broker, open_broker, probe
+from rmqbench.broker.places import free_ports
 from rmqbench.errors import AccessRefused, BrokerUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -18,9 +22,30 @@ pytestmark = pytest.mark.brokers
 NO_IMAGE = "rmqbench.invalid/nothing:here"
 
 
+# What would make another node of a RabbitMQ that heeds it.
+FOREIGN = ("NODE_PORT", "DEFAULT_USER", "DEFAULT_PASS", "DEFAULT_VHOST", "NODENAME", "LOGS")
+
+
+@contextlib.contextmanager
+def opened_among_foreign_variables(image: str) -> Iterator[Broker]:
+    """Open what ``auto`` takes, while this machine's environment is set up for another RabbitMQ."""
+    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.ExitStack() as stack:
+        for name in FOREIGN:
+            monkeypatch.setenv(f"RABBITMQ_{name}", "1")
+        broker = stack.enter_context(open_broker("auto", image=image))
+        monkeypatch.undo()
+        yield broker
+
+
 @pytest.fixture(scope="module")
 def node() -> Iterator[Broker]:
-    with open_broker("local") as broker:
+    with opened_among_foreign_variables(NO_IMAGE) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def container(container_kind: Kind) -> Iterator[Broker]:
+    with opened_among_foreign_variables(container_kind.image) as broker:
         yield broker
 
 
@@ -60,12 +85,13 @@ def test_a_user_without_permission_is_told_the_virtual_host(node: Broker) -> Non
     with node.management as management:
         management._request("PUT", "vhosts/closed")  # no permission for anybody
         management._request("DELETE", "permissions/closed/rmqbench")
-    endpoint = node.endpoint.in_virtual_host("closed")
-    with (
-        pytest.raises(AccessRefused, match=r"refuses user 'rmqbench' access.*'closed'"),
-        open_broker(endpoint.url()),
-    ):
-        pass
+        endpoint = node.endpoint.in_virtual_host("closed")
+        with (
+            pytest.raises(AccessRefused, match=r"refuses user 'rmqbench' access.*'closed'"),
+            open_broker(endpoint.url()),
+        ):
+            pass
+        management.delete_virtual_host("closed")
 
 
 @pytest.mark.quick
@@ -93,24 +119,66 @@ def test_a_container_without_its_image_is_told_at_once() -> None:
         pass
 
 
-@pytest.mark.quick
-def test_auto_falls_back_to_a_local_node_and_says_why() -> None:
-    with open_broker("auto", image=NO_IMAGE) as broker:
-        assert broker.kind == "local"
-        assert broker.how.startswith("a local node of ")
-        assert "Not a container: " in broker.how
+def test_auto_falls_back_to_a_local_node_and_says_why(node: Broker) -> None:
+    assert node.kind == "local"
+    assert node.how.startswith("a local node of ")
+    assert "Not a container: " in node.how
 
 
-def test_auto_takes_a_container_where_it_can(container_kind: Kind) -> None:
-    with open_broker("auto", image=container_kind.image) as broker:
-        assert (broker.kind, broker.version) == ("container", "4.3.6")
+def test_auto_takes_a_container_where_it_can(container: Broker, container_kind: Kind) -> None:
+    assert (container.kind, container.version) == ("container", "4.3.6")
+    assert container.how == f"a container of the image {container_kind.image}"
 
 
-def test_variables_of_this_machine_do_not_reach_a_node(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch
+def test_variables_of_this_machine_do_not_reach_a_local_node(node: Broker) -> None:
+    require_our_own(node)
+
+
+def test_variables_of_this_machine_do_not_reach_a_container(container: Broker) -> None:
+    require_our_own(container)
+
+
+def require_our_own(broker: Broker) -> None:
+    """Fail if the node has another user, virtual host or name than what we gave it."""
+    assert broker.endpoint.username == "rmqbench"
+    users = broker.control("list_users", "--silent").split()
+    assert users == ["rmqbench", "[administrator]"]
+    assert broker.control("list_vhosts", "--silent").split() == ["/"]
+    assert probe(broker.endpoint) == broker.version
+
+
+@pytest.mark.parametrize(
+    ("spec", "taken", "listening"),
+    [
+        # By its place among the ports: AMQP, Management API, distribution, port mapper.
+        ("local", (0, 1), False),
+        ("local", (2, 3), True),
+        ("container", (0, 1), False),
+    ],
+)
+def test_a_port_that_is_taken_meanwhile_is_given_up(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    spec: str,
+    taken: tuple[int, int],
+    listening: bool,
 ) -> None:
-    for name in ("NODE_PORT", "DEFAULT_USER", "DEFAULT_PASS", "DEFAULT_VHOST", "NODENAME", "LOGS"):
-        monkeypatch.setenv(f"RABBITMQ_{name}", "1")
-    with open_broker(kind.spec, image=kind.image or None) as broker:
-        assert broker.endpoint.username == "rmqbench"
-        assert broker.endpoint.virtual_host == "/"
+    image = request.getfixturevalue("container_kind").image if spec == "container" else None
+    module = importlib.import_module(f"rmqbench.broker.{spec}")
+    chosen: list[list[int]] = []
+    with contextlib.ExitStack() as stack:
+
+        def choose(count: int) -> list[int]:
+            chosen.append(free_ports(count))
+            if len(chosen) <= len(taken):
+                other = stack.enter_context(socket.socket())
+                other.bind(("127.0.0.1", chosen[-1][taken[len(chosen) - 1]]))
+                if listening:
+                    other.listen()
+            return chosen[-1]
+
+        monkeypatch.setattr(module, "free_ports", choose)
+        with open_broker(spec, image=image) as broker:
+            assert broker.endpoint.port == chosen[-1][0]
+            assert probe(broker.endpoint) == broker.version
+    assert len(chosen) == len(taken) + 1

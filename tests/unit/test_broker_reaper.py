@@ -8,13 +8,14 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from rmqbench.broker.reaper import MARK, Reaper, end_processes
+from rmqbench.broker.reaper import MARK, Reaper, end_processes, wait_for_ends
 from rmqbench.waiting import wait_until
 
 # Has a reaper hold a process and a directory, and waits to be ended.
@@ -155,6 +156,17 @@ def test_other_processes_are_not_touched(mark: str) -> None:
         end_processes([mark])
         assert not lives(process)
         assert other.poll() is None
+
+
+def test_an_end_that_the_parent_does_not_notice_is_one(mark: str) -> None:
+    with running(mark) as ours, running(mark) as other:
+        process, alive = psutil.Process(ours.pid), psutil.Process(other.pid)
+        ours.kill()
+        began = time.monotonic()
+        assert wait_for_ends([process], 60.0) == set()
+        assert time.monotonic() - began < 30
+        assert process.status() == psutil.STATUS_ZOMBIE
+        assert wait_for_ends([process, alive], 0.1) == {alive}
 
 
 def test_what_a_marked_process_starts_is_ended_even_without_the_mark(mark: str) -> None:
