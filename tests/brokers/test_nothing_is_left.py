@@ -80,7 +80,9 @@ class Child:
 
     def container_is_there(self) -> bool:
         with contextlib.closing(Engine()) as engine:
-            names = [one.name for one in engine.client.containers.list(all=True)]
+            names = [
+                one.name for one in engine.client.containers.list(all=True, ignore_removed=True)
+            ]
         return f"rmqbench-{self.token}" in names
 
     def require_something(self) -> None:
