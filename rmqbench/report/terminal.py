@@ -127,10 +127,12 @@ def render(views: Iterable[RenderableType], *, width: int, colour: bool) -> str:
 
 
 def _describe_scenario(result: Result) -> str:
-    scenario = result.scenario
-    consumers = scenario["consumers"]
+    """Describe what was run: ``reliability, classic queues, 3 consumers`` (of the first queue)."""
+    queues = result.scenario["queues"]
+    kinds = " and ".join(dict.fromkeys(queue["kind"] for queue in queues))
+    consumers = queues[0]["consumers"]
     return (
-        f"{scenario['name']}, {scenario['queue_kind']} queues, "
+        f"{result.scenario['name']}, {kinds} queue{'s' if len(queues) > 1 else ''}, "
         f"{consumers} consumer{'s' if consumers > 1 else ''}"
     )
 

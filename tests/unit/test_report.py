@@ -1,0 +1,53 @@
+"""A result as a person sees it, whatever its queues are."""
+
+import pytest
+
+import rmqbench
+from rmqbench.report.terminal import render, result_view
+from rmqbench.runner.metrics import Throughput
+from rmqbench.runner.result import QueueFigures, Result
+from rmqbench.verdict.findings import Judgement, Verdict
+
+QUICK = Throughput(10, 1.0, 10.0, 1.0)
+
+
+def a_result(tmp_path, scenario):
+    figures = QueueFigures({}, 10, 0, 10, 0, QUICK)
+    return Result(
+        run="0",
+        scenario=scenario.as_dict(),
+        broker={"version": "4.3.6", "endpoint": "amqp://here", "how": "a stand-in"},
+        verdict=Verdict(Judgement.PASS),
+        messages=10,
+        confirmed=10,
+        queues=dict.fromkeys(scenario.queue_names, figures),
+        publish=QUICK,
+        confirm_latency=None,
+        peak_rss_mib=1.0,
+        directory=tmp_path,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (["quorum"], "mine, quorum queue, 2 consumers"),
+        (["classic", "classic"], "mine, classic queues, 2 consumers"),
+        (["classic", "quorum", "classic"], "mine, classic and quorum queues, 2 consumers"),
+    ],
+)
+def test_any_number_of_queues_is_described(tmp_path, kinds, said):
+    queues = [
+        rmqbench.ConsumedQueue(f"queue {n}", kind, consumers=2) for n, kind in enumerate(kinds)
+    ]
+    scenario = rmqbench.Scenario("mine", tuple(queues))
+    text = render([result_view(a_result(tmp_path, scenario))], width=100, colour=False)
+    assert said in text
+    for queue in queues:
+        assert queue.name in text
+
+
+def test_the_figures_of_one_queue_are_those_of_both_halves(tmp_path):
+    scenario = rmqbench.Scenario("mine", (rmqbench.ConsumedQueue("only"),))
+    plain = a_result(tmp_path, scenario).as_dict()
+    assert plain["consume"] == plain["audit"] == plain["queues"]["only"]["consume"]
