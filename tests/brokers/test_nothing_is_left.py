@@ -126,9 +126,14 @@ ENDINGS = {
 
 
 @pytest.fixture(scope="module")
-def children() -> Iterator[Callable[[Kind, str], Child]]:
-    """Ready programs, each with a broker; all of a kind are started at once, side by side."""
+def children(request: pytest.FixtureRequest) -> Iterator[Callable[[Kind, str], Child]]:
+    """Ready programs, each with a broker; those of a kind are started at once, side by side."""
     ready: dict[Kind, dict[str, Child]] = {}
+    wanted = {
+        (item.callspec.params["kind"], item.callspec.params["ending"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "children" in item.fixturenames
+    }
     with contextlib.ExitStack() as stack:
 
         def child(kind: Kind, name: str) -> Child:
@@ -136,6 +141,7 @@ def children() -> Iterator[Callable[[Kind, str], Child]]:
                 ready[kind] = {
                     ending: stack.enter_context(contextlib.closing(Child(kind)))
                     for ending in ENDINGS
+                    if (kind, ending) in wanted
                 }
                 for each in ready[kind].values():
                     each.wait_for("begun")
@@ -145,6 +151,7 @@ def children() -> Iterator[Callable[[Kind, str], Child]]:
         yield child
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_nothing_is_left_after(
     children: Callable[[Kind, str], Child], kind: Kind, ending: str

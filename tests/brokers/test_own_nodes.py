@@ -39,7 +39,6 @@ LOOPBACK = {"127.0.0.1", "::1"}
 SLEEP = f"timer:sleep({random.randrange(300_000, 900_000)})."
 
 
-@pytest.mark.quick
 def test_a_node_is_ready_when_it_is_given(broker: Broker) -> None:
     with broker.management as management:
         assert management.overview()["rabbitmq_version"] == broker.version
@@ -57,7 +56,6 @@ def test_guest_does_not_exist(broker: Broker) -> None:
 
 
 @pytest.mark.quick
-@pytest.mark.quick
 def test_a_missing_virtual_host_is_named_with_the_way_to_make_it(broker: Broker) -> None:
     with pytest.raises(AccessRefused, match=r"no virtual host 'absent'.* add_vhost absent"):
         probe(broker.endpoint.in_virtual_host("absent"))
@@ -69,7 +67,6 @@ def test_the_management_port_is_told_from_the_amqp_port(broker: Broker) -> None:
         probe(Endpoint("127.0.0.1", port), timeout_s=1.0)
 
 
-@pytest.mark.quick
 @pytest.mark.quick
 def test_a_node_listens_on_loopback_only(broker: Broker) -> None:
     ports = {broker.endpoint.port, int(str(broker.endpoint.management_url).rpartition(":")[2])}
@@ -110,7 +107,6 @@ def listeners(processes: list[psutil.Process]) -> list[str]:
     return found
 
 
-@pytest.mark.quick
 def test_a_restart_ends_in_a_ready_node(broker: Broker) -> None:
     before = broker.started_at
     assert before is not None
@@ -121,7 +117,6 @@ def test_a_restart_ends_in_a_ready_node(broker: Broker) -> None:
     assert before < began < broker.started_at
 
 
-@pytest.mark.quick
 @pytest.mark.quick
 def test_a_paused_node_says_nothing_until_it_is_resumed(broker: Broker) -> None:
     broker.pause()
@@ -146,12 +141,12 @@ def test_a_connection_outlives_a_pause(broker: Broker, channel_of: OpenChannel) 
         assert channel.queue_declare("", exclusive=True).method.message_count == 0
 
 
+@pytest.mark.quick
 def test_the_log_is_readable_while_the_node_runs(broker: Broker) -> None:
     assert "rmqbench" in broker.log(1000)
     assert len(broker.log(3).splitlines()) <= 3
 
 
-@pytest.mark.quick
 @pytest.mark.quick
 def test_rabbitmqctl_gives_its_output(broker: Broker) -> None:
     # Through no shell, which would make something else of it.
@@ -304,6 +299,7 @@ def test_rabbitmqctl_listens_on_loopback_only(broker: Broker, ended: Ended) -> N
     assert set(ended.command_listened_at) <= LOOPBACK
 
 
+@pytest.mark.quick
 def test_the_ports_and_the_data_outlive_a_node(
     broker: Broker, ended: Ended, channel_of: OpenChannel
 ) -> None:

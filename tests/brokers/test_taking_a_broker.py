@@ -50,7 +50,6 @@ def container(container_kind: Kind) -> Iterator[Broker]:
 
 
 @pytest.mark.quick
-@pytest.mark.quick
 def test_a_running_broker_is_taken_by_its_url(node: Broker) -> None:
     with open_broker(node.endpoint.url()) as broker:
         assert (broker.kind, broker.owned) == ("external", False)
@@ -63,7 +62,6 @@ def test_a_running_broker_is_taken_by_its_url(node: Broker) -> None:
 @pytest.mark.parametrize(
     "deed", ["start", "stop", "restart", "kill", "pause", "resume", "log", "control"]
 )
-@pytest.mark.quick
 def test_a_broker_that_is_not_ours_is_never_harmed(node: Broker, deed: str) -> None:
     with (
         open_broker(node.endpoint.url()) as broker,
@@ -75,7 +73,6 @@ def test_a_broker_that_is_not_ours_is_never_harmed(node: Broker, deed: str) -> N
 
 
 @pytest.mark.quick
-@pytest.mark.quick
 def test_a_wrong_password_is_told_with_the_user(node: Broker) -> None:
     url = f"amqp://rmqbench:wrong@127.0.0.1:{node.endpoint.port}"
     with pytest.raises(AccessRefused, match="user 'rmqbench'") as raised, open_broker(url):
@@ -83,7 +80,6 @@ def test_a_wrong_password_is_told_with_the_user(node: Broker) -> None:
     assert "wrong" not in str(raised.value)
 
 
-@pytest.mark.quick
 @pytest.mark.quick
 def test_a_user_without_permission_is_told_the_virtual_host(node: Broker) -> None:
     with node.management as management:
@@ -98,7 +94,6 @@ def test_a_user_without_permission_is_told_the_virtual_host(node: Broker) -> Non
         management.delete_virtual_host("closed")
 
 
-@pytest.mark.quick
 @pytest.mark.quick
 def test_tls_towards_a_port_without_it_is_told(node: Broker) -> None:
     url = f"amqps://rmqbench:x@127.0.0.1:{node.endpoint.port}"
