@@ -348,7 +348,7 @@ def test_what_is_not_an_amqp_broker_is_named_alike_by_every_entry(
 ) -> None:
     monkeypatch.setattr("rmqbench.amqp.diagnosis.connecting._LOOK_S", 30.0)  # it does answer
     with serving(behave) as endpoint:
-        require_told(endpoint, words.format(endpoint.port), timeout_s=0.5)
+        require_told(endpoint, words.format(endpoint.port), timeout_s=3.0)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_what_is_silent_to_an_amqp_client_is_named_alike_by_every_entry(
 ) -> None:
     monkeypatch.setattr("rmqbench.amqp.diagnosis.connecting._LOOK_S", look_s)
     with serving(behave) as endpoint:
-        require_told(endpoint, words.format(endpoint.address), timeout_s=0.5)
+        require_told(endpoint, words.format(endpoint.address), timeout_s=3.0)
 
 
 @pytest.mark.parametrize("behave", [answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), hang_up])
