@@ -32,7 +32,7 @@ _PORTS_TAKEN = ("port is already allocated", "address already in use")
 
 @contextlib.contextmanager
 def open_container_node(image: str, say: Callable[[str], None]) -> Iterator[ContainerNode]:
-    """Run a container that lives as long as the context, and nothing of it longer.
+    """Run a container for as long as the context lasts; nothing of it is left afterwards.
 
     The image is pulled if it is not there. Raises BrokerUnavailable, DeadlineExceeded.
     """
@@ -142,7 +142,7 @@ class ContainerNode:
         return True
 
     def resume(self) -> None:
-        """Let the node go on after a pause."""
+        """Resume a paused node."""
         with self._engine.errors("The container cannot be resumed"):
             if self._state() == "paused":
                 self._container.unpause()

@@ -39,7 +39,7 @@ _PORTS_TAKEN = ("eaddrinuse", "address already in use", "dist_port_already_used"
 
 @contextlib.contextmanager
 def open_local_node(installation: Installation, say: Callable[[str], None]) -> Iterator[LocalNode]:
-    """Run a node that lives as long as the context, and nothing of it longer.
+    """Run a node for as long as the context lasts; nothing of it is left afterwards.
 
     Raises BrokerUnavailable, DeadlineExceeded.
     """
@@ -128,7 +128,7 @@ class LocalNode:
             return
         self._node.kill()
         self._node.wait(10.0)
-        self._suspended.clear()
+        self.resume()  # its helpers, which end by themselves once they can notice
         self._end_leftovers()
 
     def pause(self) -> None:
@@ -142,7 +142,7 @@ class LocalNode:
                 self._suspended.append(process)
 
     def resume(self) -> None:
-        """Let the node go on after a pause (SIGCONT)."""
+        """Resume a paused node (SIGCONT)."""
         while self._suspended:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._suspended.pop().resume()

@@ -36,7 +36,7 @@ _Node = TypeVar("_Node", bound=_Startable)
 
 @contextlib.contextmanager
 def running_node(make: Callable[[Reaper], _Node]) -> Iterator[_Node]:
-    """Run a node that lives as long as the context, and nothing of it longer.
+    """Run a node for as long as the context lasts; nothing of it is left afterwards.
 
     ``make`` makes a node with ports of its own. It is called again, twice at most, when the start
     raises PortsTaken; every other error is raised at once.
