@@ -75,25 +75,26 @@ class _Rate(ProgressColumn):
 
 
 class _Lines:
-    """Print a line every so many messages, and at the end of a phase."""
+    """Print a line every so many messages of a phase, and at its end; phases may overlap."""
 
     def __init__(self, every: int, clock: Callable[[], float]) -> None:
         self._every = every
         self._clock = clock
-        self._phase = ""
-        self._next = 0
-        self._started = 0.0
+        self._started: dict[str, float] = {}
+        self._next: dict[str, int] = {}
 
     def __call__(self, now: runner.Progress) -> None:
-        if now.phase != self._phase:
-            self._phase, self._next, self._started = now.phase, self._every, self._clock()
+        if now.phase not in self._started:
+            self._started[now.phase], self._next[now.phase] = self._clock(), self._every
+        due = self._next[now.phase]
         total = float("inf") if now.total is None else now.total
-        if now.done < min(self._next, total) or self._next > total + self._every:
+        if now.done < min(due, total) or due > total + self._every:
             return
-        seconds = self._clock() - self._started
+        seconds = self._clock() - self._started[now.phase]
         rate = f", {now.done / seconds:,.0f}/s" if seconds > 0 else ""
         of = "" if now.total is None else f" of {now.total:,}"
         say(f"{visible(now.phase)}: {now.done:,}{of}{rate}")
-        self._next = now.done - now.done % self._every + self._every
+        due = now.done - now.done % self._every + self._every
         if now.total is not None and now.done >= now.total:
-            self._next = now.total + self._every + 1
+            due = now.total + self._every + 1
+        self._next[now.phase] = due

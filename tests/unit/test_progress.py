@@ -52,3 +52,11 @@ def test_each_phase_begins_anew(told):
         "publish: 10 of 10",
         "drain: 10 of 10",
     ]
+
+
+def test_phases_at_the_same_time_each_have_their_own_lines(told):
+    both = ("publish", "drain")
+    seen = [(phase, done, 20) for done in (0, 5, 10, 15, 20, 20, 20) for phase in both]
+    assert [line.split(",")[0] for line in told(*seen)] == [
+        f"{phase}: {done} of 20" for done in (10, 20) for phase in both
+    ]
