@@ -31,6 +31,7 @@ from rmqbench.amqp.topology import Queue, Topology, declare, delete, ready_count
 from rmqbench.broker import open_broker
 from rmqbench.clients.consumer import ConsumerPlan
 from rmqbench.clients.producer import ProducerPlan
+from rmqbench.clients.subscriber import Subscription
 from rmqbench.message import Recipe
 from rmqbench.runner.workers import run_workers
 from rmqbench.verdict.evidence import (
@@ -40,6 +41,7 @@ from rmqbench.verdict.evidence import (
     ProducerEvidence,
     QueueEvidence,
 )
+from rmqbench.verdict.journal import JOURNAL_FILE, read_journal
 from rmqbench.verdict.ledger import DeliveryLedger, PublishLedger
 from rmqbench.verdict.rules import judge_evidence
 
@@ -73,33 +75,34 @@ class Ours:
             routing_key=TOPOLOGY.routing_key,
             window=WINDOW,
         )
-        return self._run(plan, self.directory / "producer")
+        return self._run(plan)
 
     def consume(self):
         DeliveryLedger.create(self.directory / "consumer", self.count)
+        subscription = Subscription(
+            endpoint=self.endpoint, queue=WORK, name="ours", tag="ours", prefetch=PREFETCH
+        )
         plan = ConsumerPlan(
-            endpoint=self.endpoint,
+            subscription=subscription,
             recipe=self.recipe,
             counts=(self.count,),
             number=0,
-            queue=WORK,
             directory=self.directory / "consumer",
             exchange=TOPOLOGY.exchange,
             routing_key=TOPOLOGY.routing_key,
-            prefetch=PREFETCH,
             expected=self.count,
         )
-        figures = self._run(plan, self.directory / "consumer")
+        figures = self._run(plan)
         self._require_pass()
         return figures
 
-    def _run(self, plan, directory):
-        (outcome,) = run_workers([plan], [directory / "log"], progress=time.time_ns, stall_s=600)
-        assert outcome.trouble is None, outcome.trouble
-        report = outcome.report
-        assert report.error is None, report.error
-        seconds = (report.ended_ns - report.started_ns) / 1e9
-        return self.count / seconds, report.cpu_s / self.count * 1e6
+    def _run(self, plan):
+        assert run_workers([plan], progress=time.time_ns, stall_s=600) == []
+        entries = {entry.kind: entry for entry in read_journal(plan.directory / JOURNAL_FILE)}
+        start, end = entries["started"], entries["ended"]
+        assert end.error is None, end.error
+        seconds = (end.until_ns - start.time_ns) / 1e9
+        return self.count / seconds, end.cpu_s / self.count * 1e6
 
     def _require_pass(self):
         sent = PublishLedger.read(self.directory / "producer")
