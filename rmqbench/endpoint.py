@@ -32,7 +32,9 @@ class Endpoint:
     management_url: str | None = field(default=None, repr=False)  # it may hold a login
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what UTF-8 cannot encode: AMQP has no other way to carry it."""
+        """Raise UsageError for a port that does not exist, and for what UTF-8 cannot encode."""
+        if not 1 <= self.port <= 65_535:  # the C library would take it modulo 65536
+            raise UsageError(f"There is no port {self.port}.", "Give a number between 1 and 65535.")
         for name in ("host", "username", "password", "virtual_host"):
             require_utf8(name.replace("_", " "), getattr(self, name))
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
+import urllib3.exceptions
 from requests.auth import HTTPBasicAuth
 
 from rmqbench.endpoint import Endpoint, hide_password, host_and_port, is_loopback
@@ -302,7 +303,9 @@ class Management:
                 f"The Management API at {self.url} did not answer within {answer_s:g} s.",
                 "Check whether the broker is overloaded, and whether this is its port.",
             ) from None
-        except OSError as error:  # RequestException among them, and an unreadable authority
+        # RequestException is an OSError, as is an unreadable authority. requests lets through what
+        # urllib3 raises for a host name with a label that is empty or too long.
+        except (OSError, urllib3.exceptions.LocationParseError) as error:
             raise ManagementUnavailable(
                 f"No Management API answers at {self.url} ({_innermost(error)}).", _ENABLE
             ) from None

@@ -167,3 +167,9 @@ def test_what_utf8_cannot_say_is_refused_and_not_shown(name):
 
 def test_an_empty_password_is_empty():
     assert Endpoint.from_url("amqp://ann:@h").password == ""
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65_536, 70_000])
+def test_a_port_that_does_not_exist_is_refused(port):
+    with pytest.raises(UsageError, match=f"There is no port {port}"):
+        Endpoint(port=port)

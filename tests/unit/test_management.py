@@ -136,6 +136,16 @@ def test_an_endpoint_without_an_address_is_told_how_to_give_one() -> None:
         Management(Endpoint())
 
 
+@pytest.mark.parametrize("host", ["rabbit..example", f"{'a' * 70}.example"])
+def test_a_host_name_that_is_none_is_an_answer_and_no_traceback(host: str) -> None:
+    endpoint = Endpoint(management_url=f"http://{host}:15672")
+    with (
+        Management(endpoint) as management,
+        pytest.raises(ManagementUnavailable, match="label empty or too long"),
+    ):
+        management.overview()
+
+
 def test_proxies_of_the_environment_are_not_used_towards_this_machine(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
