@@ -79,7 +79,7 @@ class Kind:
     and are what RabbitMQ promises here. ``heartbeat_s`` makes a dead connection noticed in time,
     ``rate`` (messages a second) makes a phase of 10,000 messages last long enough. ``rest_s``: so
     long a quorum queue is left alone before anything is published, because a younger one may lose
-    everything (see the README).
+    everything (see the page on faults).
     """
 
     text: str

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.stress  # rates mean nothing beside other tests
 
 
 def test_the_vector_path_leaves_plain_pika_far_behind(rmqbench_broker):
-    """Floors well below what is measured (see the README): a busy machine must not fail this."""
+    """Floors well below what is measured (see figures.md): a busy machine must not fail this."""
     clients = [Ours(rmqbench_broker.endpoint, 50_000), PlainPika(rmqbench_broker.endpoint, 2_000)]
     figures = measure(rmqbench_broker, clients, rounds=1)
     publish, _, _ = ratios(figures, Ours.name, PlainPika.name, "publish")
