@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python d
     from rmqbench.runner.judging import judge
     from rmqbench.runner.result import Result
     from rmqbench.runner.run import Progress, Run, run
-    from rmqbench.runner.scenario import (
+    from rmqbench.scenario import (
         ConsumedQueue,
         Scenario,
         faulty,
@@ -55,7 +55,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Broker": "rmqbench.broker",
-    "ConsumedQueue": "rmqbench.runner.scenario",
+    "ConsumedQueue": "rmqbench.scenario",
     "Endpoint": "rmqbench.endpoint",
     "Fault": "rmqbench.faults",
     "Finding": "rmqbench.verdict",
@@ -64,16 +64,16 @@ _HOMES = {
     "Result": "rmqbench.runner.result",
     "RmqbenchError": "rmqbench.errors",
     "Run": "rmqbench.runner.run",
-    "Scenario": "rmqbench.runner.scenario",
+    "Scenario": "rmqbench.scenario",
     "Verdict": "rmqbench.verdict",
     "VerdictError": "rmqbench.verdict",
-    "faulty": "rmqbench.runner.scenario",
+    "faulty": "rmqbench.scenario",
     "judge": "rmqbench.runner.judging",
-    "online": "rmqbench.runner.scenario",
+    "online": "rmqbench.scenario",
     "open_broker": "rmqbench.broker",
-    "reliability": "rmqbench.runner.scenario",
+    "reliability": "rmqbench.scenario",
     "run": "rmqbench.runner.run",
-    "stress": "rmqbench.runner.scenario",
+    "stress": "rmqbench.scenario",
 }
 """The module in which each public name is defined."""
 

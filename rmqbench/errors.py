@@ -1,7 +1,8 @@
 """Errors of rmqbench: each says what happened, to what, and what to do about it.
 
 Foreign exceptions (of pika, requests, Docker) are turned into these where input and output happen,
-and only there. What a person sees, in pytest or on the command line, is ``str(error)``.
+and only there: of AMQP in ``rmqbench.amqp.diagnosis``, of the Management API in
+``rmqbench.management.client``. What a person sees, in pytest or on the command line, is ``str(error)``.
 ``exit_code`` is that of the command line: 2 wrong usage, 3 inconclusive, 4 no broker.
 """
 

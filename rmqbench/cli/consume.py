@@ -17,7 +17,7 @@ from rmqbench.text import visible, visible_line
 
 if TYPE_CHECKING:
     from rmqbench.cli.progress import Watch
-    from rmqbench.clients.taker import Taker, Tally
+    from rmqbench.clients.counting_consumer import CountingConsumer, Tally
 
 __all__ = ["consume"]
 
@@ -59,8 +59,8 @@ def consume(
     """
     from rmqbench.amqp import topology as topologies
     from rmqbench.amqp.vector import vector_path_is_on
-    from rmqbench.clients.subscriber import Subscription
-    from rmqbench.clients.taker import NOBODY, Taker, Tally
+    from rmqbench.clients.consumer import Subscription
+    from rmqbench.clients.counting_consumer import NOBODY, CountingConsumer, Tally
     from rmqbench.message import content_of
 
     endpoint = connection.endpoint()
@@ -82,8 +82,8 @@ def consume(
         with printing:
             print(line, flush=True)
 
-    takers = [
-        Taker(
+    consumers = [
+        CountingConsumer(
             Subscription(
                 endpoint=endpoint,
                 queue=queue,
@@ -97,11 +97,16 @@ def consume(
         )
         for each in names
     ]
-    _take(takers, tally, name, expect, progress_every, as_json)
+    _take(consumers, tally, name, expect, progress_every, as_json)
 
 
 def _take(
-    takers: list[Taker], tally: Tally, name: str, expect: int | None, every: int, as_json: bool
+    consumers: list[CountingConsumer],
+    tally: Tally,
+    name: str,
+    expect: int | None,
+    every: int,
+    as_json: bool,
 ) -> None:
     from rich.console import Console
 
@@ -110,9 +115,9 @@ def _take(
 
     errors: list[RmqbenchError] = []
 
-    def work(taker: Taker) -> None:
+    def work(consumer: CountingConsumer) -> None:
         try:
-            error = taker.run()
+            error = consumer.run()
         except OSError as failure:  # nobody reads it any more, or the disk is full
             stop()
             error = RmqbenchError(f"A message could not be shown ({failure.strerror}).")
@@ -122,8 +127,8 @@ def _take(
             errors.append(error)
 
     def stop() -> None:
-        for taker in takers:
-            taker.stop()
+        for consumer in consumers:
+            consumer.stop()
 
     def look(watch: Watch) -> None:
         for sender in [*tally.senders]:
@@ -132,7 +137,9 @@ def _take(
                 say(visible_line(f"{name}: from={sender}"))
         watch(Progress(name, tally.acknowledged, expect))
 
-    threads = [threading.Thread(target=work, args=(taker,), daemon=True) for taker in takers]
+    threads = [
+        threading.Thread(target=work, args=(consumer,), daemon=True) for consumer in consumers
+    ]
     greeted: set[str] = set()
     started = time.monotonic()
     with (

@@ -29,8 +29,8 @@ def judge(
 
     Example: rmqbench judge /tmp/rmqbench-reliability-0a5816cd
     """
+    from rmqbench.run_directory import RunDirectory
     from rmqbench.runner.judging import judge as judge_directory
-    from rmqbench.verdict.run_directory import RunDirectory
 
     require_writable(json_file)
     result = judge_directory(directory)

@@ -78,7 +78,7 @@ def produce(
     from rmqbench.broker import open_broker
     from rmqbench.clients.producer import ProducerPlan
     from rmqbench.message import Recipe
-    from rmqbench.runner.scenario import login_name
+    from rmqbench.scenario import login_name
 
     endpoint = connection.endpoint()
     kind: QueueKind = "lazy" if lazy else "classic"
@@ -121,8 +121,9 @@ def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) 
 
     from rmqbench.cli.progress import shown_progress
     from rmqbench.clients.producer import Producer
+    from rmqbench.run_directory.ledger import PublishLedger
     from rmqbench.runner.run import Progress
-    from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, PublishLedger
+    from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT
 
     PublishLedger.create(plan.directory, plan.count)
     ledger = PublishLedger.read(plan.directory)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rmqbench.broker import Broker
     from rmqbench.faults import Phase
     from rmqbench.runner.result import Result
-    from rmqbench.runner.scenario import Scenario
+    from rmqbench.scenario import Scenario
 
 __all__ = ["app", "show_result"]
 
@@ -110,7 +110,7 @@ def _command(name: str) -> Callable[..., None]:
         json_file: JsonOption = None,
         progress_every: ProgressOption = every,
     ) -> None:
-        from rmqbench.runner import scenario as scenarios
+        from rmqbench import scenario as scenarios
 
         describe: Callable[..., Scenario] = getattr(scenarios, name)
         scenario = describe(
@@ -175,7 +175,7 @@ def _faults(
         bool, typer.Option("--list", callback=_list_faults, is_eager=True, help="List the faults.")
     ] = False,
 ) -> None:
-    from rmqbench.runner.scenario import faulty
+    from rmqbench.scenario import faulty
 
     more = {} if consumers is None else {"consumers": consumers}
     scenario = faulty(

@@ -1,246 +1,288 @@
-"""Consume one queue of a run: judge every byte, record, and only then acknowledge."""
+"""Take messages from one queue: over as many connections as it needs, acknowledged when taken."""
 
 from __future__ import annotations
 
-import hashlib
-import threading
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pika.channel
 
-from rmqbench.amqp.vector import Deliveries
-from rmqbench.clients.recovery import Interruption
-from rmqbench.clients.subscriber import Held, Look, Subscriber, Subscription, Taken
-from rmqbench.memory import peak_rss_bytes
+from rmqbench.amqp.connection import Connection
+from rmqbench.amqp.vector import Deliveries, Shape
+from rmqbench.clients.rate import Pace
+from rmqbench.clients.recovery import Interruption, Recovery
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import ConnectionLost, RmqbenchError
 from rmqbench.message import Recipe
-from rmqbench.verdict.findings import FindingName
-from rmqbench.verdict.journal import (
-    JOURNAL_FILE,
-    ChannelClosed,
-    ChannelOpened,
-    Interrupted,
-    Journal,
-    WorkEnded,
-    WorkStarted,
-)
-from rmqbench.verdict.ledger import DeliveryRecorder, Incident
 
-__all__ = ["Consumer", "ConsumerPlan", "ConsumerReport"]
+__all__ = ["Consumer", "Handler", "Held", "Look", "Subscription", "Taken"]
+
+_ANSWER_S = 10.0
+_CANCEL_S = 30.0
+_LASTING_S = 2.0  # a channel that lives so long is progress, also where nothing comes
+_BURSTS = 8  # deliveries gather up to this share of the prefetch, so that the broker never waits
 
 
 @dataclass(frozen=True)
-class ConsumerPlan:
-    """What one consumer is to do.
+class Subscription:
+    """What is to be taken, and how.
 
-    ``directory`` holds its ledger (made by :meth:`DeliveryLedger.create` with the sum of
-    ``counts``, the messages of each producer) and its journal. It ends by itself after ``expected``
-    messages (None: it shares its queue and cannot know), or when nothing came for ``idle_s`` and
-    the queue says that it is empty, or when nothing came for the subscription's ``stall_s``
-    although it is not. One that ``lingers`` does not take an empty queue for the end before it is
-    told to finish.
+    ``name`` is the connection's and ``tag`` the consumer's, both shown by the broker. ``rate``
+    limits the messages a second: what is over it is acknowledged later. With ``auto_ack`` the
+    broker forgets each message as it delivers it. ``stall_s`` is how long it tries to reconnect.
     """
 
-    subscription: Subscription
-    recipe: Recipe
-    counts: tuple[int, ...]
-    number: int
-    directory: Path
-    exchange: str
-    routing_key: str
-    expected: int | None = None
-    lingers: bool = False
-    idle_s: float = 1.0
-
-    @property
-    def queue(self) -> str:
-        """The queue that it consumes."""
-        return self.subscription.queue
-
-    def numbered(self, number: int, directory: Path, **changes: Any) -> ConsumerPlan:
-        """Return the plan of another consumer of the same queue."""
-        queue = self.queue
-        subscription = replace(
-            self.subscription,
-            name=f"rmqbench consumer {number} of {queue}",
-            tag=f"consumer-{number}",
-        )
-        return replace(
-            self, subscription=subscription, number=number, directory=directory, **changes
-        )
-
-    def run(self, finish: threading.Event | None = None) -> ConsumerReport:
-        """Consume until there is nothing more, and return how it went.
-
-        ``finish`` is set when nothing more is published, for one that ``lingers``.
-        """
-        return Consumer(self, finish).run()
-
-
-@dataclass(frozen=True)
-class ConsumerReport:
-    """How one consumer did. Times are Unix nanoseconds, CPU seconds of the whole process.
-
-    ``closed_channels`` are the numbers of the channels that ended in order. ``error`` is a
-    sentence where it ended for another reason than an empty queue.
-    """
-
-    number: int
+    endpoint: Endpoint
     queue: str
-    deliveries: int
-    started_ns: int
-    ended_ns: int
-    cpu_s: float
-    closed_channels: tuple[int, ...]
-    reordered_redeliveries: int
-    interruptions: tuple[Interruption, ...] = ()
-    error: str | None = None
+    name: str
+    tag: str
+    prefetch: int = 1000
+    rate: float | None = None
+    auto_ack: bool = False
+    vector: bool = True
+    heartbeat_s: int = 30
+    stall_s: float = 30.0
 
 
-class Consumer:
-    """Acknowledges what it has recorded, never anything else.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A message that may be acknowledged.
 
-    A message that is not of this run is counted and held, unacknowledged, so that it is back in
-    its queue as soon as the channel closes.
+    ``places`` is for the handler to know it by, shape (1,). With ``recipe`` others of its shape may
+    be taken many at once: it is to the last byte what the recipe computes.
     """
 
-    def __init__(self, plan: ConsumerPlan, finish: threading.Event | None = None) -> None:
-        """Open the plan's ledger; see :meth:`ConsumerPlan.run`."""
-        self.plan = plan
-        self._finish = finish or threading.Event()
-        self._recorder = DeliveryRecorder(plan.directory, plan.counts)
-        self._journal = Journal(plan.directory / JOURNAL_FILE)
-        self._subscriber = Subscriber(
-            plan.subscription,
-            self,
-            on_interruption=lambda each: self._journal.write(
-                Interrupted(time_ns=each.at_ns, why=each.why)
-            ),
-        )
-        self._delivered_ns = 0
-        self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
-        self._seen = 0
-        self._seen_at = self._asked_at = time.monotonic()
-        self._stuck: str | None = None
+    places: npt.NDArray[np.int64]
+    recipe: Recipe | None = None
 
-    def run(self) -> ConsumerReport:
-        """Consume until there is nothing more, and return how it went."""
-        with self._journal:
-            try:
-                error = self._subscriber.run(self._go_on)
-            finally:
-                self._recorder.close()
-            closed = () if error else (self._recorder.channel,)
-            for number in closed:
-                self._journal.write(ChannelClosed(number=number))
-            report = ConsumerReport(
-                number=self.plan.number,
-                queue=self.plan.queue,
-                deliveries=self._recorder.deliveries,
-                started_ns=self._started_ns,
-                ended_ns=self._delivered_ns or self._started_ns,
-                cpu_s=time.process_time() - self._started_cpu,
-                closed_channels=closed,
-                reordered_redeliveries=self._recorder.reordered_redeliveries,
-                interruptions=self._subscriber.interruptions,
-                error=str(error) if error else self._stuck,
-            )
-            self._journal.write(
-                WorkEnded(
-                    until_ns=report.ended_ns,
-                    cpu_s=report.cpu_s,
-                    messages=report.deliveries,
-                    incidents=self._recorder.incidents,
-                    reordered_redeliveries=report.reordered_redeliveries,
-                    peak_rss_bytes=peak_rss_bytes(),
-                    error=report.error,
-                )
-            )
-        return report
+
+class Held:
+    """A message that is not to be acknowledged: it is back in its queue when the channel closes."""
+
+
+class Handler(Protocol):
+    """What is done with the messages. A consumer calls it from its own thread only."""
 
     def begin(self) -> None:
         """Begin a new channel: what was not acknowledged on the last one comes again."""
-        if not self._recorder.channel:
-            self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
-            self._journal.write(WorkStarted(time_ns=self._started_ns))
-        self._recorder.open_channel()
-        self._journal.write(ChannelOpened(number=self._recorder.channel))
-        self._seen_at = time.monotonic()
-
-    def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
-        """Record many messages of which every byte is known to be right."""
-        self._delivered_ns = time.time_ns()
-        places = self._recorder.record(
-            deliveries.producers,
-            deliveries.sequences,
-            deliveries.redelivered,
-            self._delivered_ns,
-        )
-        return len(deliveries.tags), places
 
     def take(self, method: Any, properties: Any, body: bytes) -> Taken | Held:
-        """Judge and record one message; hold it if it is not of this run."""
-        plan = self.plan
-        recipe = plan.recipe
-        self._delivered_ns = now_ns = time.time_ns()
-        identity = recipe.identify(properties, body)
-        if identity is None:
-            self._recorder.report(
-                Incident(FindingName.FOREIGN, now_ns, detail=_describe(method, properties, body))
-            )
-            return Held()
-        producer, sequence = identity
-        trouble = None
-        if difference := recipe.difference(properties, body, identity):
-            trouble = Incident(FindingName.CORRUPTED, now_ns, producer, sequence, difference)
-        elif (method.exchange, method.routing_key) != (plan.exchange, plan.routing_key):
-            way = f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
-            trouble = Incident(FindingName.MISROUTED, now_ns, producer, sequence, way)
-        if trouble is not None:
-            self._recorder.report(trouble)
-        places = self._recorder.record(
-            np.array([producer], np.int64),
-            np.array([sequence], np.int64),
-            np.array([method.redelivered], np.bool_),
-            now_ns,
-        )
-        return Taken(places, recipe if trouble is None else None)
+        """Take one message, of any origin, length and content."""
+
+    def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
+        """Take messages of a learned shape, the first ones of them or all.
+
+        Return how many were taken, and the places to know them by (a phantom has none).
+        """
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
         """Record that the acknowledgement of these is being sent."""
-        self._recorder.acknowledge(places)
-
-    def _go_on(self, look: Look) -> bool:
-        """Whether there is, or may be, more to come."""
-        plan = self.plan
-        if plan.expected is not None and self._recorder.distinct >= plan.expected:
-            return False
-        now = time.monotonic()
-        if self._recorder.deliveries > self._seen or self._subscriber.holds_back:
-            self._seen, self._seen_at = self._recorder.deliveries, now
-        elif now - max(self._seen_at, self._asked_at) >= plan.idle_s:
-            self._asked_at = now
-            lingers = plan.lingers and not self._finish.is_set()
-            ready = look.ready()
-            if not ready and self._recorder.deliveries == self._seen:
-                self._seen_at = now  # an empty queue is not stuck
-                return lingers
-            if now - self._seen_at >= plan.subscription.stall_s:
-                self._stuck = (
-                    f"Consumer {plan.number} of {plan.queue} received nothing for "
-                    f"{plan.subscription.stall_s:g} s, although {ready} messages are ready."
-                )
-                return False
-        return True
 
 
-def _describe(method: Any, properties: Any, body: bytes) -> str:
-    """Describe a message of another origin in one line, without anything that it could inject."""
-    digest = hashlib.sha256(body).hexdigest()[:16]
-    return (
-        f"{len(body)} bytes (sha256 {digest}…), message_id {properties.message_id!r}, "
-        f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
-    )
+class Consumer:
+    """Holds a consumer on a queue; reconnects when it must.
+
+    ``delivered`` counts the messages that its handler has taken.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        handler: Handler,
+        *,
+        on_lost: Callable[[RmqbenchError], None] = lambda _: None,
+        on_interruption: Callable[[Interruption], None] = lambda _: None,
+        sleep: Callable[[float], bool | None] = time.sleep,
+    ) -> None:
+        """Prepare to take messages.
+
+        ``on_lost`` is called when a channel has ended unasked, or could not be opened;
+        ``on_interruption`` and ``sleep`` are those of :class:`Recovery`.
+        """
+        self.subscription = subscription
+        self._on_lost = on_lost
+        self.delivered = 0
+        self._handler = handler
+        self._recovery = Recovery(
+            subscription.stall_s, on_interruption=on_interruption, sleep=sleep
+        )
+        self._pace = Pace(subscription.rate)
+        self._tags: list[npt.NDArray[np.int64]] = []  # taken and not acknowledged
+        self._places: list[npt.NDArray[np.int64]] = []
+        self._holds_some = False
+        self._learned = 0  # the length of the shape that is taken off the stream, 0: none yet
+        self._unlearned = 0  # the length of the last one that was as sent, but of another shape
+        self._cancelled = False
+
+    @property
+    def interruptions(self) -> tuple[Interruption, ...]:
+        """What kept it from its work, and when."""
+        return tuple(self._recovery.interruptions)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether messages wait to be acknowledged only because of the rate."""
+        return bool(self._tags) and self._pace.allowance() <= 0
+
+    def run(self, go_on: Callable[[Look], bool]) -> RmqbenchError | None:
+        """Take messages until ``go_on`` is false; return the error with which it was given up.
+
+        ``go_on`` is called twenty times a second at least. In the end the consumer is cancelled,
+        what was taken is acknowledged, and the broker has said that it took these.
+        """
+
+        def attempt() -> None:
+            try:
+                self._consume_on_a_new_channel(go_on)
+            except RmqbenchError as error:
+                self._on_lost(error)
+                raise
+
+        return self._recovery.run(attempt)
+
+    def _consume_on_a_new_channel(self, go_on: Callable[[Look], bool]) -> None:
+        asked = self.subscription
+        with Connection(
+            asked.endpoint, name=asked.name, vector=asked.vector, heartbeat_s=asked.heartbeat_s
+        ) as connection:
+            self._recovery.connected()
+            channel = connection.channel()
+            channel.basic_qos(prefetch_count=asked.prefetch)
+            channel.add_on_cancel_callback(self._on_cancel)
+            self._begin()
+            connection.expect_deliveries(channel, self._on_deliveries)
+            begun: list[object] = []
+            tag = channel.basic_consume(
+                asked.queue,
+                self._on_message(connection),
+                auto_ack=asked.auto_ack,
+                consumer_tag=asked.tag,
+                callback=begun.append,
+            )
+            connection.wait_until(lambda: bool(begun), _ANSWER_S, f"queue {asked.queue!r}")
+            look = Look(connection, channel, connection.channel(), asked.queue)
+            began = time.monotonic()
+            while go_on(look):
+                before = self.delivered
+                connection.turn()
+                if self._pace.allowance() > 0:
+                    self._acknowledge(channel)
+                if self._cancelled:
+                    raise ConnectionLost(
+                        f"The broker cancelled the consumer of queue {asked.queue!r}.",
+                        "The queue was deleted, or the node that led it is gone.",
+                    )
+                if self.delivered > before or time.monotonic() - began >= _LASTING_S:
+                    self._recovery.progressed()
+            limit_s = min(asked.stall_s, _CANCEL_S)
+            stopped: list[object] = []
+            channel.basic_cancel(tag, stopped.append)
+            connection.wait_until(lambda: bool(stopped), limit_s, "the consumer to be cancelled")
+            self._acknowledge(channel)
+            # The answer comes after all that was sent: the acknowledgements were taken.
+            channel.close()
+            connection.wait_until(lambda: channel.is_closed, limit_s, "the channel to close")
+
+    def _begin(self) -> None:
+        self._tags, self._places = [], []
+        self._holds_some = self._cancelled = False
+        self._learned = self._unlearned = 0
+        self._pace.start()
+        self._handler.begin()
+
+    def _acknowledge(self, channel: pika.channel.Channel) -> None:
+        """Acknowledge what was taken, with one frame where nothing between it is held."""
+        tags, self._tags = self._tags, []
+        places, self._places = self._places, []
+        if not tags:
+            return
+        for each in places:
+            self._handler.acknowledge(each)
+            self._pace.spend(len(each))
+        if self.subscription.auto_ack:
+            return
+        if self._holds_some:
+            for tag in np.concatenate(tags).tolist():
+                channel.basic_ack(tag)
+        else:
+            channel.basic_ack(int(tags[-1][-1]), multiple=True)
+
+    def _on_cancel(self, _: object) -> None:
+        self._cancelled = True
+
+    def _on_deliveries(self, deliveries: Deliveries) -> None:
+        taken, places = self._handler.take_many(deliveries)
+        if taken < len(deliveries.tags):
+            self._holds_some = True
+        if taken:
+            self._add(deliveries.tags[:taken], places)
+
+    def _on_message(self, connection: Connection) -> Any:
+        def on_message(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            taken = self._handler.take(method, properties, body)
+            if isinstance(taken, Held):
+                self._holds_some = True
+                return
+            if taken.recipe is not None and connection.raw_delivery is not None:
+                self._learn(connection, channel, connection.raw_delivery, taken.recipe)
+            self._add(np.array([method.delivery_tag], np.int64), taken.places)
+
+        return on_message
+
+    def _add(self, tags: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> None:
+        self._tags.append(tags)
+        self._places.append(places)
+        self.delivered += len(tags)
+
+    def _learn(
+        self, connection: Connection, channel: pika.channel.Channel, frames: bytes, recipe: Recipe
+    ) -> None:
+        """Take messages of this one's shape off the stream from now on.
+
+        Once a shape is known, another takes its place only when two of that length came in a row:
+        a single odd one (RabbitMQ adds a header when it delivers again) changes nothing.
+        """
+        if not self._learned or self._unlearned == len(frames):
+            shape = Shape.of_delivery(frames, recipe)
+            if shape is not None:
+                connection.learn(channel, shape)
+                connection.burst_bytes = self.subscription.prefetch * len(frames) // _BURSTS
+                self._learned = len(frames)
+        self._unlearned = len(frames)
+
+
+class Look:
+    """What can be seen and done between two turns."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        channel: pika.channel.Channel,
+        control: pika.channel.Channel,
+        queue: str,
+    ) -> None:
+        self._connection = connection
+        self._channel = channel
+        self._control = control
+        self._queue = queue
+
+    def ready(self) -> int:
+        """Return how many messages are ready, as the queue itself says."""
+        answers: list[Any] = []
+        self._control.queue_declare(self._queue, passive=True, callback=answers.append)
+        self._connection.wait_until(
+            lambda: bool(answers), _ANSWER_S, f"queue {self._queue!r} to answer"
+        )
+        return int(answers[0].method.message_count)
+
+    def acknowledge(self, tag: int) -> None:
+        """Acknowledge what was held, up to a delivery tag, for a handler that does so itself."""
+        self._channel.basic_ack(tag, multiple=True)
+
+    def wake(self) -> None:
+        """Call ``go_on`` at once; from any thread, and without effect after the end."""
+        self._connection.wake()

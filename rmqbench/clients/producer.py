@@ -21,7 +21,7 @@ from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, DeadlineExceeded
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
-from rmqbench.verdict.journal import (
+from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelOpened,
     Interrupted,
@@ -29,7 +29,8 @@ from rmqbench.verdict.journal import (
     WorkEnded,
     WorkStarted,
 )
-from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN, PublishLedger
+from rmqbench.run_directory.ledger import PublishLedger
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN
 
 __all__ = ["Producer", "ProducerPlan", "ProducerReport"]
 

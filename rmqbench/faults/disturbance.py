@@ -18,8 +18,8 @@ from rmqbench.faults.catalogue import Fault
 from rmqbench.faults.effects import Target
 from rmqbench.faults.injection import Injection, adopting, require_ours
 from rmqbench.proxy import Proxy
-from rmqbench.verdict.journal import Entry, MessagesRemoved
-from rmqbench.verdict.ledger import DeliveryLedger
+from rmqbench.run_directory.journal import Entry, MessagesRemoved
+from rmqbench.run_directory.ledger import DeliveryLedger
 from rmqbench.waiting import wait_until
 
 __all__ = ["ConsumerAtWork", "Disturbance", "Disturber", "Victim"]

@@ -25,8 +25,8 @@ from rmqbench.errors import BrokerError, DeadlineExceeded, RmqbenchError, UsageE
 from rmqbench.faults.catalogue import FAULTS, Fault, Phase
 from rmqbench.faults.effects import Target
 from rmqbench.proxy import Proxy
+from rmqbench.run_directory.journal import Entry, FaultEvent, MessagesRemoved
 from rmqbench.verdict.evidence import Removal
-from rmqbench.verdict.journal import Entry, FaultEvent, MessagesRemoved
 
 __all__ = [
     "Injection",

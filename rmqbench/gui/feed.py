@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from rmqbench.amqp.topology import require_name
 from rmqbench.amqp.vector import Deliveries
-from rmqbench.clients.subscriber import Held, Look, Subscriber, Subscription
+from rmqbench.clients.consumer import Consumer, Held, Look, Subscription
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound, RmqbenchError
 from rmqbench.gui.rows import KEPT_BYTES, Received
@@ -90,7 +90,7 @@ class Feed:
 
         self._stopping = threading.Event()
         self._settled = threading.Event()  # it is consuming, or has failed
-        self._subscriber = Subscriber(
+        self._consumer = Consumer(
             Subscription(
                 endpoint=endpoint,
                 queue=queue,
@@ -202,7 +202,7 @@ class Feed:
     def _run(self) -> None:
         try:
             while True:
-                error = self._subscriber.run(self._go_on)
+                error = self._consumer.run(self._go_on)
                 if error is None or self._stopping.is_set():
                     return
                 if not isinstance(error, QueueNotFound):

@@ -28,7 +28,7 @@ from rmqbench.pytest_plugin.settings import Settings
 if TYPE_CHECKING:
     from rmqbench.broker import Broker
     from rmqbench.runner.result import Result
-    from rmqbench.runner.scenario import Scenario
+    from rmqbench.scenario import Scenario
 
 __all__ = ["RunScenario", "Settings", "ShowResult"]
 

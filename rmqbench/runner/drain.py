@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from rmqbench.amqp import topology as topologies
-from rmqbench.clients.consumer import ConsumerPlan
+from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound, RmqbenchError
 from rmqbench.faults.disturbance import Disturbance
-from rmqbench.verdict.evidence import Drain
-from rmqbench.verdict.journal import (
+from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
     Entry,
@@ -22,7 +21,8 @@ from rmqbench.verdict.journal import (
     WorkEnded,
     read_journal,
 )
-from rmqbench.verdict.ledger import DeliveryLedger
+from rmqbench.run_directory.ledger import DeliveryLedger
+from rmqbench.verdict.evidence import Drain
 
 __all__ = ["QueueDrain"]
 

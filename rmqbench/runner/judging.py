@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rmqbench.runner.metrics import confirm_latency, consume_throughput, publish_throughput
-from rmqbench.runner.result import Backlog, Event, QueueFigures, Result
-from rmqbench.verdict.journal import (
+from rmqbench.run_directory.journal import (
     BacklogShown,
     Counted,
     Declared,
@@ -19,8 +17,10 @@ from rmqbench.verdict.journal import (
     MemoryUsed,
     StageBegan,
 )
-from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED
-from rmqbench.verdict.reading import QueueRecord, RunRecord, read_run
+from rmqbench.run_directory.reading import QueueRecord, RunRecord, read_run
+from rmqbench.runner.metrics import confirm_latency, consume_throughput, publish_throughput
+from rmqbench.runner.result import Backlog, Event, QueueFigures, Result
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED
 from rmqbench.verdict.rules import judge_evidence
 
 __all__ = ["judge"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.verdict.journal import WorkStarted
-from rmqbench.verdict.reading import ConsumerRecord, ProducerRecord
+from rmqbench.run_directory.journal import WorkStarted
+from rmqbench.run_directory.reading import ConsumerRecord, ProducerRecord
 
 __all__ = [
     "Latency",

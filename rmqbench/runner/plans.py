@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rmqbench.amqp.vector import vector_path_is_on
-from rmqbench.clients.consumer import ConsumerPlan
+from rmqbench.clients.consumer import Subscription
 from rmqbench.clients.producer import ProducerPlan
-from rmqbench.clients.subscriber import Subscription
+from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.endpoint import Endpoint
 from rmqbench.message import Recipe
-from rmqbench.runner.scenario import Scenario
-from rmqbench.verdict.run_directory import RunDirectory
+from rmqbench.run_directory import RunDirectory
+from rmqbench.scenario import Scenario
 
 __all__ = ["Planner"]
 

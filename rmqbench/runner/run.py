@@ -18,23 +18,15 @@ import numpy as np
 from rmqbench.amqp import topology as topologies
 from rmqbench.amqp.vector import vector_path_is_on
 from rmqbench.broker import Broker
-from rmqbench.clients.consumer import ConsumerPlan
 from rmqbench.clients.producer import ProducerPlan
+from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.errors import DeadlineExceeded, RmqbenchError, UsageError
 from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
 from rmqbench.management.answers import QueueInfo, read_queues
 from rmqbench.management.sampler import Sampler
 from rmqbench.memory import peak_rss_bytes
-from rmqbench.runner.drain import QueueDrain
-from rmqbench.runner.isolation import Place, declared_place
-from rmqbench.runner.judging import judge
-from rmqbench.runner.metrics import Throughput, consume_throughput, publish_throughput
-from rmqbench.runner.plans import Planner
-from rmqbench.runner.result import Result
-from rmqbench.runner.scenario import Scenario
-from rmqbench.runner.workers import Worker, WorkerPlan, run_workers
-from rmqbench.verdict.evidence import removals_by_arguments
-from rmqbench.verdict.journal import (
+from rmqbench.run_directory import RunDirectory
+from rmqbench.run_directory.journal import (
     BacklogShown,
     Counted,
     Declared,
@@ -45,9 +37,17 @@ from rmqbench.verdict.journal import (
     StageBegan,
     TroubleSeen,
 )
-from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, PublishLedger
-from rmqbench.verdict.reading import peak_of, read_run
-from rmqbench.verdict.run_directory import RunDirectory
+from rmqbench.run_directory.ledger import PublishLedger
+from rmqbench.run_directory.reading import peak_of, read_run
+from rmqbench.runner.drain import QueueDrain
+from rmqbench.runner.isolation import Place, declared_place
+from rmqbench.runner.judging import judge
+from rmqbench.runner.metrics import Throughput, consume_throughput, publish_throughput
+from rmqbench.runner.plans import Planner
+from rmqbench.runner.result import Result
+from rmqbench.runner.workers import Worker, WorkerPlan, run_workers
+from rmqbench.scenario import Scenario
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, removals_by_arguments
 from rmqbench.waiting import wait_until
 
 __all__ = ["Progress", "Run", "run"]

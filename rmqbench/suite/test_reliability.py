@@ -8,7 +8,7 @@ import pytest
 import rmqbench
 from rmqbench.amqp.topology import QueueKind
 from rmqbench.pytest_plugin import RunScenario
-from rmqbench.verdict.ledger import DeliveryLedger
+from rmqbench.run_directory.ledger import DeliveryLedger
 
 pytestmark = pytest.mark.reliability
 

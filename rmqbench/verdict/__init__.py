@@ -1,4 +1,4 @@
-"""The verdict: evidence, the rules by which it is judged, and the directory that holds it all."""
+"""The verdict: what evidence is, and the rules by which it is judged. It reads no file."""
 
 from rmqbench.verdict.findings import (
     FINDINGS,

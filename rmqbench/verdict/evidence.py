@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +11,56 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.message import Recipe
-from rmqbench.verdict.ledger import Incident
+from rmqbench.verdict.findings import FindingName
 
 __all__ = [
+    "CONFIRMED",
+    "FIRST_REDELIVERED",
+    "NACKED",
+    "RETURNED",
+    "SENT",
+    "SENT_AGAIN",
     "ConsumerEvidence",
     "Drain",
     "Evidence",
+    "Incident",
     "ProducerEvidence",
     "QueueEvidence",
     "Removal",
     "removals_by_arguments",
 ]
+
+
+# Bits of ProducerEvidence.state.
+SENT, CONFIRMED, NACKED, RETURNED, SENT_AGAIN = 1, 2, 4, 8, 16
+
+# The top bit of ConsumerEvidence.redelivered: the first delivery already had the flag.
+FIRST_REDELIVERED = 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something a consumer saw that an array of counts cannot hold.
+
+    ``at_ns`` is in Unix nanoseconds. ``producer`` and ``sequence`` are None for what is not of this
+    run. ``channel`` is the number of the consuming channel. Of a message that is reordered,
+    ``behind`` is the higher sequence number that was delivered before it. ``detail`` is for a
+    person.
+    """
+
+    finding: FindingName
+    at_ns: int
+    producer: int | None = None
+    sequence: int | None = None
+    detail: str = ""
+    channel: int = 0
+    behind: int | None = None
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Incident:
+        """Return the incident of one line; raise ValueError or TypeError where it is none."""
+        fields = json.loads(line)
+        return cls(**{**fields, "finding": FindingName(fields["finding"])})
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.verdict.evidence import (
+    CONFIRMED,
+    FIRST_REDELIVERED,
+    NACKED,
+    RETURNED,
+    SENT,
+    SENT_AGAIN,
     ConsumerEvidence,
     Evidence,
+    Incident,
     ProducerEvidence,
     QueueEvidence,
     Removal,
@@ -31,15 +38,6 @@ from rmqbench.verdict.findings import (
     Judgement,
     NamedMessage,
     Verdict,
-)
-from rmqbench.verdict.ledger import (
-    CONFIRMED,
-    FIRST_REDELIVERED,
-    NACKED,
-    RETURNED,
-    SENT,
-    SENT_AGAIN,
-    Incident,
 )
 
 __all__ = ["judge_evidence"]

@@ -29,10 +29,12 @@ import pika
 from rmqbench.amqp.admin import admin
 from rmqbench.amqp.topology import Queue, Topology, declare, delete, ready_count
 from rmqbench.broker import open_broker
-from rmqbench.clients.consumer import ConsumerPlan
+from rmqbench.clients.consumer import Subscription
 from rmqbench.clients.producer import ProducerPlan
-from rmqbench.clients.subscriber import Subscription
+from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.message import Recipe
+from rmqbench.run_directory.journal import JOURNAL_FILE, read_journal
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.runner.workers import run_workers
 from rmqbench.verdict.evidence import (
     ConsumerEvidence,
@@ -41,8 +43,6 @@ from rmqbench.verdict.evidence import (
     ProducerEvidence,
     QueueEvidence,
 )
-from rmqbench.verdict.journal import JOURNAL_FILE, read_journal
-from rmqbench.verdict.ledger import DeliveryLedger, PublishLedger
 from rmqbench.verdict.rules import judge_evidence
 
 BODY_BYTES, WINDOW, PREFETCH = 100, 2000, 5000

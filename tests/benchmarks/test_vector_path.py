@@ -14,7 +14,7 @@ import pytest
 from rmqbench.amqp.vector import Shape, Splitter
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
-from rmqbench.verdict.ledger import DeliveryLedger, DeliveryRecorder, PublishLedger
+from rmqbench.run_directory.ledger import DeliveryLedger, DeliveryRecorder, PublishLedger
 
 pika = pytest.importorskip("pika")
 

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from rmqbench import Fault, faults, faulty
-from rmqbench.verdict.ledger import CONFIRMED, SENT_AGAIN, PublishLedger
+from rmqbench.run_directory.ledger import PublishLedger
+from rmqbench.verdict.evidence import CONFIRMED, SENT_AGAIN
 
 pytestmark = pytest.mark.faults
 

@@ -38,18 +38,18 @@ def checks(module: str, file: str) -> Callable[[str, str, str, str], Mutation]:
     return check
 
 
-rules = checks("verdict.rules", "unit/test_verdict.py")
-rules_later = checks("verdict.rules", "unit/test_judging.py")
-reading = checks("verdict.reading", "unit/test_judging.py")
-directory = checks("verdict.run_directory", "unit/test_judging.py")
-ledger = checks("verdict.ledger", "unit/test_ledger.py")
+rules = checks("verdict.rules", "unit/verdict/test_rules.py")
+rules_later = checks("verdict.rules", "unit/runner/test_judging.py")
+reading = checks("run_directory.reading", "unit/runner/test_judging.py")
+directory = checks("run_directory.directory", "unit/runner/test_judging.py")
+ledger = checks("run_directory.ledger", "unit/run_directory/test_ledger.py")
 message = checks("message", "unit/test_message.py")
-vector = checks("amqp.vector", "unit/test_frames.py")
-producer = checks("clients.producer", "unit/test_producer_settling.py")
-consumer = checks("clients.consumer", "unit/test_consumer_evidence.py")
-subscriber = checks("clients.subscriber", "unit/test_consumer_evidence.py")
-drain = checks("runner.drain", "unit/test_drain.py")
-disturbance = checks("faults.disturbance", "unit/test_disturbance.py")
+vector = checks("amqp.vector", "unit/amqp/test_vector.py")
+producer = checks("clients.producer", "unit/clients/test_producer.py")
+recording = checks("clients.recording_consumer", "unit/clients/test_recording_consumer.py")
+consumer = checks("clients.consumer", "unit/clients/test_recording_consumer.py")
+drain = checks("runner.drain", "unit/runner/test_drain.py")
+disturbance = checks("faults.disturbance", "unit/faults/test_disturbance.py")
 
 WITHOUT_EVIDENCE = "test_without_a_part_of_its_evidence_no_run_passes"
 IN_ORDER = "test_that_it_was_delivered_is_written_last"
@@ -220,13 +220,13 @@ TAKEN = [
         "",
         "test_all_is_written_down_as_sent_before_it_is_sent[True]",
     ),
-    subscriber(
+    consumer(
         "a delivery is on record before its acknowledgement is sent",
         "        for each in places:\n",
         "        channel.basic_ack(int(tags[-1][-1]), True)\n        for each in places:\n",
         "test_a_delivery_is_on_record_before_its_acknowledgement_is_sent[many]",
     ),
-    consumer(
+    recording(
         "foreign is held",
         "            return Held()\n",
         "            return Taken(np.empty(0, np.int64))\n",
@@ -276,8 +276,8 @@ DRAINED = [
 WITHOUT_A_BROKER = [*JUDGED, *READ, *RECORDED, *RECOGNIZED, *TAKEN, *DRAINED]
 
 BY_HAND = "parts/test_producer_and_consumer.py"
+recording_there = checks("clients.recording_consumer", BY_HAND)
 consumer_there = checks("clients.consumer", BY_HAND)
-subscriber_there = checks("clients.subscriber", BY_HAND)
 producer_there = checks("clients.producer", BY_HAND)
 connection_there = checks("amqp.connection", BY_HAND)
 rules_there = checks("verdict.rules", BY_HAND)
@@ -285,37 +285,37 @@ isolation_there = checks("runner.isolation", BY_HAND)
 topology_there = checks("amqp.topology", BY_HAND)
 
 AGAINST_A_BROKER = [
-    consumer_there(
+    recording_there(
         "corrupted",
         "if difference := recipe.difference(properties, body, identity):",
         "if difference := None:",
         "test_a_damaged_message_is_corrupted_and_named[classic-vector]",
     ),
-    consumer_there(
+    recording_there(
         "misrouted",
         "elif (method.exchange, method.routing_key) != (plan.exchange, plan.routing_key):",
         "elif False:",
         "test_a_message_with_another_routing_key_is_misrouted[classic-pika]",
     ),
-    consumer_there(
+    recording_there(
         "foreign is reported",
         "Incident(FindingName.FOREIGN, now_ns",
         "Incident(FindingName.CORRUPTED, now_ns",
         "test_messages_of_others_are_counted_and_left_in_the_queue[classic-vector]",
     ),
-    subscriber_there(
+    consumer_there(
         "foreign is never acknowledged",
         "        if self._holds_some:\n",
         "        if False:\n",
         "test_messages_of_others_are_counted_and_left_in_the_queue[classic-vector]",
     ),
-    consumer_there(
+    recording_there(
         "a channel that failed did not end in order",
         "() if error else (self._recorder.channel,)",
         "(self._recorder.channel,)",
         "test_a_deleted_queue_ends_the_consumer_with_a_sentence[classic-vector]",
     ),
-    consumer_there(
+    recording_there(
         "ready messages that never come",
         "error=str(error) if error else self._stuck",
         "error=str(error) if error else None",

@@ -9,9 +9,10 @@ from support.plans import consumer_plan
 
 from rmqbench.amqp.admin import admin
 from rmqbench.amqp.topology import Queue, Topology, ready_count
-from rmqbench.clients.consumer import ConsumerReport
 from rmqbench.clients.producer import ProducerPlan, ProducerReport
+from rmqbench.clients.recording_consumer import ConsumerReport
 from rmqbench.message import Recipe
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.runner.isolation import Place, declared_place
 from rmqbench.verdict.evidence import (
     ConsumerEvidence,
@@ -21,7 +22,6 @@ from rmqbench.verdict.evidence import (
     QueueEvidence,
 )
 from rmqbench.verdict.findings import Verdict
-from rmqbench.verdict.ledger import DeliveryLedger, PublishLedger
 from rmqbench.verdict.rules import judge_evidence
 
 COUNT = 50

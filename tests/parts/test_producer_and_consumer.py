@@ -11,8 +11,9 @@ from rmqbench import Run, reliability
 from rmqbench.amqp.admin import admin
 from rmqbench.errors import QueueNotEmpty
 from rmqbench.proxy import Proxy, cut_inside
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.runner.isolation import declared_place
-from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, DeliveryLedger, PublishLedger
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT
 from rmqbench.waiting import wait_until
 
 COUNT = 50

@@ -6,15 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rmqbench.message import Recipe
-from rmqbench.verdict.evidence import (
-    ConsumerEvidence,
-    Drain,
-    Evidence,
-    ProducerEvidence,
-    QueueEvidence,
-    Removal,
-)
-from rmqbench.verdict.journal import (
+from rmqbench.run_directory import RunDirectory
+from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
     ChannelOpened,
@@ -26,8 +19,16 @@ from rmqbench.verdict.journal import (
     WorkEnded,
     WorkStarted,
 )
-from rmqbench.verdict.ledger import DeliveryLedger, DeliveryRecorder, Incident, PublishLedger
-from rmqbench.verdict.run_directory import RunDirectory
+from rmqbench.run_directory.ledger import DeliveryLedger, DeliveryRecorder, PublishLedger
+from rmqbench.verdict.evidence import (
+    ConsumerEvidence,
+    Drain,
+    Evidence,
+    Incident,
+    ProducerEvidence,
+    QueueEvidence,
+    Removal,
+)
 
 RUN = uuid.UUID(int=77)
 RECIPE = Recipe(RUN, producer_id="me", host="here")

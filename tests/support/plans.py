@@ -2,8 +2,8 @@
 
 from dataclasses import fields
 
-from rmqbench.clients.consumer import ConsumerPlan
-from rmqbench.clients.subscriber import Subscription
+from rmqbench.clients.consumer import Subscription
+from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.endpoint import Endpoint
 
 _OF_SUBSCRIPTION = {field.name for field in fields(Subscription)}

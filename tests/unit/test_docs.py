@@ -26,11 +26,12 @@ from rmqbench.faults import FAULTS
 from rmqbench.management.sampler import SAMPLES_FILE, NodeSample, QueueSample
 from rmqbench.message import HEAD, Recipe
 from rmqbench.pytest_plugin.settings import OPTIONS, Settings
+from rmqbench.run_directory import FORMAT
+from rmqbench.run_directory.journal import JOURNAL_FILE, Entry
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.runner.metrics import Throughput
+from rmqbench.verdict.evidence import CONFIRMED, SENT, Incident
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES, Effect
-from rmqbench.verdict.journal import JOURNAL_FILE, Entry
-from rmqbench.verdict.ledger import CONFIRMED, SENT, DeliveryLedger, Incident, PublishLedger
-from rmqbench.verdict.run_directory import FORMAT
 
 ROOT = Path(__file__).parents[2]
 PAGES = {

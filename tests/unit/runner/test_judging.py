@@ -10,12 +10,11 @@ from support.histories import Consumed, History, Published, Queued
 
 from rmqbench import judge
 from rmqbench.errors import UsageError
-from rmqbench.verdict.evidence import Drain
+from rmqbench.run_directory import FORMAT
+from rmqbench.run_directory.journal import FaultEvent, Journal
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN, Drain
 from rmqbench.verdict.findings import FINDINGS, FindingName
-from rmqbench.verdict.journal import FaultEvent, Journal
-from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN
 from rmqbench.verdict.rules import judge_evidence
-from rmqbench.verdict.run_directory import FORMAT
 
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 from hypothesis import given, settings

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.amqp.vector import Deliveries
+from rmqbench.clients.consumer import Consumer, Held, Look, Subscription, Taken
 from rmqbench.clients.recovery import pause
-from rmqbench.clients.subscriber import Held, Look, Subscriber, Subscription, Taken
 from rmqbench.errors import RmqbenchError
 from rmqbench.message import recipe_of
 
-__all__ = ["NOBODY", "OTHERS", "Taker", "Tally"]
+__all__ = ["NOBODY", "OTHERS", "CountingConsumer", "Tally"]
 
 NOBODY = "-"
 """Stands for the sender of a message without the header ``producer_id``."""
@@ -31,7 +31,7 @@ ShowMessage = Callable[[Any, Any, bytes], None]
 
 
 class Tally:
-    """What several takers have taken together, at most ``limit`` messages (None: any number).
+    """What several consumers have taken together, at most ``limit`` messages (None: any number).
 
     ``senders`` counts by the header ``producer_id``. A message counts when its acknowledgement is
     sent: what comes again after a lost connection because that did not arrive counts again.
@@ -41,7 +41,7 @@ class Tally:
         self.limit = limit
         self.acknowledged = 0
         self.senders: Counter[str] = Counter()
-        self._claimed = 0  # taken and not acknowledged yet, by all takers
+        self._claimed = 0  # taken and not acknowledged yet, by all consumers
         self._lock = threading.Lock()
 
     @property
@@ -71,7 +71,7 @@ class Tally:
             self.senders += senders
 
 
-class Taker:
+class CountingConsumer:
     """One worker: takes messages until there are enough or :meth:`stop` is called.
 
     Messages of one run of rmqbench are recognised and taken many at once; with ``show`` each is
@@ -87,7 +87,7 @@ class Taker:
         self._places: dict[str, int] = {}
         self._pending: Counter[int] = Counter()
         self._stopping = threading.Event()
-        self._subscriber = Subscriber(
+        self._consumer = Consumer(
             subscription, self, sleep=lambda seconds: pause(seconds, self._stopping.is_set)
         )
         self._holds_some = False
@@ -95,7 +95,7 @@ class Taker:
     @property
     def interruptions(self) -> int:
         """How often it was kept from its work."""
-        return len(self._subscriber.interruptions)
+        return len(self._consumer.interruptions)
 
     def stop(self) -> None:
         """Acknowledge what was taken, and end; from any thread or signal handler."""
@@ -104,7 +104,7 @@ class Taker:
     def run(self) -> RmqbenchError | None:
         """Take messages; give the error with which it was given up."""
         try:
-            return self._subscriber.run(self._go_on)
+            return self._consumer.run(self._go_on)
         finally:
             self._give_back()
 

@@ -11,7 +11,8 @@ from rmqbench.clients.producer import ProducerPlan, _Settling
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, ConnectionLost, DeadlineExceeded
 from rmqbench.message import Recipe
-from rmqbench.verdict.ledger import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN, PublishLedger
+from rmqbench.run_directory.ledger import PublishLedger
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN
 
 COUNT = 20
 NOTHING = np.empty(0, np.int64)

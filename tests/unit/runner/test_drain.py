@@ -12,10 +12,7 @@ from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerUnavailable, QueueNotFound
 from rmqbench.faults.disturbance import Disturbance
 from rmqbench.message import Recipe
-from rmqbench.runner import drain as drains
-from rmqbench.runner.drain import QueueDrain
-from rmqbench.verdict.evidence import Drain
-from rmqbench.verdict.journal import (
+from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
     Interrupted,
@@ -23,7 +20,10 @@ from rmqbench.verdict.journal import (
     WorkEnded,
     read_journal,
 )
-from rmqbench.verdict.ledger import DeliveryRecorder
+from rmqbench.run_directory.ledger import DeliveryRecorder
+from rmqbench.runner import drain as drains
+from rmqbench.runner.drain import QueueDrain
+from rmqbench.verdict.evidence import Drain
 
 COUNT = 10
 ALL = range(COUNT)

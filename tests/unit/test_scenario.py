@@ -1,13 +1,11 @@
-"""Descriptions refuse what makes no run; figures are what they say."""
+"""Descriptions refuse what makes no run."""
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 import rmqbench
 from rmqbench.errors import UsageError
-from rmqbench.runner.metrics import latency_of, throughput_of
 
 
 def test_the_default_is_the_documented_one():
@@ -67,30 +65,6 @@ def test_the_messages_are_shared_out(messages, producers, counts):
     assert sum(scenario.counts) == messages
     assert max(scenario.counts) - min(scenario.counts) <= 1
     assert counts in (None, scenario.counts)
-
-
-def test_a_throughput_lasts_from_the_first_start_to_the_last_end():
-    phase = throughput_of(
-        1000, [(1_000_000_000, 2_000_000_000), (1_500_000_000, 3_000_000_000)], 0.002
-    )
-    assert phase.seconds == 2.0
-    assert phase.rate_per_s == 500
-    assert phase.cpu_us_per_message == pytest.approx(2.0)
-
-
-def test_a_throughput_without_anything_has_no_rate():
-    assert throughput_of(0, [], 0.0).rate_per_s == 0
-    assert throughput_of(5, [(7, 7), None], 0.0).rate_per_s == 0
-
-
-def test_latency_is_over_what_was_settled():
-    sent = np.arange(100, dtype=np.int64) * 10
-    settled = sent + 5_000_000
-    settled[:50] = 0
-    settled[99] = sent[99] + 9_000_000
-    latency = latency_of(sent, settled)
-    assert (latency.p50_ms, latency.max_ms) == (5.0, 9.0)
-    assert latency_of(sent, np.zeros_like(sent)) is None
 
 
 # --- any number of queues, and what is said of the two of the mission ---------------------------

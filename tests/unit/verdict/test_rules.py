@@ -7,23 +7,21 @@ import pytest
 
 from rmqbench.message import Recipe
 from rmqbench.verdict.evidence import (
-    ConsumerEvidence,
-    Drain,
-    Evidence,
-    ProducerEvidence,
-    QueueEvidence,
-    Removal,
-)
-from rmqbench.verdict.findings import FINDINGS, OUTCOMES, FindingName, VerdictError
-from rmqbench.verdict.ledger import (
     CONFIRMED,
     FIRST_REDELIVERED,
     NACKED,
     RETURNED,
     SENT,
     SENT_AGAIN,
+    ConsumerEvidence,
+    Drain,
+    Evidence,
     Incident,
+    ProducerEvidence,
+    QueueEvidence,
+    Removal,
 )
+from rmqbench.verdict.findings import FINDINGS, OUTCOMES, FindingName, VerdictError
 from rmqbench.verdict.rules import judge_evidence
 
 RECIPE = Recipe(uuid.UUID(int=0xABC << 80))

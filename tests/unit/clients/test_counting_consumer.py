@@ -1,4 +1,4 @@
-"""Takers never take more than is wanted, and count each message once, for its sender."""
+"""Consumers never take more than is wanted, and count each message once, for its sender."""
 
 import sys
 import threading
@@ -11,47 +11,47 @@ import pika
 import pytest
 
 from rmqbench.amqp.vector import Deliveries
-from rmqbench.clients.subscriber import Held, Subscription, Taken
-from rmqbench.clients.taker import NOBODY, OTHERS, Taker, Tally
+from rmqbench.clients.consumer import Held, Subscription, Taken
+from rmqbench.clients.counting_consumer import NOBODY, OTHERS, CountingConsumer, Tally
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
 
 RECIPE = Recipe(uuid.UUID(int=1), producer_id="me")
-LOOK = None  # what a taker sees of its queue: it doesn't look
+LOOK = None  # what a consumer sees of its queue: it doesn't look
 THREADS = 4
 
 
-def taker_of(tally, show=None):
-    return Taker(Subscription(Endpoint(), "work.queue", "name", "tag"), tally, show)
+def consumer_of(tally, show=None):
+    return CountingConsumer(Subscription(Endpoint(), "work.queue", "name", "tag"), tally, show)
 
 
 def properties(sender="me"):
     return pika.BasicProperties(headers={"producer_id": sender})
 
 
-def take(taker, *senders):
+def take(consumer, *senders):
     """Give the places of those that were taken; the others were held."""
-    outcomes = [taker.take(None, properties(sender), b"text") for sender in senders]
+    outcomes = [consumer.take(None, properties(sender), b"text") for sender in senders]
     assert all(isinstance(each, Taken | Held) for each in outcomes)
     return [each.places for each in outcomes if isinstance(each, Taken)]
 
 
-def take_many(taker, count, recipe=RECIPE):
+def take_many(consumer, count, recipe=RECIPE):
     zeros = np.zeros(count, np.int64)
     deliveries = Deliveries(1, zeros + 1, zeros > 0, zeros, zeros, recipe)
-    taken, places = taker.take_many(deliveries)
+    taken, places = consumer.take_many(deliveries)
     assert taken == len(places)
     return places
 
 
-def acknowledge(taker, *places):
+def acknowledge(consumer, *places):
     for each in places:
-        taker.acknowledge(each)
+        consumer.acknowledge(each)
 
 
-def goes_on(taker):
-    return taker._go_on(LOOK)
+def goes_on(consumer):
+    return consumer._go_on(LOOK)
 
 
 # --- no more than are wanted ---------------------------------------------------------------------
@@ -59,28 +59,28 @@ def goes_on(taker):
 
 def test_one_taker_never_takes_more_than_the_limit():
     tally = Tally(10)
-    taker = taker_of(tally)
-    taker.begin()
-    many = take_many(taker, 7)
+    consumer = consumer_of(tally)
+    consumer.begin()
+    many = take_many(consumer, 7)
     assert len(many) == 7
-    assert goes_on(taker)
-    single = take(taker, "me", "me")
+    assert goes_on(consumer)
+    single = take(consumer, "me", "me")
     assert len(single) == 2
-    last = take_many(taker, 7)
+    last = take_many(consumer, 7)
     assert len(last) == 1
     assert tally.full
-    assert not goes_on(taker)
-    assert len(take_many(taker, 3)) == 0
-    assert isinstance(taker.take(None, properties(), b""), Held)
-    acknowledge(taker, many, *single, last)
-    assert len(take_many(taker, 3)) == 0
+    assert not goes_on(consumer)
+    assert len(take_many(consumer, 3)) == 0
+    assert isinstance(consumer.take(None, properties(), b""), Held)
+    acknowledge(consumer, many, *single, last)
+    assert len(take_many(consumer, 3)) == 0
     assert tally.acknowledged == 10
     assert tally.senders == {"me": 10}
 
 
 def test_several_takers_together_never_take_more_than_the_limit():
     tally = Tally(10)
-    one, other = taker_of(tally), taker_of(tally)
+    one, other = consumer_of(tally), consumer_of(tally)
     first = take_many(one, 6)
     assert goes_on(other)
     second = take_many(other, 6)
@@ -89,18 +89,18 @@ def test_several_takers_together_never_take_more_than_the_limit():
     assert not goes_on(one)
     acknowledge(one, first)
     acknowledge(other, second)
-    assert len(take_many(taker_of(tally), 1)) == 0
+    assert len(take_many(consumer_of(tally), 1)) == 0
     assert tally.acknowledged == 10
 
 
 def test_without_a_limit_all_are_taken():
     tally = Tally()
-    taker = taker_of(tally)
+    consumer = consumer_of(tally)
     for _ in range(3):
-        acknowledge(taker, take_many(taker, 100_000))
+        acknowledge(consumer, take_many(consumer, 100_000))
     assert tally.acknowledged == 300_000
     assert not tally.full
-    assert goes_on(taker)
+    assert goes_on(consumer)
 
 
 @pytest.fixture
@@ -128,17 +128,17 @@ def test_takers_in_several_threads_take_exactly_the_limit():
     done = []
 
     def work(number):
-        taker, acknowledged = taker_of(tally), 0
+        consumer, acknowledged = consumer_of(tally), 0
         recipe = Recipe(uuid.UUID(int=1), producer_id=f"sender-{number}")
-        taker.begin()
+        consumer.begin()
         turn = 0
         while tally.acknowledged != limit:
             turn += 1
-            places = take_many(taker, 1 + turn % 7, recipe)
+            places = take_many(consumer, 1 + turn % 7, recipe)
             if turn % 5 == 0:
-                taker.begin()
+                consumer.begin()
                 continue
-            acknowledge(taker, places)
+            acknowledge(consumer, places)
             acknowledged += len(places)
         done.append((f"sender-{number}", acknowledged))
 
@@ -171,36 +171,36 @@ def test_a_tally_loses_nothing_between_threads():
 
 def test_what_was_not_acknowledged_is_given_back_and_counted_once_in_the_end():
     tally = Tally(10)
-    taker = taker_of(tally)
-    taker.begin()
-    take_many(taker, 4)
-    take(taker, "me", "you")
-    taker.begin()
+    consumer = consumer_of(tally)
+    consumer.begin()
+    take_many(consumer, 4)
+    take(consumer, "me", "you")
+    consumer.begin()
     assert tally.acknowledged == 0
     assert tally.claim(11) == 10, "all were given back"
     tally.give_back(10)
-    taker.begin()
+    consumer.begin()
     assert tally.claim(11) == 10, "and only once"
     tally.give_back(10)
-    acknowledge(taker, take_many(taker, 4), *take(taker, "me", "you"))
+    acknowledge(consumer, take_many(consumer, 4), *take(consumer, "me", "you"))
     assert tally.senders == {"me": 5, "you": 1}
-    assert len(take_many(taker, 10)) == 4
+    assert len(take_many(consumer, 10)) == 4
 
 
 def test_what_was_acknowledged_is_not_given_back():
     tally = Tally(10)
-    taker = taker_of(tally)
-    acknowledge(taker, take_many(taker, 4))
-    take(taker, "me")
-    taker.begin()
+    consumer = consumer_of(tally)
+    acknowledge(consumer, take_many(consumer, 4))
+    take(consumer, "me")
+    consumer.begin()
     assert tally.acknowledged == 4
-    assert len(take_many(taker, 10)) == 6
+    assert len(take_many(consumer, 10)) == 6
 
 
 def test_a_taker_that_holds_something_ends_and_goes_on_only_on_a_new_channel():
     """What it holds is never delivered to it again, though others may have given back theirs."""
     tally = Tally(5)
-    one, other = taker_of(tally), taker_of(tally)
+    one, other = consumer_of(tally), consumer_of(tally)
     take_many(one, 5)
     assert take(other, "me") == []
     one.begin()
@@ -214,19 +214,19 @@ def test_a_taker_that_holds_something_ends_and_goes_on_only_on_a_new_channel():
 
 def test_a_taker_that_is_given_up_leaves_what_it_has_taken_to_others(monkeypatch):
     tally = Tally(10)
-    taker = taker_of(tally)
+    consumer = consumer_of(tally)
     error = ConnectionLost("The connection ended.")
 
     def run(go_on):
-        taker.begin()
+        consumer.begin()
         assert go_on(LOOK)
-        take_many(taker, 10)
+        take_many(consumer, 10)
         assert not go_on(LOOK)
         return error
 
-    monkeypatch.setattr(taker, "_subscriber", SimpleNamespace(run=run))
-    assert taker.run() is error
-    other = taker_of(tally)
+    monkeypatch.setattr(consumer, "_consumer", SimpleNamespace(run=run))
+    assert consumer.run() is error
+    other = consumer_of(tally)
     assert goes_on(other)
     assert len(take_many(other, 11)) == 10
 
@@ -240,17 +240,17 @@ def test_a_taker_that_is_given_up_leaves_what_it_has_taken_to_others(monkeypatch
 )
 def test_without_a_name_it_is_nobody_s_message(headers):
     tally = Tally()
-    taker = taker_of(tally)
-    taken = taker.take(None, pika.BasicProperties(headers=headers), b"text")
+    consumer = consumer_of(tally)
+    taken = consumer.take(None, pika.BasicProperties(headers=headers), b"text")
     assert isinstance(taken, Taken)
     assert taken.recipe is None
-    taker.acknowledge(taken.places)
+    consumer.acknowledge(taken.places)
     assert tally.senders == {NOBODY: 1}
 
 
 def test_senders_are_counted_when_acknowledged_over_all_takers():
     tally = Tally()
-    one, other = taker_of(tally), taker_of(tally)
+    one, other = consumer_of(tally), consumer_of(tally)
     acknowledge(one, *take(one, "a", "b", "a"))
     acknowledge(other, *take(other, "b", "c"), take_many(other, 10))
     take(one, "never acknowledged")
@@ -260,9 +260,11 @@ def test_senders_are_counted_when_acknowledged_over_all_takers():
 
 def test_senders_behind_the_first_thousand_are_counted_together():
     tally = Tally()
-    taker = taker_of(tally)
-    acknowledge(taker, *take(taker, *(f"sender-{n}" for n in range(1_500))))
-    acknowledge(taker, take_many(taker, 100), *take(taker, "sender-7", "sender-1400", None))
+    consumer = consumer_of(tally)
+    acknowledge(consumer, *take(consumer, *(f"sender-{n}" for n in range(1_500))))
+    acknowledge(
+        consumer, take_many(consumer, 100), *take(consumer, "sender-7", "sender-1400", None)
+    )
     assert len(tally.senders) == 1_001
     assert tally.senders[OTHERS] == 500 + 100 + 2
     assert tally.senders["sender-7"] == 2
@@ -274,17 +276,17 @@ def test_senders_behind_the_first_thousand_are_counted_together():
 
 def test_a_taker_that_was_stopped_takes_nothing_more():
     tally = Tally()
-    taker = taker_of(tally)
-    places = take_many(taker, 3)
-    assert goes_on(taker)
-    taker.stop()
-    assert not goes_on(taker)
-    assert len(take_many(taker, 3)) == 0
-    assert take(taker, "me") == []
-    acknowledge(taker, places)
+    consumer = consumer_of(tally)
+    places = take_many(consumer, 3)
+    assert goes_on(consumer)
+    consumer.stop()
+    assert not goes_on(consumer)
+    assert len(take_many(consumer, 3)) == 0
+    assert take(consumer, "me") == []
+    acknowledge(consumer, places)
     assert tally.acknowledged == 3
-    taker.begin()
-    assert not goes_on(taker), "not even on a new channel"
+    consumer.begin()
+    assert not goes_on(consumer), "not even on a new channel"
 
 
 def test_each_message_is_shown_before_its_acknowledgement_and_none_is_learned_from():
@@ -294,18 +296,18 @@ def test_each_message_is_shown_before_its_acknowledgement_and_none_is_learned_fr
     def show(method, properties, body):
         shown.append((method, properties.headers["producer_id"], body, tally.acknowledged))
 
-    taker = taker_of(tally, show)
+    consumer = consumer_of(tally, show)
     sent = RECIPE.properties(0, 1, 2), RECIPE.body(0, 1, 2)
     for number in range(3):
-        taken = taker.take(f"method {number}", *sent)
+        taken = consumer.take(f"method {number}", *sent)
         if isinstance(taken, Taken):
             assert taken.recipe is None
-            taker.acknowledge(taken.places)
+            consumer.acknowledge(taken.places)
     assert shown == [("method 0", "me", sent[1], 0), ("method 1", "me", sent[1], 1)]
 
 
 def test_without_showing_a_message_of_a_run_is_learned_from():
-    taken = taker_of(Tally()).take(None, RECIPE.properties(0, 1, 2), RECIPE.body(0, 1, 2))
+    taken = consumer_of(Tally()).take(None, RECIPE.properties(0, 1, 2), RECIPE.body(0, 1, 2))
     assert isinstance(taken, Taken)
     assert taken.recipe == RECIPE
 
@@ -315,8 +317,8 @@ def test_what_could_not_be_shown_is_given_back():
         raise BrokenPipeError
 
     tally = Tally(1)
-    taker = taker_of(tally, show)
+    consumer = consumer_of(tally, show)
     with pytest.raises(BrokenPipeError):
-        take(taker, "me")
-    taker.begin()
+        take(consumer, "me")
+    consumer.begin()
     assert tally.claim(1) == 1

@@ -10,16 +10,8 @@ from typing import Any, TypeVar
 
 from rmqbench.errors import UsageError
 from rmqbench.message import Recipe
-from rmqbench.verdict.evidence import (
-    ConsumerEvidence,
-    Drain,
-    Evidence,
-    ProducerEvidence,
-    QueueEvidence,
-    Removal,
-    removals_by_arguments,
-)
-from rmqbench.verdict.journal import (
+from rmqbench.run_directory.directory import RunDirectory
+from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
     ChannelOpened,
@@ -32,8 +24,17 @@ from rmqbench.verdict.journal import (
     WorkEnded,
     read_journal,
 )
-from rmqbench.verdict.ledger import DeliveryLedger, Incident, PublishLedger
-from rmqbench.verdict.run_directory import RunDirectory
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.verdict.evidence import (
+    ConsumerEvidence,
+    Drain,
+    Evidence,
+    Incident,
+    ProducerEvidence,
+    QueueEvidence,
+    Removal,
+    removals_by_arguments,
+)
 
 __all__ = [
     "ConsumerRecord",

@@ -10,11 +10,11 @@ import pytest
 from support.plans import consumer_plan
 
 from rmqbench.amqp.vector import Deliveries, Shape
-from rmqbench.clients import subscriber as subscribers
+from rmqbench.clients import consumer as consumers
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
-from rmqbench.verdict.journal import JOURNAL_FILE, read_journal
-from rmqbench.verdict.ledger import DeliveryLedger
+from rmqbench.run_directory.journal import JOURNAL_FILE, read_journal
+from rmqbench.run_directory.ledger import DeliveryLedger
 
 COUNT = 10
 RECIPE = Recipe(uuid.UUID(int=1))
@@ -144,7 +144,7 @@ def consume(tmp_path, monkeypatch):
         DeliveryLedger.create(directory, COUNT)
         links = [Link(directory, *script, ready=ready) for script in scripts]
         left = iter(links)
-        monkeypatch.setattr(subscribers, "Connection", lambda *_, **__: next(left))
+        monkeypatch.setattr(consumers, "Connection", lambda *_, **__: next(left))
         settings = {"idle_s": 0.05, "stall_s": 2.0, **changes}
         plan = consumer_plan(RECIPE, (COUNT,), directory, **settings)
         report = plan.run(finish)

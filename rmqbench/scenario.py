@@ -1,4 +1,7 @@
-"""A scenario: what a run is to do, as a value. :func:`rmqbench.run` does it."""
+"""A scenario: what a run is to do, as a value. :func:`rmqbench.run` does it.
+
+A new workload is a function here that returns one; `rmqbench/cli/run.py` makes a command of it.
+"""
 
 from __future__ import annotations
 

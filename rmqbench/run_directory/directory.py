@@ -1,20 +1,4 @@
-"""The directory of a run: all that a verdict, a figure or a chart needs, written while it happens.
-
-======================================  ============================================================
-file                                    content
-======================================  ============================================================
-``run.json``                            what was asked for, and the version of this format
-``journal.jsonl``                       what happened to the run as a whole, and when
-``producer-N/*.npy``                    state, send time and settle time of each publish
-``producer-N/journal.jsonl``            its channels, interruptions and end
-``queue-N/consumer-M/*.npy``            deliveries, flags, acknowledgements, first time of each
-``queue-N/consumer-M/incidents.jsonl``  what arrays cannot hold: foreign, corrupted, …
-``queue-N/consumer-M/journal.jsonl``    its channels, interruptions and end
-``*/worker.log``                        what a worker printed
-``samples.jsonl``                       the broker's own figures, every second
-``result.json``                         verdict and figures: computed from all of the above
-======================================  ============================================================
-"""
+"""Where in a run's directory everything is."""
 
 from __future__ import annotations
 
@@ -26,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from rmqbench.errors import UsageError
-from rmqbench.verdict.journal import JOURNAL_FILE, Journal
-from rmqbench.verdict.ledger import PublishLedger
+from rmqbench.run_directory.journal import JOURNAL_FILE, Journal
+from rmqbench.run_directory.ledger import PublishLedger
 
 __all__ = ["FORMAT", "RunDirectory"]
 

@@ -13,8 +13,8 @@ from rmqbench.errors import BrokerError
 from rmqbench.faults import FAULTS, Kind, effects
 from rmqbench.faults import injection as injections
 from rmqbench.faults.disturbance import Disturbance, Disturber
+from rmqbench.run_directory.journal import FaultEvent, MessagesRemoved
 from rmqbench.verdict.evidence import Removal
-from rmqbench.verdict.journal import FaultEvent, MessagesRemoved
 
 RECOVERY_S = 8.0
 HERE = Endpoint(virtual_host="of this run")

@@ -14,16 +14,15 @@ from typer.testing import CliRunner
 
 import rmqbench.broker
 import rmqbench.gui
-from rmqbench import cli
+from rmqbench import cli, scenario
 from rmqbench.amqp import topology
 from rmqbench.broker import Broker
 from rmqbench.cli import consume
-from rmqbench.clients import taker
-from rmqbench.clients.taker import Tally
+from rmqbench.clients import counting_consumer
+from rmqbench.clients.counting_consumer import Tally
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound, RmqbenchError, UsageError
-from rmqbench.runner import scenario
-from rmqbench.runner.scenario import Scenario
+from rmqbench.scenario import Scenario
 
 
 def test_no_error_tells_the_password_of_a_url_that_was_taken_for_a_name(
@@ -91,7 +90,9 @@ def test_rmqbench_vector_counts_for_the_tools_as_for_a_run(
     monkeypatch.setattr(topology, "declare", lambda *_: declared)
     monkeypatch.setattr(rmqbench.broker, "open_broker", lambda _: nullcontext(broker))
     monkeypatch.setattr(cli.produce, "_publish", lambda plan, *_: plans.append(plan))
-    monkeypatch.setattr(taker, "Taker", lambda subscription, *_: plans.append(subscription))
+    monkeypatch.setattr(
+        counting_consumer, "CountingConsumer", lambda subscription, *_: plans.append(subscription)
+    )
     monkeypatch.setattr(consume, "_take", lambda *_: None)
     monkeypatch.delenv("RMQBENCH_VECTOR", raising=False)
     if value is not None:
@@ -101,8 +102,8 @@ def test_rmqbench_vector_counts_for_the_tools_as_for_a_run(
     assert [plan.vector for plan in plans] == [wanted, wanted]
 
 
-class BrokenTaker:
-    """Ends like a taker with a bug, or early without an error."""
+class BrokenConsumer:
+    """Ends like a consumer with a bug, or early without an error."""
 
     def __init__(self, failure: Exception | None) -> None:
         self.failure = failure
@@ -119,9 +120,9 @@ class BrokenTaker:
 def test_a_worker_that_breaks_is_no_success(
     capsys: pytest.CaptureFixture[str], expect: int | None
 ) -> None:
-    takers: list[Any] = [BrokenTaker(KeyError("tag"))]
+    consumers: list[Any] = [BrokenConsumer(KeyError("tag"))]
     with pytest.raises(typer.Exit) as caught:
-        consume._take(takers, Tally(expect), "Worker", expect, 10, as_json=False)
+        consume._take(consumers, Tally(expect), "Worker", expect, 10, as_json=False)
     assert caught.value.exit_code == 3
     output = capsys.readouterr()
     assert output.out.startswith("consumed=0, ")
@@ -129,11 +130,11 @@ def test_a_worker_that_breaks_is_no_success(
 
 
 def test_fewer_than_expected_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
-    takers: list[Any] = [BrokenTaker(None)]
+    consumers: list[Any] = [BrokenConsumer(None)]
     with pytest.raises(typer.Exit) as caught:
-        consume._take(takers, Tally(10), "Worker", 10, 10, as_json=False)
+        consume._take(consumers, Tally(10), "Worker", 10, 10, as_json=False)
     assert caught.value.exit_code == 3
-    consume._take(takers, Tally(), "Worker", None, 10, as_json=False)
+    consume._take(consumers, Tally(), "Worker", None, 10, as_json=False)
 
 
 def test_a_python_without_tk_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

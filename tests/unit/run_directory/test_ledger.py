@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 
 from rmqbench.errors import RmqbenchError
-from rmqbench.verdict import ledger
-from rmqbench.verdict.ledger import (
-    CONFIRMED,
-    FIRST_REDELIVERED,
-    SENT,
-    DeliveryLedger,
-    DeliveryRecorder,
-    Incident,
-    PublishLedger,
-)
+from rmqbench.run_directory import ledger
+from rmqbench.run_directory.ledger import DeliveryLedger, DeliveryRecorder, PublishLedger
+from rmqbench.verdict.evidence import CONFIRMED, FIRST_REDELIVERED, SENT, Incident
 
 
 @pytest.fixture
@@ -136,7 +129,8 @@ def test_what_was_recorded_outlives_a_killed_process(tmp_path):
     PublishLedger.create(tmp_path, 1000)
     code = (
         "import os, signal, sys, pathlib\n"
-        "from rmqbench.verdict.ledger import *\n"
+        "from rmqbench.run_directory.ledger import *\n"
+        "from rmqbench.verdict.evidence import CONFIRMED, SENT\n"
         "ledger = PublishLedger.open(pathlib.Path(sys.argv[1]))\n"
         "ledger.state[:500] = SENT | CONFIRMED\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,56 +20,19 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import RmqbenchError
+from rmqbench.verdict.evidence import FIRST_REDELIVERED, Incident
 from rmqbench.verdict.findings import FindingName
 
 __all__ = [
-    "CONFIRMED",
-    "FIRST_REDELIVERED",
-    "NACKED",
-    "RETURNED",
-    "SENT",
-    "SENT_AGAIN",
     "DeliveryLedger",
     "DeliveryRecorder",
-    "Incident",
     "PublishLedger",
 ]
-
-# Bits of PublishLedger.state.
-SENT, CONFIRMED, NACKED, RETURNED, SENT_AGAIN = 1, 2, 4, 8, 16
-
-# The top bit of DeliveryLedger.redelivered: the first delivery already had the flag.
-FIRST_REDELIVERED = 0x80
 
 # Counts stop here instead of starting again at 0.
 _MOST = 0x7F
 
 _Column = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """Something a consumer saw that an array of counts cannot hold.
-
-    ``at_ns`` is in Unix nanoseconds. ``producer`` and ``sequence`` are None for what is not of this
-    run. ``channel`` is the number of the consuming channel. Of a message that is reordered,
-    ``behind`` is the higher sequence number that was delivered before it. ``detail`` is for a
-    person.
-    """
-
-    finding: FindingName
-    at_ns: int
-    producer: int | None = None
-    sequence: int | None = None
-    detail: str = ""
-    channel: int = 0
-    behind: int | None = None
-
-    @classmethod
-    def from_json(cls, line: bytes) -> Incident:
-        """Return the incident of one line; raise ValueError or TypeError where it is none."""
-        fields = json.loads(line)
-        return cls(**{**fields, "finding": FindingName(fields["finding"])})
 
 
 class _Columns:

@@ -1,4 +1,4 @@
-"""A subscriber acknowledges what its handler has taken, and nothing else."""
+"""A consumer acknowledges what its handler has taken, and nothing else."""
 
 import uuid
 from types import SimpleNamespace
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rmqbench.amqp.vector import Deliveries
-from rmqbench.clients import subscriber as subscribers
-from rmqbench.clients.subscriber import Held, Subscriber, Subscription, Taken
+from rmqbench.clients import consumer as consumers
+from rmqbench.clients.consumer import Consumer, Held, Subscription, Taken
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
@@ -126,30 +126,30 @@ def subscribe(monkeypatch):
             opened.append(next(left))
             return opened[-1]
 
-        monkeypatch.setattr(subscribers, "Connection", connect)
-        subscriber = Subscriber(
+        monkeypatch.setattr(consumers, "Connection", connect)
+        consumer = Consumer(
             Subscription(Endpoint(), "work.queue", "name", "tag", **changes), handler
         )
-        assert subscriber.run(lambda _: bool(opened[-1].steps)) is None
-        return subscriber, links
+        assert consumer.run(lambda _: bool(opened[-1].steps)) is None
+        return consumer, links
 
     return subscribe
 
 
 def test_all_that_was_taken_is_acknowledged_with_one_frame(subscribe):
     handler = Chooser(3, 1, 2)
-    subscriber, (link,) = subscribe(handler, [receive_many(3), receive, receive_many(2)])
+    consumer, (link,) = subscribe(handler, [receive_many(3), receive, receive_many(2)])
     assert link.acks == [(3, True), (4, True), (6, True)]
     assert handler.acknowledged == [1, 2, 3, 4, 5, 6]
-    assert subscriber.delivered == 6
+    assert consumer.delivered == 6
 
 
 def test_of_many_messages_only_those_that_were_taken_are_acknowledged(subscribe):
     handler = Chooser(2, 0, 1, 3)
-    subscriber, (link,) = subscribe(handler, [receive_many(5), receive, receive, receive_many(3)])
+    consumer, (link,) = subscribe(handler, [receive_many(5), receive, receive, receive_many(3)])
     assert link.acks == [(tag, False) for tag in (1, 2, 7, 8, 9, 10)]
     assert handler.acknowledged == [1, 2, 7, 8, 9, 10]
-    assert subscriber.delivered == 6
+    assert consumer.delivered == 6
 
 
 def test_many_messages_of_which_none_was_taken_are_held(subscribe):
@@ -169,11 +169,11 @@ def test_what_was_taken_before_a_message_is_held_is_acknowledged_all_the_same(su
 
 def test_on_a_new_channel_nothing_is_held_any_more(subscribe):
     handler = Chooser(1, 2)
-    subscriber, links = subscribe(handler, [receive_many(3), lose], [receive_many(2)])
+    consumer, links = subscribe(handler, [receive_many(3), lose], [receive_many(2)])
     assert links[0].acks == [(1, False)]
     assert links[1].acks == [(2, True)]
     assert handler.channels == 2
-    assert len(subscriber.interruptions) == 1
+    assert len(consumer.interruptions) == 1
 
 
 def test_the_end_of_a_connection_before_the_broker_took_the_last_acknowledgements_is_told(
@@ -181,11 +181,11 @@ def test_the_end_of_a_connection_before_the_broker_took_the_last_acknowledgement
 ):
     """What was acknowledged in vain comes again, and is taken again."""
     handler = Chooser(2, 1, 2)
-    subscriber, links = subscribe(handler, [receive_many(2), receive, die], [receive_many(2)])
+    consumer, links = subscribe(handler, [receive_many(2), receive, die], [receive_many(2)])
     assert links[0].acks == [(2, True), (3, True)]
     assert links[1].acks == [(2, True)]
     assert handler.channels == 2
-    assert len(subscriber.interruptions) == 1
+    assert len(consumer.interruptions) == 1
 
 
 def test_with_automatic_acknowledgement_the_handler_is_told_and_nothing_is_sent(subscribe):

@@ -1,0 +1,247 @@
+"""Consume one queue of a run: judge every byte, record, and only then acknowledge."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rmqbench.amqp.vector import Deliveries
+from rmqbench.clients.consumer import Consumer, Held, Look, Subscription, Taken
+from rmqbench.clients.recovery import Interruption
+from rmqbench.memory import peak_rss_bytes
+from rmqbench.message import Recipe
+from rmqbench.run_directory.journal import (
+    JOURNAL_FILE,
+    ChannelClosed,
+    ChannelOpened,
+    Interrupted,
+    Journal,
+    WorkEnded,
+    WorkStarted,
+)
+from rmqbench.run_directory.ledger import DeliveryRecorder
+from rmqbench.verdict.evidence import Incident
+from rmqbench.verdict.findings import FindingName
+
+__all__ = ["ConsumerPlan", "ConsumerReport", "RecordingConsumer"]
+
+
+@dataclass(frozen=True)
+class ConsumerPlan:
+    """What one consumer is to do.
+
+    ``directory`` holds its ledger (made by :meth:`DeliveryLedger.create` with the sum of
+    ``counts``, the messages of each producer) and its journal. It ends by itself after ``expected``
+    messages (None: it shares its queue and cannot know), or when nothing came for ``idle_s`` and
+    the queue says that it is empty, or when nothing came for the subscription's ``stall_s``
+    although it is not. One that ``lingers`` does not take an empty queue for the end before it is
+    told to finish.
+    """
+
+    subscription: Subscription
+    recipe: Recipe
+    counts: tuple[int, ...]
+    number: int
+    directory: Path
+    exchange: str
+    routing_key: str
+    expected: int | None = None
+    lingers: bool = False
+    idle_s: float = 1.0
+
+    @property
+    def queue(self) -> str:
+        """The queue that it consumes."""
+        return self.subscription.queue
+
+    def numbered(self, number: int, directory: Path, **changes: Any) -> ConsumerPlan:
+        """Return the plan of another consumer of the same queue."""
+        queue = self.queue
+        subscription = replace(
+            self.subscription,
+            name=f"rmqbench consumer {number} of {queue}",
+            tag=f"consumer-{number}",
+        )
+        return replace(
+            self, subscription=subscription, number=number, directory=directory, **changes
+        )
+
+    def run(self, finish: threading.Event | None = None) -> ConsumerReport:
+        """Consume until there is nothing more, and return how it went.
+
+        ``finish`` is set when nothing more is published, for one that ``lingers``.
+        """
+        return RecordingConsumer(self, finish).run()
+
+
+@dataclass(frozen=True)
+class ConsumerReport:
+    """How one consumer did. Times are Unix nanoseconds, CPU seconds of the whole process.
+
+    ``closed_channels`` are the numbers of the channels that ended in order. ``error`` is a
+    sentence where it ended for another reason than an empty queue.
+    """
+
+    number: int
+    queue: str
+    deliveries: int
+    started_ns: int
+    ended_ns: int
+    cpu_s: float
+    closed_channels: tuple[int, ...]
+    reordered_redeliveries: int
+    interruptions: tuple[Interruption, ...] = ()
+    error: str | None = None
+
+
+class RecordingConsumer:
+    """Acknowledges what it has recorded, never anything else.
+
+    A message that is not of this run is counted and held, unacknowledged, so that it is back in
+    its queue as soon as the channel closes.
+    """
+
+    def __init__(self, plan: ConsumerPlan, finish: threading.Event | None = None) -> None:
+        """Open the plan's ledger; see :meth:`ConsumerPlan.run`."""
+        self.plan = plan
+        self._finish = finish or threading.Event()
+        self._recorder = DeliveryRecorder(plan.directory, plan.counts)
+        self._journal = Journal(plan.directory / JOURNAL_FILE)
+        self._consumer = Consumer(
+            plan.subscription,
+            self,
+            on_interruption=lambda each: self._journal.write(
+                Interrupted(time_ns=each.at_ns, why=each.why)
+            ),
+        )
+        self._delivered_ns = 0
+        self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
+        self._seen = 0
+        self._seen_at = self._asked_at = time.monotonic()
+        self._stuck: str | None = None
+
+    def run(self) -> ConsumerReport:
+        """Consume until there is nothing more, and return how it went."""
+        with self._journal:
+            try:
+                error = self._consumer.run(self._go_on)
+            finally:
+                self._recorder.close()
+            closed = () if error else (self._recorder.channel,)
+            for number in closed:
+                self._journal.write(ChannelClosed(number=number))
+            report = ConsumerReport(
+                number=self.plan.number,
+                queue=self.plan.queue,
+                deliveries=self._recorder.deliveries,
+                started_ns=self._started_ns,
+                ended_ns=self._delivered_ns or self._started_ns,
+                cpu_s=time.process_time() - self._started_cpu,
+                closed_channels=closed,
+                reordered_redeliveries=self._recorder.reordered_redeliveries,
+                interruptions=self._consumer.interruptions,
+                error=str(error) if error else self._stuck,
+            )
+            self._journal.write(
+                WorkEnded(
+                    until_ns=report.ended_ns,
+                    cpu_s=report.cpu_s,
+                    messages=report.deliveries,
+                    incidents=self._recorder.incidents,
+                    reordered_redeliveries=report.reordered_redeliveries,
+                    peak_rss_bytes=peak_rss_bytes(),
+                    error=report.error,
+                )
+            )
+        return report
+
+    def begin(self) -> None:
+        """Begin a new channel: what was not acknowledged on the last one comes again."""
+        if not self._recorder.channel:
+            self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
+            self._journal.write(WorkStarted(time_ns=self._started_ns))
+        self._recorder.open_channel()
+        self._journal.write(ChannelOpened(number=self._recorder.channel))
+        self._seen_at = time.monotonic()
+
+    def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
+        """Record many messages of which every byte is known to be right."""
+        self._delivered_ns = time.time_ns()
+        places = self._recorder.record(
+            deliveries.producers,
+            deliveries.sequences,
+            deliveries.redelivered,
+            self._delivered_ns,
+        )
+        return len(deliveries.tags), places
+
+    def take(self, method: Any, properties: Any, body: bytes) -> Taken | Held:
+        """Judge and record one message; hold it if it is not of this run."""
+        plan = self.plan
+        recipe = plan.recipe
+        self._delivered_ns = now_ns = time.time_ns()
+        identity = recipe.identify(properties, body)
+        if identity is None:
+            self._recorder.report(
+                Incident(FindingName.FOREIGN, now_ns, detail=_describe(method, properties, body))
+            )
+            return Held()
+        producer, sequence = identity
+        trouble = None
+        if difference := recipe.difference(properties, body, identity):
+            trouble = Incident(FindingName.CORRUPTED, now_ns, producer, sequence, difference)
+        elif (method.exchange, method.routing_key) != (plan.exchange, plan.routing_key):
+            way = f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
+            trouble = Incident(FindingName.MISROUTED, now_ns, producer, sequence, way)
+        if trouble is not None:
+            self._recorder.report(trouble)
+        places = self._recorder.record(
+            np.array([producer], np.int64),
+            np.array([sequence], np.int64),
+            np.array([method.redelivered], np.bool_),
+            now_ns,
+        )
+        return Taken(places, recipe if trouble is None else None)
+
+    def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
+        """Record that the acknowledgement of these is being sent."""
+        self._recorder.acknowledge(places)
+
+    def _go_on(self, look: Look) -> bool:
+        """Whether there is, or may be, more to come."""
+        plan = self.plan
+        if plan.expected is not None and self._recorder.distinct >= plan.expected:
+            return False
+        now = time.monotonic()
+        if self._recorder.deliveries > self._seen or self._consumer.holds_back:
+            self._seen, self._seen_at = self._recorder.deliveries, now
+        elif now - max(self._seen_at, self._asked_at) >= plan.idle_s:
+            self._asked_at = now
+            lingers = plan.lingers and not self._finish.is_set()
+            ready = look.ready()
+            if not ready and self._recorder.deliveries == self._seen:
+                self._seen_at = now  # an empty queue is not stuck
+                return lingers
+            if now - self._seen_at >= plan.subscription.stall_s:
+                self._stuck = (
+                    f"RecordingConsumer {plan.number} of {plan.queue} received nothing for "
+                    f"{plan.subscription.stall_s:g} s, although {ready} messages are ready."
+                )
+                return False
+        return True
+
+
+def _describe(method: Any, properties: Any, body: bytes) -> str:
+    """Describe a message of another origin in one line, without anything that it could inject."""
+    digest = hashlib.sha256(body).hexdigest()[:16]
+    return (
+        f"{len(body)} bytes (sha256 {digest}…), message_id {properties.message_id!r}, "
+        f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
+    )
