@@ -2,8 +2,9 @@
 
 Foreign exceptions (of pika, requests, Docker) are turned into these where input and output happen,
 and only there: of AMQP in ``rmqbench.amqp.diagnosis``, of the Management API in
-``rmqbench.management.client``. What a person sees, in pytest or on the command line, is ``str(error)``.
-``exit_code`` is that of the command line: 2 wrong usage, 3 inconclusive, 4 no broker.
+``rmqbench.management.client``. What a person sees, in pytest or on the command line, is
+``str(error)``. ``exit_code`` is that of the command line: 2 wrong usage, 3 inconclusive, 4 no
+broker.
 """
 
 from __future__ import annotations
