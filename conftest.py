@@ -83,6 +83,14 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=left_out)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def runs_of_their_own(tmp_path_factory):
+    """Runs for which no directory is named do not lie among those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def outer_xdist_is_unseen(request, monkeypatch):
     """A pytest within a test is no worker of the one around it, which would change what it does."""

@@ -27,7 +27,7 @@ def judge(
 
     Exit codes are those of rmqbench run.
 
-    Example: rmqbench judge /tmp/rmqbench-reliability-0a5816cd
+    Example: rmqbench judge evidence/monday
     """
     from rmqbench.run_directory import RunDirectory
     from rmqbench.runner.judging import judge as judge_directory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
@@ -28,7 +29,18 @@ app = typer.Typer(help="Run a scenario and judge it.", no_args_is_help=True)
 
 DirectoryOption = Annotated[
     Path | None,
-    typer.Option(help="Where the evidence is kept.", show_default="a new temporary directory"),
+    typer.Option(
+        help="Where the evidence is kept.",
+        show_default="a new one in ~/.local/state/rmqbench/runs",
+    ),
+]
+KeepOption = Annotated[
+    int,
+    typer.Option(min=1, help="Without --directory: how many runs that passed are kept, at most."),
+]
+KeepDaysOption = Annotated[
+    float,
+    typer.Option(min=1, help="Without --directory: how long any run is kept, in days."),
 ]
 InPlaceOption = Annotated[
     bool,
@@ -107,6 +119,8 @@ def _command(name: str) -> Callable[..., None]:
         prefetch: PrefetchOption = own["prefetch"],
         in_place: InPlaceOption = False,
         directory: DirectoryOption = None,
+        keep: KeepOption = 10,
+        keep_days: KeepDaysOption = 30,
         json_file: JsonOption = None,
         progress_every: ProgressOption = every,
     ) -> None:
@@ -122,7 +136,8 @@ def _command(name: str) -> Callable[..., None]:
             window=window,
             prefetch=prefetch,
         )
-        _run(scenario, broker.open(), directory, json_file, progress_every, in_place=in_place)
+        evidence = _Evidence(directory, keep, keep_days)
+        _run(scenario, broker.open(), evidence, json_file, progress_every, in_place=in_place)
 
     return command
 
@@ -169,6 +184,8 @@ def _faults(
         int | None, typer.Option(help="Consumers of the work queue.", show_default="1 or 3")
     ] = None,
     directory: DirectoryOption = None,
+    keep: KeepOption = 10,
+    keep_days: KeepDaysOption = 30,
     json_file: JsonOption = None,
     progress_every: ProgressOption = 10_000,
     list_them: Annotated[
@@ -186,7 +203,8 @@ def _faults(
         publish_again=publish_again,
         **more,
     )
-    _run(scenario, own.open(), directory, json_file, progress_every)
+    evidence = _Evidence(directory, keep, keep_days)
+    _run(scenario, own.open(), evidence, json_file, progress_every)
 
 
 app.command(
@@ -209,10 +227,27 @@ app.command(
 )(_command("stress"))
 
 
+@dataclass(frozen=True)
+class _Evidence:
+    """Where the evidence of a run is kept, and how much of earlier runs."""
+
+    directory: Path | None
+    keep: int
+    keep_days: float
+
+    def tidy(self) -> None:
+        """Remove earlier runs, unless the person has said where this one is to lie."""
+        from rmqbench.run_directory.keeping import runs_directory, tidy
+
+        if self.directory is None and (removed := len(tidy(self.keep, self.keep_days))):
+            runs = "1 earlier run was" if removed == 1 else f"{removed} earlier runs were"
+            say(f"{runs} removed from {runs_directory()}.")
+
+
 def _run(
     scenario: Scenario,
     broker: AbstractContextManager[Broker],
-    directory: Path | None,
+    evidence: _Evidence,
     json_file: Path | None,
     every: int,
     *,
@@ -228,7 +263,10 @@ def _run(
     with broker as opened:
         say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
         with shown_progress(Console(stderr=True), every=every) as watch:
-            result = run(scenario, opened, directory=directory, in_place=in_place, watch=watch)
+            result = run(
+                scenario, opened, directory=evidence.directory, in_place=in_place, watch=watch
+            )
+    evidence.tidy()
     show_result(result, json_file)
 
 

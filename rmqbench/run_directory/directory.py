@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from rmqbench.errors import UsageError
 from rmqbench.run_directory.journal import JOURNAL_FILE, Journal
+from rmqbench.run_directory.keeping import make_among_runs
 from rmqbench.run_directory.ledger import PublishLedger
 
 __all__ = ["FORMAT", "RunDirectory"]
@@ -26,15 +26,16 @@ class RunDirectory:
         self.path = path
 
     @classmethod
-    def make(cls, path: Path | None, prefix: str) -> RunDirectory:
+    def make(cls, path: Path | None, name: str) -> RunDirectory:
         """Make the directory of a new run; one that already holds something is not written over.
 
-        Without a ``path`` it is a new one under the system's temporary directory. Raise UsageError
-        where it cannot be made.
+        Without a ``path`` it is one of this ``name`` among the user's runs, see
+        :func:`rmqbench.run_directory.keeping.make_among_runs`. Raise UsageError where it cannot be
+        made.
         """
         try:
             if path is None:
-                return cls(Path(tempfile.mkdtemp(prefix=prefix)))
+                return cls(make_among_runs(name))
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise UsageError(

@@ -80,8 +80,8 @@ def run(
 ) -> Result:
     """Run a scenario against a broker and judge it.
 
-    The evidence is kept in ``directory`` (None: a new one under the system's temporary
-    directory). The run has a virtual host of its own unless ``in_place``; see
+    The evidence is kept in ``directory`` (None: a new one among the user's runs, which the command
+    line tidies). The run has a virtual host of its own unless ``in_place``; see
     :func:`rmqbench.runner.isolation.declared_place`. ``watch`` is called all along, with the
     progress.
 
@@ -134,9 +134,7 @@ class Run:
             scenario.most_messages,
             each_comes_once=not scenario.publish_again,
         )
-        self._directory = RunDirectory.make(
-            directory, f"rmqbench-{scenario.name}-{self._id.hex[:8]}-"
-        )
+        self._directory = RunDirectory.make(directory, f"{scenario.name}-{self._id.hex[:8]}")
         self._stack = ExitStack()
         self._place: Place | None = None
         self._planner: Planner | None = None

@@ -48,6 +48,26 @@ def test_a_pass_exits_with_0_and_writes_json(vhost, tmp_path):
     assert result["peak_rss_mib"] > 10
 
 
+def test_runs_that_passed_make_room_for_new_ones_unless_they_have_a_place(
+    vhost, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    runs = tmp_path / "rmqbench" / "runs"
+    first = run_in(vhost, "--json", "-", messages=100)
+    (old,) = runs.iterdir()
+    assert json.loads(first.stdout)["directory"] == str(old)
+    assert (
+        run_in(vhost, "--keep", "1", "--directory", str(tmp_path / "mine"), messages=100).returncode
+        == 0
+    )
+    assert old.exists()
+    second = run_in(vhost, "--keep", "1", "--json", "-", messages=100)
+    assert [json.loads(second.stdout)["directory"]] == [str(path) for path in runs.iterdir()]
+    assert not old.exists()
+    assert f"1 earlier run was removed from {runs}." in second.stderr
+    assert (tmp_path / "mine" / "result.json").exists()
+
+
 @pytest.mark.slow
 def test_stress_with_several_processes_has_all_its_figures(vhost, tmp_path):
     ended = rmqbench(

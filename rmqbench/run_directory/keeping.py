@@ -1,0 +1,80 @@
+"""Where runs lie for which no directory was named, and which of them are kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import platformdirs
+
+__all__ = ["make_among_runs", "runs_directory", "tidy"]
+
+_NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ-[\w-]+")
+_DAY_S = 24 * 60 * 60
+
+
+def runs_directory() -> Path:
+    """Return the directory of the user's runs: ``~/.local/state/rmqbench/runs`` on Linux."""
+    return platformdirs.user_state_path("rmqbench", appauthor=False) / "runs"
+
+
+def make_among_runs(name: str) -> Path:
+    """Make a directory for a new run, named by the time and ``name``, so that they sort.
+
+    Where a user has no home to write to it is a temporary directory, which nobody tidies.
+    """
+    name = re.sub(r"[^\w-]+", "-", name)
+    path = runs_directory() / f"{time.strftime('%Y-%m-%dT%H-%M-%SZ', time.gmtime())}-{name}"
+    try:
+        path.mkdir(parents=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix=f"rmqbench-{name}-"))
+    return path
+
+
+def tidy(keep: int, keep_days: float) -> list[Path]:
+    """Remove old runs from the user's directory of runs, and return which.
+
+    Of runs that passed the newest ``keep`` stay. Any other one, of which somebody may yet want to
+    know why, stays for ``keep_days`` after the last thing was written to it; so does one that is
+    under way. What is not the directory of a run is never touched.
+    """
+    runs = sorted(_runs(runs_directory()), key=lambda path: path.name, reverse=True)
+    passed = [path for path in runs if _has_passed(path)]
+    oldest_s = time.time() - keep_days * _DAY_S
+    old = [path for path in runs if _last_written_s(path) < oldest_s]
+    removed = []
+    for path in dict.fromkeys([*passed[keep:], *old]):
+        with suppress(OSError):  # somebody else's run tidies, too
+            shutil.rmtree(path)
+            removed.append(path)
+    return removed
+
+
+def _runs(directory: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        for path in directory.iterdir():
+            known = _NAME.fullmatch(path.name) and (path / "run.json").is_file()
+            if known and not path.is_symlink():
+                yield path
+
+
+def _has_passed(path: Path) -> bool:
+    try:
+        result = json.loads((path / "result.json").read_text(encoding="utf-8"))
+        return bool(result["verdict"] == "PASS")
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def _last_written_s(path: Path) -> float:
+    times = [path.stat().st_mtime]
+    with suppress(OSError):
+        times += [each.stat().st_mtime for each in path.iterdir()]
+    return max(times)
