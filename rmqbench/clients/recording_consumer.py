@@ -231,7 +231,7 @@ class RecordingConsumer:
                 return lingers
             if now - self._seen_at >= plan.subscription.stall_s:
                 self._stuck = (
-                    f"RecordingConsumer {plan.number} of {plan.queue} received nothing for "
+                    f"Consumer {plan.number} of {plan.queue} received nothing for "
                     f"{plan.subscription.stall_s:g} s, although {ready} messages are ready."
                 )
                 return False
