@@ -1,6 +1,6 @@
 """Settings of this repository's own tests; users of the plugin need none of it.
 
-``python -m pytest`` is the quick lane: everything once, side by side. The deep suites are asked
+``python -m pytest`` is the quick lane: all but the deep suites, side by side. Those are asked
 for by their marker, or by naming a file or a test.
 """
 

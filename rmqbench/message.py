@@ -216,7 +216,7 @@ class Recipe:
         """Name the first thing in which a received message differs from what was sent.
 
         None if every byte of the body and every property is as computed. Headers that RabbitMQ
-        adds by itself (:data:`BROKER_HEADERS`) are no difference.
+        adds by itself (:data:`BROKER_HEADERS`) do not count as differences.
         """
         sent = self.read_head(body)
         if sent is None:

@@ -70,7 +70,7 @@ def _limit(connection: Any, timeout_s: float, endpoint: Endpoint) -> None:
 
 
 def _close(connection: Any, endpoint: Endpoint) -> None:
-    """Close in order within a second, or else drop the socket."""
+    """Close cleanly within a second, or else drop the socket."""
     if not connection.is_open:
         return
     try:

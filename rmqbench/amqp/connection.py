@@ -125,7 +125,7 @@ class Connection:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Close the connection in order, or at once if an error is being raised."""
+        """Close the connection cleanly, or at once if an error is being raised."""
         if kind is None:
             self.close()
         else:
@@ -242,7 +242,7 @@ class Connection:
         self._pika._output_marshaled_frames([frames])
 
     def close(self) -> None:
-        """Close in order if the broker answers: it has received all then. Never raises."""
+        """Close cleanly if the broker answers: it has received all then. Never raises."""
         if self._pika.is_open:
             self._closing = True
             try:

@@ -39,7 +39,7 @@ class Node(Protocol):
         """Start on the data that is there, and wait until ready."""
 
     def stop(self) -> None:
-        """Shut down in order; the data stays."""
+        """Shut down cleanly; the data stays."""
 
     def kill(self) -> None:
         """End by SIGKILL; the data stays."""
@@ -103,11 +103,11 @@ class Broker:
         self._ours("start").start()
 
     def stop(self) -> None:
-        """Shut the node down in order; its data and ports stay."""
+        """Shut the node down cleanly; its data and ports stay."""
         self._ours("stop").stop()
 
     def restart(self) -> None:
-        """Shut the node down in order, start it, and wait until it is ready."""
+        """Shut the node down cleanly, start it, and wait until it is ready."""
         node = self._ours("restart")
         node.stop()
         node.start()

@@ -114,7 +114,7 @@ class LocalNode:
         if not self.is_running() or self._node is None:
             return
         self.resume()
-        self._node.send_signal(signal.SIGTERM)  # RabbitMQ's own handler stops it in order
+        self._node.send_signal(signal.SIGTERM)  # RabbitMQ's own handler stops it cleanly
         wait_until(
             lambda: not self.is_running(),
             _STOP_TIMEOUT_S,

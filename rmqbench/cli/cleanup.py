@@ -45,8 +45,8 @@ def cleanup(
         typer.Option(
             metavar="HOST",
             show_default=False,
-            help="As --yes, and required for 'all' if the broker is not on this machine: its host "
-            "once more.",
+            help="Like --yes, and required for 'all' if the broker is not on this machine: repeat "
+            "its host here.",
         ),
     ] = None,
     dry_run: Annotated[

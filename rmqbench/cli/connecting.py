@@ -32,7 +32,7 @@ class ConnectionOptions:
             rich_help_panel=_PANEL,
             show_default=False,
             metavar="URL",
-            help="The broker in one: amqp(s)://user:password@host:port/vhost. Instead of it, the "
+            help="The broker as one URL: amqp(s)://user:password@host:port/vhost. Or set the "
             "environment variable RMQBENCH_URL, which keeps the password out of the process list.",
         ),
     ] = field(default=None, repr=False)
@@ -65,7 +65,7 @@ class ConnectionOptions:
         typer.Option(
             rich_help_panel=_PANEL,
             show_default="guest",
-            help="The password. Instead of it, the environment variable RMQBENCH_PASSWORD, which "
+            help="The password. Or set the environment variable RMQBENCH_PASSWORD, which "
             "keeps it out of the process list.",
         ),
     ] = field(default=None, repr=False)
@@ -83,8 +83,9 @@ class ConnectionOptions:
             rich_help_panel=_PANEL,
             show_default=False,
             metavar="URL",
-            help="Its Management API; by default port 15672 of the same host. Instead of it, where "
-            "no option names the broker, the environment variable RMQBENCH_MANAGEMENT_URL.",
+            help="Its Management API; by default port 15672 of its host, 15671 with TLS. Or set "
+            "the environment variable RMQBENCH_MANAGEMENT_URL, which counts only where no option "
+            "names the broker.",
         ),
     ] = field(default=None, repr=False)
 

@@ -43,11 +43,9 @@ def monitor(
     connection: ConnectionOptions,
     seconds: Annotated[
         float,
-        typer.Option(
-            "--watch", min=0, max=86_400, help="Seconds between two pictures; 0 is --once."
-        ),
+        typer.Option("--watch", min=0, max=86_400, help="Seconds between refreshes; 0 is --once."),
     ] = 3.0,
-    once: Annotated[bool, typer.Option("--once", help="One picture, then exit.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="One snapshot, then exit.")] = False,
     pattern: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +55,7 @@ def monitor(
         ),
     ] = None,
     as_json_: Annotated[
-        bool, typer.Option("--json", help="One picture as a JSON object, then exit.")
+        bool, typer.Option("--json", help="One snapshot as a JSON object, then exit.")
     ] = False,
 ) -> None:
     """Show the broker until somebody ends it."""

@@ -32,7 +32,7 @@ class OwnBrokerOptions:
             rich_help_panel=_PANEL,
             show_default="auto",
             metavar="auto|container|local",
-            help="In a container, or a private node on this machine. Instead of it, the "
+            help="In a container, or a private node on this machine. Or set the "
             "environment variable RMQBENCH_BROKER.",
         ),
     ] = None

@@ -85,7 +85,7 @@ class ConsumerPlan:
 class ConsumerReport:
     """How one consumer did. Times are Unix nanoseconds, CPU seconds of the whole process.
 
-    ``closed_channels`` are the numbers of the channels that ended in order. ``error`` is a
+    ``closed_channels`` are the numbers of the channels that were closed cleanly. ``error`` is a
     sentence where it ended for another reason than an empty queue.
     """
 

@@ -111,7 +111,7 @@ FAULTS: Mapping[str, Kind] = {
         first_message=True,
     ),
     "restart-broker": Kind(
-        "the node is shut down in order and started again",
+        "the node is shut down cleanly and started again",
         effects.restart_broker,
         phases=get_args(Phase),
         rate=1000.0,

@@ -233,7 +233,7 @@ def kill_broker(broker: Broker, *, after_messages: int = 0) -> Injection:
 
 
 def restart_broker(broker: Broker, *, after_messages: int = 0) -> Injection:
-    """Shut the broker down in order and start it again."""
+    """Shut the broker down cleanly and start it again."""
     return inject("restart-broker", broker, after_messages=after_messages)
 
 

@@ -68,7 +68,7 @@ class ChannelOpened(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelClosed(Entry):
-    """A channel ended in order: the broker has taken all that was sent on it."""
+    """A channel was closed cleanly: the broker has taken all that was sent on it."""
 
     kind = "channel closed"
     number: int

@@ -41,9 +41,9 @@ def make_among_runs(name: str) -> Path:
 def tidy(keep: int, keep_days: float) -> list[Path]:
     """Remove old runs from the user's directory of runs, and return which.
 
-    Of runs that passed the newest ``keep`` stay. Any other one, of which somebody may yet want to
-    know why, stays for ``keep_days`` after the last thing was written to it; so does one that is
-    under way. What is not the directory of a run is never touched.
+    Removed are those that passed, but for the newest ``keep``, and any that was last written to
+    more than ``keep_days`` ago. A run that is under way is written to all the time. What is not
+    the directory of a run is never touched.
     """
     runs = sorted(_runs(runs_directory()), key=lambda path: path.name, reverse=True)
     passed = [path for path in runs if _has_passed(path)]

@@ -130,7 +130,7 @@ def read_run(path: Path) -> RunRecord:
 
 
 def peak_of(worker: Path) -> int:
-    """Return the most memory that a worker had, in bytes; 0 where it left no word on its end."""
+    """Return the most memory that a worker had, in bytes; 0 where it did not record its end."""
     try:
         ends = [e for e in read_journal(worker / JOURNAL_FILE) if isinstance(e, WorkEnded)]
     except (OSError, ValueError):

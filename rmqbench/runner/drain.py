@@ -107,7 +107,7 @@ class QueueDrain:
             until=max(patience_until, time.monotonic() + _PATIENCE_S),
         )
         if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
-            drain = Drain(False, 0, "no consumer could take from it and end in order")
+            drain = Drain(False, 0, "no consumer could consume it and end cleanly")
         nothing_new = self.distinct == self._before and time.monotonic() >= patience_until
         self.done = drain.proven or nothing_new or self._rounds == _MOST_ROUNDS
         return drain

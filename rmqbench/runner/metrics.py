@@ -86,7 +86,7 @@ def _span(
 ) -> tuple[int, int] | None:
     """Return when a worker's work began and ended; None if it never began.
 
-    The end of one that left no word on it is that of its last message.
+    The end of one that did not record it is that of its last message.
     """
     start = next(worker.of(WorkStarted), None)
     if start is None:

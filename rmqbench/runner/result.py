@@ -84,12 +84,12 @@ class Result:
 
     @property
     def consume(self) -> Throughput:
-        """How fast the first queue was consumed: the work queue of the mission's scenarios."""
+        """How fast the first queue was consumed: the work queue of the scenarios that ship."""
         return next(iter(self.queues.values())).consume
 
     @property
     def audit(self) -> Throughput:
-        """How fast the second queue was consumed: the audit queue of the mission's scenarios.
+        """How fast the second queue was consumed: the audit queue of the scenarios that ship.
 
         Of a scenario with one queue it is that queue's.
         """

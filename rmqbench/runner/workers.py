@@ -84,7 +84,7 @@ class Worker:
         return f"a worker (process {self.pid}) ended without a report, {how}{why}"
 
     def strike(self) -> None:
-        """End it by SIGKILL as if from outside: it leaves no word on its end."""
+        """End it by SIGKILL as if from outside: it does not record its end."""
         self._process.kill()
         self._process.wait(10)
 

@@ -1,8 +1,8 @@
 """One million messages through disk-backed queues: not one lost, on disk, and fast enough.
 
 Publishing and draining are two benchmarks of one run. Their seconds are the run's own: from the
-first publish to the last confirm, and from the first delivery to the last of the work queue alone;
-the start of the processes is not in them. A run that fails takes both out of the JSON again.
+opening of the first channel to the last confirm, and to the last delivery of the work queue; the
+start of the processes is not in them. A run that fails takes both out of the JSON again.
 """
 
 from __future__ import annotations

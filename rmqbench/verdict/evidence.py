@@ -69,7 +69,7 @@ class ProducerEvidence:
 
     ``channel_starts`` are the sequence numbers with which its publishing channels began; None is
     not known, and then its order is not judged. ``wanted`` is how many messages it was to send
-    (None: all of them). One that has not ``ended`` left no word on why it stopped: what it did not
+    (None: all of them). One that has not ``ended`` did not record why it stopped: what it did not
     send, and what it did not hear of, is missing evidence and no finding against the broker. Of one
     that is not ``readable`` nothing is known at all.
     """
@@ -86,7 +86,7 @@ class ProducerEvidence:
 class ConsumerEvidence:
     """What one consumer received from one queue: arrays over all producers' messages in a row.
 
-    ``closed_channels`` are the numbers of its channels that ended in order, so that every
+    ``closed_channels`` are the numbers of its channels that were closed cleanly, so that every
     acknowledgement sent on them was taken by the broker.
     """
 

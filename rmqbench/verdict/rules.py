@@ -68,7 +68,7 @@ def judge_evidence(
     failing = [f for f in findings if f.effect is Effect.FAILS]
     open_questions = [
         *(
-            f"producer {number} left no word on its end: what it did not send, and what it did not "
+            f"producer {number} did not record its end: what it did not send, and what it did not "
             "hear of, is not judged"
             for number, producer in enumerate(evidence.producers)
             if not producer.ended
@@ -102,7 +102,7 @@ def _judge_outcomes(evidence: Evidence) -> Iterator[Finding]:
     outcomes = _outcomes(evidence.producers)
     ended = np.concatenate([np.full(len(p.state), p.ended) for p in evidence.producers])
     for name, effect in OUTCOMES.items():
-        # Of a producer that left no word the rest is not known.
+        # Of a producer that did not record its end the rest is not known.
         silent = Effect.FAILS if name in _SAID_BY_BROKER else Effect.INCONCLUSIVE
         for mask, with_effect in ((ended, effect), (~ended, silent)):
             where = np.flatnonzero(outcomes.masks[name] & mask)

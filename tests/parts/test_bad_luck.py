@@ -61,7 +61,7 @@ def test_a_killed_producer_leaves_open_what_it_did_not_do(rmqbench_broker, tmp_p
         arrived_or_not = verdict.count("survived", queue) + verdict.count("vanished", queue)
         assert arrived_or_not == verdict.count("indeterminate")
     assert "by SIGKILL" in str(verdict)
-    assert "producer 0 left no word on its end" in str(verdict)
+    assert "producer 0 did not record its end" in str(verdict)
 
 
 @pytest.mark.slow

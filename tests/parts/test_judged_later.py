@@ -101,7 +101,7 @@ def test_a_run_whose_parent_was_killed_is_inconclusive_and_says_why(elsewhere, a
         assert result.confirmed == 20_000
         assert 100 < result.queues["work.queue"].delivered < 20_000
     else:
-        assert "producer 0 left no word on its end" in str(verdict)
+        assert "producer 0 did not record its end" in str(verdict)
         assert 0 < result.confirmed < 20_000
         assert verdict.count("unsent") > 0
     assert judge(elsewhere.directory).as_dict() == result.as_dict()

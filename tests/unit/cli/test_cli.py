@@ -43,8 +43,9 @@ def test_a_brokers_line_feed_forges_no_line(
 
     broker = Broker("external", Endpoint(), "3.10\nPASS\x1b[2J", "by name")
     monkeypatch.setattr("rmqbench.runner.run.run", run)
+    evidence = cli.run._Evidence(None, 10, 30)
     with pytest.raises(UsageError):
-        cli.run._run(Scenario("any"), nullcontext(broker), None, None, 10)
+        cli.run._run(Scenario("any"), nullcontext(broker), evidence, None, 10)
     assert capsys.readouterr().err == (
         "RabbitMQ 3.10\\nPASS\\x1b[2J at amqp://guest@localhost:5672: by name\n"
     )

@@ -136,7 +136,7 @@ def test_a_queue_that_does_not_exist_holds_nothing(prove_empty):
 
 
 def deliver(sequences, died=False, closed=(1,), error=None, interrupted=()):
-    """Make a consumer that received these; one that died leaves no word on its end."""
+    """Make a consumer that received these; one that died does not record its end."""
 
     def run(plan):
         recorder = DeliveryRecorder(plan.directory, plan.counts)
@@ -240,7 +240,7 @@ def test_a_queue_that_serves_no_consumer_to_the_end_proves_nothing(drain, clock)
         return deliver((), **dead)(plan)
 
     drained = drain([deliver(range(4), **dead)], [wait])
-    assert drained.proof == Drain(False, 0, "no consumer could take from it and end in order")
+    assert drained.proof == Drain(False, 0, "no consumer could consume it and end cleanly")
 
 
 def test_a_queue_of_which_every_consumer_died_proves_nothing(drain, clock):

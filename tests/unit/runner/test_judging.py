@@ -154,7 +154,7 @@ def test_a_producer_that_left_no_word_accuses_nobody(tmp_path):
     verdict = judge(tmp_path / "run").verdict
     assert verdict.outcome == "INCONCLUSIVE"
     assert verdict.found() == {"indeterminate": 1, "unsent": 1, "vanished": 1}
-    assert "producer 0 left no word on its end" in str(verdict)
+    assert "producer 0 did not record its end" in str(verdict)
 
 
 def test_what_a_producer_that_left_no_word_was_confirmed_is_owed_all_the_same(tmp_path):
