@@ -15,10 +15,10 @@ if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python d
     from rmqbench.errors import RmqbenchError
     from rmqbench.faults import Fault
     from rmqbench.message import Recipe
-    from rmqbench.runner.judging import judge
-    from rmqbench.runner.result import Result
+    from rmqbench.results.judging import judge
+    from rmqbench.results.result import Result
     from rmqbench.runner.run import Progress, Run, run
-    from rmqbench.scenario import (
+    from rmqbench.scenarios import (
         ConsumedQueue,
         Scenario,
         faulty,
@@ -55,25 +55,25 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Broker": "rmqbench.broker",
-    "ConsumedQueue": "rmqbench.scenario",
+    "ConsumedQueue": "rmqbench.scenarios",
     "Endpoint": "rmqbench.endpoint",
     "Fault": "rmqbench.faults",
     "Finding": "rmqbench.verdict",
     "Progress": "rmqbench.runner.run",
     "Recipe": "rmqbench.message",
-    "Result": "rmqbench.runner.result",
+    "Result": "rmqbench.results.result",
     "RmqbenchError": "rmqbench.errors",
     "Run": "rmqbench.runner.run",
-    "Scenario": "rmqbench.scenario",
+    "Scenario": "rmqbench.scenarios",
     "Verdict": "rmqbench.verdict",
     "VerdictError": "rmqbench.verdict",
-    "faulty": "rmqbench.scenario",
-    "judge": "rmqbench.runner.judging",
-    "online": "rmqbench.scenario",
+    "faulty": "rmqbench.scenarios",
+    "judge": "rmqbench.results.judging",
+    "online": "rmqbench.scenarios",
     "open_broker": "rmqbench.broker",
-    "reliability": "rmqbench.scenario",
+    "reliability": "rmqbench.scenarios",
     "run": "rmqbench.runner.run",
-    "stress": "rmqbench.scenario",
+    "stress": "rmqbench.scenarios",
 }
 """The module in which each public name is defined."""
 

@@ -29,8 +29,8 @@ def judge(
 
     Example: rmqbench judge evidence/monday
     """
+    from rmqbench.results.judging import judge as judge_directory
     from rmqbench.run_directory import RunDirectory
-    from rmqbench.runner.judging import judge as judge_directory
 
     require_writable(json_file)
     result = judge_directory(directory)

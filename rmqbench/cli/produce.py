@@ -78,7 +78,7 @@ def produce(
     from rmqbench.broker import open_broker
     from rmqbench.clients.producer import ProducerPlan
     from rmqbench.message import Recipe
-    from rmqbench.scenario import login_name
+    from rmqbench.scenarios import login_name
 
     endpoint = connection.endpoint()
     kind: QueueKind = "lazy" if lazy else "classic"

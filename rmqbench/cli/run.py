@@ -20,8 +20,8 @@ from rmqbench.text import visible_line
 if TYPE_CHECKING:
     from rmqbench.broker import Broker
     from rmqbench.faults import Phase
-    from rmqbench.runner.result import Result
-    from rmqbench.scenario import Scenario
+    from rmqbench.results.result import Result
+    from rmqbench.scenarios import Scenario
 
 __all__ = ["app", "show_result"]
 
@@ -124,7 +124,7 @@ def _command(name: str) -> Callable[..., None]:
         json_file: JsonOption = None,
         progress_every: ProgressOption = every,
     ) -> None:
-        from rmqbench import scenario as scenarios
+        from rmqbench import scenarios
 
         describe: Callable[..., Scenario] = getattr(scenarios, name)
         scenario = describe(
@@ -192,7 +192,7 @@ def _faults(
         bool, typer.Option("--list", callback=_list_faults, is_eager=True, help="List the faults.")
     ] = False,
 ) -> None:
-    from rmqbench.scenario import faulty
+    from rmqbench.scenarios import faulty
 
     more = {} if consumers is None else {"consumers": consumers}
     scenario = faulty(

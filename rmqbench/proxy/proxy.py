@@ -1,7 +1,7 @@
 """A proxy between clients and a broker: it alters what passes, and breaks connections on demand.
 
-It runs in one thread of its own and listens on 127.0.0.1 only. :mod:`rmqbench.proxy.stream` decides
-what happens to the traffic; here are the sockets, the clocks and the limits.
+It runs in one thread of its own and listens on 127.0.0.1 only. :mod:`rmqbench.proxy.altering`
+decides what happens to the traffic; here are the sockets, the clocks and the limits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Final, Self, TypeVar
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import UsageError
 from rmqbench.proxy.alterations import Alteration, AlterationPlan, Applied, Direction
-from rmqbench.proxy.stream import AlteredConnection, Output, Pause, PendingSwap, Reset, Step
+from rmqbench.proxy.altering import AlteredConnection, Output, Pause, PendingSwap, Reset, Step
 
 __all__ = ["Proxy"]
 

@@ -27,8 +27,8 @@ from rmqbench.pytest_plugin.settings import Settings
 
 if TYPE_CHECKING:
     from rmqbench.broker import Broker
-    from rmqbench.runner.result import Result
-    from rmqbench.scenario import Scenario
+    from rmqbench.results.result import Result
+    from rmqbench.scenarios import Scenario
 
 __all__ = ["RunScenario", "Settings", "ShowResult"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 import pytest
 
 if TYPE_CHECKING:
-    from rmqbench.runner.result import Result
+    from rmqbench.results.result import Result
 
 __all__ = ["PendingResults", "ResultReporter", "say", "worker_name"]
 

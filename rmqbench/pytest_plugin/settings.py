@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from rmqbench.scenario import Scenario
+    from rmqbench.scenarios import Scenario
 
 __all__ = ["OPTIONS", "Settings", "declare", "read", "require_valid", "settings_of"]
 

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from rmqbench.runner.result import Result
+from rmqbench.results.result import Result
 from rmqbench.text import visible, visible_line
 
 __all__ = ["render", "result_line", "result_view"]

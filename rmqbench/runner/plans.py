@@ -11,7 +11,7 @@ from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.endpoint import Endpoint
 from rmqbench.message import Recipe
 from rmqbench.run_directory import RunDirectory
-from rmqbench.scenario import Scenario
+from rmqbench.scenarios import Scenario
 
 __all__ = ["Planner"]
 

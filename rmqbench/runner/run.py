@@ -25,6 +25,9 @@ from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
 from rmqbench.management.answers import QueueInfo, read_queues
 from rmqbench.management.sampler import Sampler
 from rmqbench.memory import peak_rss_bytes
+from rmqbench.results.judging import judge
+from rmqbench.results.metrics import Throughput, consume_throughput, publish_throughput
+from rmqbench.results.result import Result
 from rmqbench.run_directory import RunDirectory
 from rmqbench.run_directory.journal import (
     BacklogShown,
@@ -41,12 +44,9 @@ from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.run_directory.reading import peak_of, read_run
 from rmqbench.runner.drain import QueueDrain
 from rmqbench.runner.isolation import Place, declared_place
-from rmqbench.runner.judging import judge
-from rmqbench.runner.metrics import Throughput, consume_throughput, publish_throughput
 from rmqbench.runner.plans import Planner
-from rmqbench.runner.result import Result
 from rmqbench.runner.workers import Worker, WorkerPlan, run_workers
-from rmqbench.scenario import Scenario
+from rmqbench.scenarios import Scenario
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, removals_by_arguments
 from rmqbench.waiting import wait_until
 

@@ -17,7 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import rmqbench
 from rmqbench.pytest_plugin import Settings, ShowResult
 from rmqbench.pytest_plugin.session_broker import quiet_pika
-from rmqbench.runner.metrics import Throughput
+from rmqbench.results.metrics import Throughput
 from rmqbench.suite.baseline import CONDITIONS, Conditions, Gate
 
 pytestmark = pytest.mark.stress

@@ -39,9 +39,9 @@ def checks(module: str, file: str) -> Callable[[str, str, str, str], Mutation]:
 
 
 rules = checks("verdict.rules", "unit/verdict/test_rules.py")
-rules_later = checks("verdict.rules", "unit/runner/test_judging.py")
-reading = checks("run_directory.reading", "unit/runner/test_judging.py")
-directory = checks("run_directory.directory", "unit/runner/test_judging.py")
+rules_later = checks("verdict.rules", "unit/results/test_judging.py")
+reading = checks("run_directory.reading", "unit/results/test_judging.py")
+directory = checks("run_directory.directory", "unit/results/test_judging.py")
 ledger = checks("run_directory.ledger", "unit/run_directory/test_ledger.py")
 message = checks("message", "unit/test_message.py")
 vector = checks("amqp.vector", "unit/amqp/test_vector.py")

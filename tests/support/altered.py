@@ -19,7 +19,7 @@ from rmqbench.proxy import (
     repeat,
     swap,
 )
-from rmqbench.proxy.stream import (
+from rmqbench.proxy.altering import (
     AlteredConnection,
 )
 

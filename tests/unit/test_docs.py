@@ -26,10 +26,10 @@ from rmqbench.faults import FAULTS
 from rmqbench.management.sampler import SAMPLES_FILE, NodeSample, QueueSample
 from rmqbench.message import HEAD, Recipe
 from rmqbench.pytest_plugin.settings import OPTIONS, Settings
+from rmqbench.results.metrics import Throughput
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import JOURNAL_FILE, Entry
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
-from rmqbench.runner.metrics import Throughput
 from rmqbench.verdict.evidence import CONFIRMED, SENT, Incident
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES, Effect
 

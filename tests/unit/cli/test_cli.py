@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import rmqbench.broker
 import rmqbench.gui
-from rmqbench import cli, scenario
+from rmqbench import cli, scenarios
 from rmqbench.amqp import topology
 from rmqbench.broker import Broker
 from rmqbench.cli import consume
@@ -22,7 +22,7 @@ from rmqbench.clients import counting_consumer
 from rmqbench.clients.counting_consumer import Tally
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound, RmqbenchError, UsageError
-from rmqbench.scenario import Scenario
+from rmqbench.scenarios import Scenario
 
 
 def test_no_error_tells_the_password_of_a_url_that_was_taken_for_a_name(
@@ -53,7 +53,7 @@ def test_a_brokers_line_feed_forges_no_line(
 
 @pytest.mark.parametrize("name", cli.run.DEFAULTS)
 def test_the_defaults_in_the_help_are_the_scenarios(name: str) -> None:
-    assert getattr(scenario, name)(**cli.run.DEFAULTS[name]) == getattr(scenario, name)()
+    assert getattr(scenarios, name)(**cli.run.DEFAULTS[name]) == getattr(scenarios, name)()
 
 
 LIGHT = """

@@ -21,7 +21,7 @@ from rmqbench.proxy import (
     drop,
 )
 from rmqbench.proxy.alterations import AlterationPlan
-from rmqbench.proxy.stream import (
+from rmqbench.proxy.altering import (
     UNKNOWN_TAG,
     AlteredConnection,
     Reset,

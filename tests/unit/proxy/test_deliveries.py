@@ -44,7 +44,7 @@ from rmqbench.proxy import (
     swap,
 )
 from rmqbench.proxy.alterations import AlterationPlan
-from rmqbench.proxy.stream import (
+from rmqbench.proxy.altering import (
     AlteredConnection,
     Pause,
     Reset,

@@ -4,8 +4,8 @@ import pytest
 
 import rmqbench
 from rmqbench.report.terminal import render, result_view
-from rmqbench.runner.metrics import Throughput
-from rmqbench.runner.result import QueueFigures, Result
+from rmqbench.results.metrics import Throughput
+from rmqbench.results.result import QueueFigures, Result
 from rmqbench.verdict.findings import Judgement, Verdict
 
 QUICK = Throughput(10, 1.0, 10.0, 1.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rmqbench.runner.metrics import latency_of, throughput_of
+from rmqbench.results.metrics import latency_of, throughput_of
 
 
 def test_a_throughput_lasts_from_the_first_start_to_the_last_end():

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rmqbench.results.metrics import confirm_latency, consume_throughput, publish_throughput
+from rmqbench.results.result import Backlog, Event, QueueFigures, Result
 from rmqbench.run_directory.journal import (
     BacklogShown,
     Counted,
@@ -18,8 +20,6 @@ from rmqbench.run_directory.journal import (
     StageBegan,
 )
 from rmqbench.run_directory.reading import QueueRecord, RunRecord, read_run
-from rmqbench.runner.metrics import confirm_latency, consume_throughput, publish_throughput
-from rmqbench.runner.result import Backlog, Event, QueueFigures, Result
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED
 from rmqbench.verdict.rules import judge_evidence
 

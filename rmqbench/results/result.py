@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rmqbench.runner.metrics import Latency, Throughput
+from rmqbench.results.metrics import Latency, Throughput
 from rmqbench.verdict.findings import Verdict
 
 __all__ = ["Backlog", "Event", "QueueFigures", "Result"]
