@@ -28,7 +28,7 @@ import pika.exceptions
 import pika.frame
 import pika.spec
 
-from rmqbench.amqp.diagnosis import channel_error, diagnose
+from rmqbench.amqp.diagnosis import channel_error, diagnose, is_early_end
 from rmqbench.amqp.parameters import pika_parameters
 from rmqbench.amqp.vector import Confirms, Deliveries, Shape, Splitter
 from rmqbench.endpoint import Endpoint
@@ -106,9 +106,11 @@ class Connection:
             self.wait_until(self._open_is_over, timeout_s, "the AMQP handshake")
         except DeadlineExceeded as error:
             self._not_opened = error
-        except BaseException:
-            self.abort()
-            raise
+        except BaseException as error:
+            if not is_early_end(error):
+                self.abort()
+                raise
+            self._not_opened = error
         cause = self._not_opened
         if cause is not None:
             self.abort()

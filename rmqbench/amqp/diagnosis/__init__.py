@@ -4,6 +4,6 @@ Here pika's exceptions become rmqbench's own (:mod:`rmqbench.errors`). No text h
 """
 
 from rmqbench.amqp.diagnosis.channels import channel_error
-from rmqbench.amqp.diagnosis.connecting import connect_error, diagnose
+from rmqbench.amqp.diagnosis.connecting import connect_error, diagnose, is_early_end
 
-__all__ = ["channel_error", "connect_error", "diagnose"]
+__all__ = ["channel_error", "connect_error", "diagnose", "is_early_end"]

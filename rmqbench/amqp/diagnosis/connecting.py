@@ -30,7 +30,7 @@ from rmqbench.errors import (
     UsageError,
 )
 
-__all__ = ["connect_error", "diagnose"]
+__all__ = ["connect_error", "diagnose", "is_early_end"]
 
 _LOOK_S = 2.0  # pika has waited before: a peer that has something to say says it soon
 _TLS_ALERT = b"\x15"
@@ -244,7 +244,12 @@ def _unreachable(causes: list[BaseException], endpoint: Endpoint) -> BrokerUnava
 
 def _is_hang_up(causes: list[BaseException]) -> bool:
     hung_up = (pika.exceptions.IncompatibleProtocolError, ConnectionError)
-    return any(isinstance(cause, hung_up) for cause in causes)
+    return any(isinstance(cause, hung_up) or is_early_end(cause) for cause in causes)
+
+
+def is_early_end(error: BaseException) -> bool:
+    """Whether pika raised this because the peer closed the connection before pika looked at it."""
+    return isinstance(error, ValueError) and isinstance(error.__context__, OSError)
 
 
 def _hung_up(endpoint: Endpoint) -> BrokerUnavailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 import ssl
@@ -349,6 +350,18 @@ def test_what_is_not_an_amqp_broker_is_named_alike_by_every_entry(
     monkeypatch.setattr("rmqbench.amqp.diagnosis.connecting._LOOK_S", 30.0)  # it does answer
     with serving(behave) as endpoint:
         require_told(endpoint, words.format(endpoint.port), timeout_s=3.0)
+
+
+def test_a_peer_that_is_gone_before_the_client_looks_at_it_has_closed_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def not_connected(_: socket.socket) -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(socket.socket, "getpeername", not_connected)  # pika's look
+    with serving(reset) as endpoint:
+        words = f"127.0.0.1:{endpoint.port} closed the connection without an AMQP greeting"
+        require_told(endpoint, words, timeout_s=3.0)
 
 
 @pytest.mark.parametrize(
