@@ -298,7 +298,7 @@ def faulty(fault: str = "kill-broker", during: Phase | None = None, **changes: A
         "faults": (described,),
         "allowed": tuple(sorted(expected)),
         "heartbeat_s": kind.heartbeat_s,
-        "rest_s": kind.rest_s if changes.get("queue_kind") == "quorum" else 0.0,
+        "rest_s": kind.rest_s if changes.get("queue_kind") == "quorum" else kind.rest_s / 4,
         "consumers": 3 if fault == "kill-consumer" else 1,
         "prefetch": 500,
         "publish_rate": kind.rate if phase == "publish" else None,

@@ -77,9 +77,10 @@ class Kind:
 
     ``text`` completes "the fault is that …". ``expected`` names the findings that fail by default
     and are what RabbitMQ promises here. ``heartbeat_s`` makes a dead connection noticed in time,
-    ``rate`` (messages a second) makes a phase of 10,000 messages last long enough. ``rest_s``: so
-    long a quorum queue is left alone before anything is published, because a younger one may lose
-    everything (see the page on faults).
+    ``rate`` (messages a second) makes a phase of 10,000 messages last long enough.
+    ``rest_s``: so long a quorum queue is left alone before anything is published, because a younger
+    one may lose everything, and a classic queue for a quarter of it: before RabbitMQ 4.2 one that
+    is younger than about 2 s may itself be gone (see the page on faults).
     """
 
     text: str
