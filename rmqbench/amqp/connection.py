@@ -8,7 +8,8 @@ Without the tap (``vector=False``) everything goes through pika's callbacks, to 
 What is touched inside of pika, and why: ``_on_data_available`` (where received bytes arrive),
 ``_output_marshaled_frames`` (rendered frames are sent and counted like all others),
 ``bytes_received`` (the heartbeat must count what pika does not see), ``_transport`` and its
-``_MAX_RECV_BYTES`` (4096 bytes a read are too few), and ``_terminate_stream`` (to end at once).
+``_MAX_RECV_BYTES`` (4096 bytes a read are too few), ``_terminate_stream`` (to end at once), and
+``_cancelled`` of a channel (what is under way to a consumer that is being cancelled is its own).
 Only :mod:`rmqbench.amqp.admin` touches pika's inside, too.
 """
 
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import struct
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -29,6 +29,7 @@ import pika.frame
 import pika.spec
 
 from rmqbench.amqp.diagnosis import channel_error, diagnose, is_early_end
+from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.parameters import pika_parameters
 from rmqbench.amqp.vector import Confirms, Deliveries, Shape, Splitter
 from rmqbench.endpoint import Endpoint
@@ -59,6 +60,7 @@ class Connection:
         endpoint: Endpoint,
         *,
         name: str,
+        network: Network = REAL_NETWORK,
         vector: bool = True,
         heartbeat_s: int = 30,
         connect_timeout_s: float = 10.0,
@@ -74,6 +76,7 @@ class Connection:
         self._on_confirms: dict[int, OnConfirms] = {}
         self._on_deliveries: dict[int, OnDeliveries] = {}
         self._failure: Exception | None = None
+        self._clock = network.clock
         self._opened = False
         self._not_opened: BaseException | None = None
         self._closing = False
@@ -90,6 +93,7 @@ class Connection:
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_open_error,
             on_close_callback=self._on_close,
+            custom_ioloop=network.io_services(),
         )
         self._pika.tap = self._received_data
         self._loop = self._pika.ioloop
@@ -182,7 +186,7 @@ class Connection:
             self._pause_s /= 2
         else:
             self._pause_s = min(max(1.5 * self._pause_s, _MIN_PAUSE_S), _MAX_PAUSE_S)
-        time.sleep(self._pause_s)
+        self._clock.sleep(self._pause_s)
 
     def wake(self) -> None:
         """End the wait of a turn in another thread, or of the next turn.
@@ -193,9 +197,9 @@ class Connection:
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         """Take turns until ``condition`` holds. DeadlineExceeded names ``what`` was waited for."""
-        deadline = time.monotonic() + timeout_s
+        deadline = self._clock.monotonic() + timeout_s
         while not condition():
-            if time.monotonic() > deadline:
+            if self._clock.monotonic() > deadline:
                 raise DeadlineExceeded(
                     f"Timed out after {timeout_s:g} s waiting for {what} at {self.endpoint}."
                     + (f" The broker blocks publishers: {self.blocked}." if self.blocked else ""),
@@ -233,6 +237,16 @@ class Connection:
         self._on_deliveries[channel.channel_number] = handler
         if self._splitter is not None:
             self._splitter.expect_deliveries(channel.channel_number)
+
+    def cancel(
+        self, channel: pika.channel.Channel, tag: str, callback: Callable[[object], None]
+    ) -> None:
+        """Cancel a consumer; until ``callback`` is called with the answer it gets its deliveries.
+
+        pika alone would give those back that are under way, behind the consumer's back.
+        """
+        channel.basic_cancel(tag, callback)
+        channel._cancelled.discard(tag)
 
     def learn(self, channel: pika.channel.Channel, shape: Shape) -> None:
         """Pass deliveries of this shape to the channel's handler, many at once."""

@@ -11,7 +11,6 @@ frames.
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -38,6 +37,7 @@ from rmqbench.amqp.framing import (
     delivery_tag_at,
     frame_offsets,
 )
+from rmqbench.checksum import head_checksums
 from rmqbench.message import HEAD_SIZE, Recipe
 
 __all__ = [
@@ -62,7 +62,6 @@ _CONFIRM = np.dtype(
         "itemsize": CONFIRM_BYTES,
     }
 )
-_QUARTER_STARTS = np.arange(8) << 16  # where each piece of 16 bits has its table
 _BUFFER_BYTES = 4 << 20  # rendered by one call at most, unless a single message is larger
 
 
@@ -83,7 +82,8 @@ class Confirms:
 class Deliveries:
     """Deliveries in which every byte is as ``recipe`` computes it: one row each, in order.
 
-    ``tags``, ``producers`` and ``sequences`` int64, ``redelivered`` bool, all of shape (n,).
+    ``tags``, ``producers`` and ``sequences`` int64, ``redelivered`` bool, ``stamps`` uint32 (the
+    checksums in their heads), all of shape (n,).
     """
 
     channel: int
@@ -91,6 +91,7 @@ class Deliveries:
     redelivered: BoolArray
     producers: Int64Array
     sequences: Int64Array
+    stamps: npt.NDArray[np.uint32]
     recipe: Recipe
 
 
@@ -127,7 +128,6 @@ class Shape:
         self.template = template
         self.stride = len(template)
         self.body_size_at = header + BODY_SIZE_AT
-        self._crc_base = np.uint32(zlib.crc32(recipe.head(0, 0, 0)[:-4]))
         fields: dict[str, tuple[Any, int]] = {
             "id_producer": ("u4", id_at + 14),
             "id_sequence": (("u4", 3), id_at + 24),
@@ -223,6 +223,7 @@ class Shape:
             redelivered=received["redelivered"].astype(np.bool_),
             producers=received["producer"].astype(np.int64),
             sequences=received["sequence"].astype(np.int64),
+            stamps=received["crc"].astype(np.uint32),
             recipe=self._recipe,
         )
 
@@ -263,15 +264,12 @@ class Shape:
 
     def _complete(self, rows: npt.NDArray[Any]) -> None:
         """Compute all numbers that follow from producer, sequence and send time."""
-        quarters = rows["quarters"].astype(np.intp)
+        quarters = rows["quarters"]
         producers = rows["producer"].astype(np.intp)
         rows["id_producer"] = _hex_quads()[0x8000 | (producers & 0xFFF)]  # version 8 before it
         rows["id_sequence"] = _hex_quads()[quarters[:, 1:4]]
         rows["timestamp"] = rows["sent_ns"] // 1_000_000_000
-        # A CRC is linear: each piece of the head adds its own share.
-        shares = _crc_shares().take(quarters + _QUARTER_STARTS)
-        crc = np.bitwise_xor.reduce(shares, axis=1)
-        rows["crc"] = crc ^ self._crc_base ^ _crc_producer_shares()[producers]
+        rows["crc"] = head_checksums(self._recipe.stamp_base, producers, quarters)
 
 
 class Splitter:
@@ -384,29 +382,3 @@ def _hex_quads() -> npt.NDArray[np.uint32]:
     nibbles = np.arange(1 << 16)[:, None] >> np.array([12, 8, 4, 0]) & 0xF
     quads: npt.NDArray[np.uint32] = digits[nibbles].view(np.uint32).ravel()
     return quads
-
-
-@cache
-def _crc_shares() -> npt.NDArray[np.uint32]:
-    """Return what each value of each 16 bits of sequence and send time adds to the head's CRC-32.
-
-    uint32 of shape (8 * 65536,), one piece of 16 bits behind the other.
-    """
-    return np.concatenate([_crc_share(24 + 2 * piece) for piece in range(8)])
-
-
-@cache
-def _crc_producer_shares() -> npt.NDArray[np.uint32]:
-    """Return what each producer adds to the head's CRC-32: uint32 of shape (65536,)."""
-    return _crc_share(6)
-
-
-def _crc_share(at: int) -> npt.NDArray[np.uint32]:
-    """Return what each value of the 16 bits at an offset adds to the CRC-32 of 40 bytes."""
-    zero = zlib.crc32(bytes(40))
-    high, low = (
-        np.array([zlib.crc32(bytes(i) + bytes([v]) + bytes(39 - i)) ^ zero for v in range(256)])
-        for i in (at, at + 1)
-    )
-    shares: npt.NDArray[np.uint32] = np.bitwise_xor.outer(high, low).ravel().astype(np.uint32)
-    return shares

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import pika.channel
 
 from rmqbench.amqp.connection import Connection
+from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.vector import Deliveries, Shape
 from rmqbench.clients.rate import Pace
 from rmqbench.clients.recovery import Interruption, Recovery
@@ -96,7 +96,8 @@ class Consumer:
         *,
         on_lost: Callable[[RmqbenchError], None] = lambda _: None,
         on_interruption: Callable[[Interruption], None] = lambda _: None,
-        sleep: Callable[[float], bool | None] = time.sleep,
+        sleep: Callable[[float], bool | None] | None = None,
+        network: Network = REAL_NETWORK,
     ) -> None:
         """Prepare to take messages.
 
@@ -108,9 +109,14 @@ class Consumer:
         self.delivered = 0
         self._handler = handler
         self._recovery = Recovery(
-            subscription.stall_s, on_interruption=on_interruption, sleep=sleep
+            subscription.stall_s,
+            on_interruption=on_interruption,
+            clock=network.clock,
+            sleep=sleep,
         )
-        self._pace = Pace(subscription.rate)
+        self._network = network
+        self._monotonic = network.clock.monotonic
+        self._pace = Pace(subscription.rate, network.clock.monotonic)
         self._tags: list[npt.NDArray[np.int64]] = []  # taken and not acknowledged
         self._places: list[npt.NDArray[np.int64]] = []
         self._holds_some = False
@@ -147,7 +153,11 @@ class Consumer:
     def _consume_on_a_new_channel(self, go_on: Callable[[Look], bool]) -> None:
         asked = self.subscription
         with Connection(
-            asked.endpoint, name=asked.name, vector=asked.vector, heartbeat_s=asked.heartbeat_s
+            asked.endpoint,
+            name=asked.name,
+            network=self._network,
+            vector=asked.vector,
+            heartbeat_s=asked.heartbeat_s,
         ) as connection:
             self._recovery.connected()
             channel = connection.channel()
@@ -165,7 +175,7 @@ class Consumer:
             )
             connection.wait_until(lambda: bool(begun), _ANSWER_S, f"queue {asked.queue!r}")
             look = Look(connection, channel, connection.channel(), asked.queue)
-            began = time.monotonic()
+            began = self._monotonic()
             while go_on(look):
                 before = self.delivered
                 connection.turn()
@@ -176,11 +186,11 @@ class Consumer:
                         f"The broker cancelled the consumer of queue {asked.queue!r}.",
                         "The queue was deleted, or the node that led it is gone.",
                     )
-                if self.delivered > before or time.monotonic() - began >= _LASTING_S:
+                if self.delivered > before or self._monotonic() - began >= _LASTING_S:
                     self._recovery.progressed()
             limit_s = min(asked.stall_s, _CANCEL_S)
             stopped: list[object] = []
-            channel.basic_cancel(tag, stopped.append)
+            connection.cancel(channel, tag, stopped.append)
             connection.wait_until(lambda: bool(stopped), limit_s, "the consumer to be cancelled")
             self._acknowledge(channel)
             # The answer comes after all that was sent: the acknowledgements were taken.
@@ -270,14 +280,19 @@ class Look:
         self._control = control
         self._queue = queue
 
-    def ready(self) -> int:
-        """Return how many messages are ready, as the queue itself says."""
+    def ready(self) -> int | None:
+        """Return how many messages are ready, as the queue itself says.
+
+        None where its answer does not count even the consumer that is asking: nobody stands behind
+        it (a quorum queue whose leader is silent answers with zeros).
+        """
         answers: list[Any] = []
         self._control.queue_declare(self._queue, passive=True, callback=answers.append)
         self._connection.wait_until(
             lambda: bool(answers), _ANSWER_S, f"queue {self._queue!r} to answer"
         )
-        return int(answers[0].method.message_count)
+        method = answers[0].method
+        return int(method.message_count) if method.consumer_count else None
 
     def acknowledge(self, tag: int) -> None:
         """Acknowledge what was held, up to a delivery tag, for a handler that does so itself."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import pika.channel
 
 from rmqbench.amqp.connection import Connection
+from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.vector import Confirms, Shape
 from rmqbench.clients.rate import Pace
 from rmqbench.clients.recovery import Interruption, Recovery, pause
+from rmqbench.clock import Clock
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, DeadlineExceeded
 from rmqbench.memory import peak_rss_bytes
@@ -29,8 +30,9 @@ from rmqbench.run_directory.journal import (
     WorkEnded,
     WorkStarted,
 )
-from rmqbench.run_directory.ledger import PublishLedger
-from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN
+from rmqbench.run_directory.recorder import PublishRecorder
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, Incident
+from rmqbench.verdict.findings import FindingName
 
 __all__ = ["Producer", "ProducerPlan", "ProducerReport"]
 
@@ -49,7 +51,7 @@ class ProducerPlan:
     ``publish_again`` it first sends again what is indeterminate.
 
     Without ``confirms`` it does as publishers do who do not ask for them: what is written to the
-    connection counts as confirmed.
+    connection counts as confirmed. ``epoch_ns`` makes its clock that of the run's other workers.
     """
 
     endpoint: Endpoint
@@ -68,28 +70,28 @@ class ProducerPlan:
     vector: bool = True
     heartbeat_s: int = 30
     stall_s: float = 30.0
+    epoch_ns: int = 0
 
     def run(self, finish: threading.Event | None = None) -> ProducerReport:
         """Publish everything, wait for all confirms, and return how it went.
 
         ``finish`` is for consumers: a producer ends by itself.
         """
-        return Producer(self).run()
+        network = replace(REAL_NETWORK, clock=Clock.since(self.epoch_ns))
+        return Producer(self, network=network).run()
 
 
 @dataclass(frozen=True)
 class ProducerReport:
     """How one producer did. Times are Unix nanoseconds, CPU seconds of the whole process.
 
-    ``channel_starts`` are the sequence numbers with which its publishing channels began. ``error``
-    is a sentence where it ended before everything was settled.
+    ``error`` is a sentence where it ended before everything was settled.
     """
 
     number: int
     started_ns: int
     ended_ns: int
     cpu_s: float
-    channel_starts: tuple[int, ...]
     interruptions: tuple[Interruption, ...] = ()
     error: str | None = None
 
@@ -97,27 +99,38 @@ class ProducerReport:
 class Producer:
     """Publishes with a window of outstanding confirms; the ledger is written before the socket."""
 
-    def __init__(self, plan: ProducerPlan, watch: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        plan: ProducerPlan,
+        watch: Callable[[int], None] = lambda _: None,
+        network: Network = REAL_NETWORK,
+    ) -> None:
         """Open the plan's ledger; ``watch`` is called all along with the number settled."""
         self.plan = plan
         self._watch = watch
+        self._network = network
+        self._clock = clock = network.clock
         self._stopping = False
         self._known = 0  # settled on channels before the present one
-        self._ledger = PublishLedger.open(plan.directory)
-        self._journal = Journal(plan.directory / JOURNAL_FILE)
+        self._recorder = PublishRecorder(plan.directory)
+        self._ledger = self._recorder.ledger
+        self._journal = Journal(plan.directory / JOURNAL_FILE, clock)
         self._recovery = Recovery(
             plan.stall_s,
             on_interruption=lambda each: self._journal.write(
                 Interrupted(time_ns=each.at_ns, why=each.why)
             ),
-            sleep=lambda seconds: pause(seconds, lambda: self._stopping),
+            clock=clock,
+            sleep=lambda seconds: pause(seconds, lambda: self._stopping, clock),
         )
-        self._channel_starts: list[int] = []
+        self._channels = 0  # opened so far; the last one has this number
+        self._begun = False
         self._until: float | None = None  # when its duration is over, in monotonic seconds
+        self._sent_ns = 0  # the last moment at which anything was sent
         self._unsent = 0  # the first message that was never sent
         self._blocked: str | None = None
-        self._pace = Pace(plan.rate)
-        self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
+        self._pace = Pace(plan.rate, clock.monotonic)
+        self._started_ns, self._started_cpu = clock.time_ns(), clock.cpu_s()
 
     def stop(self) -> None:
         """Send nothing more, wait for the confirms under way, and end."""
@@ -126,13 +139,15 @@ class Producer:
     def run(self) -> ProducerReport:
         """Publish everything, wait for all confirms, and return how it went."""
         with self._journal:
-            error = self._recovery.run(self._publish_on_a_new_channel)
+            try:
+                error = self._recovery.run(self._publish_on_a_new_channel)
+            finally:
+                self._recorder.close()
             report = ProducerReport(
                 number=self.plan.number,
                 started_ns=self._started_ns,
-                ended_ns=time.time_ns(),
-                cpu_s=time.process_time() - self._started_cpu,
-                channel_starts=tuple(self._channel_starts),
+                ended_ns=self._clock.time_ns(),
+                cpu_s=self._clock.cpu_s() - self._started_cpu,
                 interruptions=tuple(self._recovery.interruptions),
                 error=str(error) if error else None,
             )
@@ -141,6 +156,8 @@ class Producer:
                     until_ns=report.ended_ns,
                     cpu_s=report.cpu_s,
                     messages=self._unsent if self._time_is_up else self.plan.count,
+                    repeats=self._recorder.copies,
+                    incidents=self._recorder.incidents,
                     peak_rss_bytes=peak_rss_bytes(),
                     error=report.error,
                 )
@@ -149,25 +166,34 @@ class Producer:
 
     @property
     def _time_is_up(self) -> bool:
-        return self._until is not None and time.monotonic() >= self._until
+        return self._until is not None and self._clock.monotonic() >= self._until
 
     def _publish_on_a_new_channel(self) -> None:
         plan = self.plan
         name = f"rmqbench producer {plan.number}"
         with Connection(
-            plan.endpoint, name=name, vector=plan.vector, heartbeat_s=plan.heartbeat_s
+            plan.endpoint,
+            name=name,
+            network=self._network,
+            vector=plan.vector,
+            heartbeat_s=plan.heartbeat_s,
         ) as connection:
             self._recovery.connected()
             channel = connection.channel()
             channel.add_on_return_callback(self._on_return)
-            settling = _Settling(self._ledger, self._left_indeterminate(), self._unsent)
+            self._channels += 1
+            settling = _Settling(
+                self._recorder,
+                self._left_indeterminate(),
+                self._unsent,
+                _Origin(plan.number, self._channels, self._clock),
+            )
             if plan.confirms:
                 connection.expect_confirms(channel, self._on_confirms(settling))
-            if not self._channel_starts:
+            if not self._begun:
                 self._begin()
             self._pace.start()
-            self._channel_starts.append(self._unsent)
-            self._journal.write(ChannelOpened(number=len(self._channel_starts), first=self._unsent))
+            self._journal.write(ChannelOpened(number=self._channels, first=self._unsent))
             try:
                 self._publish(connection, channel, settling)
             finally:
@@ -175,9 +201,10 @@ class Producer:
 
     def _begin(self) -> None:
         """Start the clocks: from here on its figures and its duration count."""
-        self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
+        self._begun = True
+        self._started_ns, self._started_cpu = self._clock.time_ns(), self._clock.cpu_s()
         if self.plan.duration_s is not None:
-            self._until = time.monotonic() + self.plan.duration_s
+            self._until = self._clock.monotonic() + self.plan.duration_s
         self._journal.write(WorkStarted(time_ns=self._started_ns))
         self._recovery.progressed()
 
@@ -208,12 +235,11 @@ class Producer:
                 room = 0
             room = min(room, self._pace.allowance())
             if left and room >= min(batch, left) and connection.blocked is None:
-                sequences = self._note_sent(settling, min(room, left, shape.max_rows))
+                sequences, sent_ns = self._note_sent(settling, min(room, left, shape.max_rows))
                 if plan.vector:
-                    sent_ns = self._ledger.sent_ns[sequences[0]]
-                    connection.send(shape.render(plan.number, sequences, int(sent_ns)).tobytes())
+                    connection.send(shape.render(plan.number, sequences, sent_ns).tobytes())
                 else:
-                    self._publish_one_by_one(channel, sequences)
+                    self._publish_one_by_one(channel, sequences, sent_ns)
             connection.turn()
             self._watch(self._known + settling.settled)
             self._note_blocked(connection)
@@ -238,29 +264,30 @@ class Producer:
             lambda: bool(answers), self.plan.stall_s, "the broker to read all that was published"
         )
 
-    def _note_sent(self, settling: _Settling, count: int) -> npt.NDArray[np.int64]:
-        """Record that the next messages are sent: from here on they may arrive."""
+    def _note_sent(self, settling: _Settling, count: int) -> tuple[npt.NDArray[np.int64], int]:
+        """Record that the next messages are sent, and when: from here on they may arrive.
+
+        No moment serves twice: by its send time a message is told from an earlier copy of it.
+        """
         sequences = settling.take(count)
-        ledger, now_ns = self._ledger, time.time_ns()
+        ledger = self._ledger
+        self._sent_ns = now_ns = max(self._clock.time_ns(), self._sent_ns + 1)
         self._pace.spend(count)
-        ledger.sent_ns[sequences] = now_ns
-        again = sequences < self._unsent
-        ledger.state[sequences[again]] |= SENT_AGAIN
-        ledger.state[sequences] |= SENT
+        self._recorder.send(sequences, self._channels, now_ns)
         if not self.plan.confirms:
             ledger.settled_ns[sequences] = now_ns
             ledger.state[sequences] |= CONFIRMED
             settling.settled += count
             self._recovery.progressed()
         self._unsent = max(self._unsent, int(sequences[-1]) + 1)
-        return sequences
+        return sequences, now_ns
 
     def _publish_one_by_one(
-        self, channel: pika.channel.Channel, sequences: npt.NDArray[np.int64]
+        self, channel: pika.channel.Channel, sequences: npt.NDArray[np.int64], sent_ns: int
     ) -> None:
         plan = self.plan
         for sequence in sequences.tolist():
-            message = (plan.number, sequence, int(self._ledger.sent_ns[sequence]))
+            message = (plan.number, sequence, sent_ns)
             channel.basic_publish(
                 plan.exchange,
                 plan.routing_key,
@@ -301,19 +328,37 @@ class Producer:
             self._ledger.state[identity.sequence] |= RETURNED
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """Whose confirms they are: producer and channel by number, and the clock that dates them."""
+
+    producer: int
+    channel: int
+    clock: Clock
+
+
 class _Settling:
     """The messages of one publishing channel, in the order of their delivery tags, from 1 on.
 
     First come those that are sent ``again``, then all from the sequence number ``first`` on.
     """
 
-    def __init__(self, ledger: PublishLedger, again: npt.NDArray[np.int64], first: int) -> None:
+    def __init__(
+        self,
+        recorder: PublishRecorder,
+        again: npt.NDArray[np.int64],
+        first: int,
+        origin: _Origin,
+    ) -> None:
         self.again = again
         self.first = first
         self.sent = 0
         self.settled = 0
-        self._ledger = ledger
+        self._recorder = recorder
+        self._ledger = recorder.ledger
+        self._origin = origin
         self._low_tag = 1  # every tag below it is settled
+        self._said = np.zeros(0, np.uint8)  # CONFIRMED, NACKED: what was said of each tag here
 
     def take(self, count: int) -> npt.NDArray[np.int64]:
         """Return the sequence numbers of the next messages to be sent."""
@@ -322,22 +367,33 @@ class _Settling:
         return self._sequences(places)
 
     def settle(self, confirms: Confirms) -> None:
-        """Settle what the broker acked or nacked."""
-        now_ns = time.time_ns()
-        if confirms.tags.max() > self.sent:
-            raise BrokerError(
-                f"The broker confirmed delivery tag {confirms.tags.max()}, "
-                f"but only {self.sent} messages were published.",
-                "Something between rmqbench and the broker alters AMQP traffic, or the broker is "
-                "at fault.",
-            )
+        """Settle what the broker acked or nacked, and report where it contradicts itself.
+
+        Raise BrokerError where it confirms what was not published.
+        """
+        now_ns = self._origin.clock.time_ns()
+        # Tag 0 with multiple stands for all outstanding (AMQP 0-9-1, basic.ack).
+        tags = np.where(confirms.multiple & (confirms.tags == 0), self.sent, confirms.tags)
+        if not self.sent or not ((tags >= 1) & (tags <= self.sent)).all():
+            self._refuse(tags, now_ns)
         if confirms.nack.any():
-            for i in range(len(confirms.tags)):
+            for i in range(len(tags)):
                 bit = NACKED if confirms.nack[i] else CONFIRMED
-                tags, multiple = confirms.tags[i : i + 1], confirms.multiple[i : i + 1]
-                self._settle(tags, multiple, bit, now_ns)
+                self._settle(tags[i : i + 1], confirms.multiple[i : i + 1], bit, now_ns)
         else:
-            self._settle(confirms.tags, confirms.multiple, CONFIRMED, now_ns)
+            self._settle(tags, confirms.multiple, CONFIRMED, now_ns)
+
+    def _refuse(self, tags: npt.NDArray[np.int64], now_ns: int) -> NoReturn:
+        """Report the confirms of what was not published, and raise BrokerError."""
+        unknown = [tag % 2**64 for tag in tags.tolist() if not 1 <= tag <= self.sent]
+        for tag in unknown:
+            self._contradict(now_ns, None, f"delivery tag {tag}, of {self.sent} published")
+        raise BrokerError(
+            f"The broker confirmed delivery tag {unknown[0]}, "
+            f"but only {self.sent} messages were published.",
+            "Something between rmqbench and the broker alters AMQP traffic, or the broker is "
+            "at fault.",
+        )
 
     def _settle(
         self,
@@ -346,23 +402,47 @@ class _Settling:
         bit: int,
         now_ns: int,
     ) -> None:
-        if multiple.any():
-            # Tag 0 with multiple stands for all outstanding (AMQP 0-9-1, basic.ack).
-            below = tags[multiple]
-            top = self.sent if (below == 0).any() else int(below.max())
-            if top >= self._low_tag:
-                self._settle_places(np.arange(self._low_tag - 1, top), bit, now_ns)
-                self._low_tag = top + 1
-            tags = tags[~multiple]
-        if len(tags):
-            self._settle_places(tags - 1, bit, now_ns)
+        """Settle in the order of the confirms, each of which is to settle its own tag at least."""
+        covered = np.maximum.accumulate(np.where(multiple, tags, self._low_tag - 1))
+        before = np.concatenate(([self._low_tag - 1], covered[:-1]))
+        first = np.zeros(len(tags), np.bool_)
+        first[np.unique(tags, return_index=True)[1]] = True
+        fresh = (tags > before) & (self._said_of(tags - 1) == 0) & first
+        for tag in tags[~fresh].tolist():
+            self._say_again(tag - 1, bit, now_ns)
+        self._settle_places(tags[fresh & ~multiple] - 1, bit, now_ns)
+        top = int(covered[-1])
+        self._settle_places(np.arange(self._low_tag - 1, top), bit, now_ns)
+        self._low_tag = max(self._low_tag, top + 1)
 
     def _settle_places(self, places: npt.NDArray[np.int64], bit: int, now_ns: int) -> None:
+        """Settle those of which nothing was said yet: ``multiple`` covers others, too."""
+        places = places[self._said_of(places) == 0]
+        self._said[places] = bit
         sequences = self._sequences(places)
-        sequences = sequences[self._ledger.state[sequences] & (CONFIRMED | NACKED) == 0]
         self._ledger.settled_ns[sequences] = now_ns
         self._ledger.state[sequences] |= bit
-        self.settled += len(sequences)
+        self.settled += len(places)
+
+    def _said_of(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return what was said of these so far; there is room for all that was sent."""
+        if len(self._said) < self.sent:
+            grown = np.zeros(max(self.sent, 2 * len(self._said)), np.uint8)
+            grown[: len(self._said)] = self._said
+            self._said = grown
+        return self._said[places]
+
+    def _say_again(self, place: int, bit: int, now_ns: int) -> None:
+        """Report that something was said of a publish of which enough had been said."""
+        said = int(self._said[place]) or bit  # covered a moment ago, by the same kind of confirm
+        sequence = int(self._sequences(np.array([place]))[0])
+        first, then = ("confirmed" if each == CONFIRMED else "refused" for each in (said, bit))
+        self._contradict(now_ns, sequence, f"first {first}, then {then}")
+
+    def _contradict(self, now_ns: int, sequence: int | None, detail: str) -> None:
+        origin, name = self._origin, FindingName.CONTRADICTED
+        producer = None if sequence is None else origin.producer
+        self._recorder.report(Incident(name, now_ns, producer, sequence, detail, origin.channel))
 
     def _sequences(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         count = len(self.again)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.vector import Deliveries
 from rmqbench.clients.consumer import Consumer, Held, Look, Subscription, Taken
 from rmqbench.clients.recovery import Interruption
+from rmqbench.clock import Clock
 from rmqbench.memory import peak_rss_bytes
-from rmqbench.message import Recipe
+from rmqbench.message import HEAD_SIZE, Recipe
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
@@ -26,7 +27,7 @@ from rmqbench.run_directory.journal import (
     WorkEnded,
     WorkStarted,
 )
-from rmqbench.run_directory.ledger import DeliveryRecorder
+from rmqbench.run_directory.recorder import DeliveryRecorder
 from rmqbench.verdict.evidence import Incident
 from rmqbench.verdict.findings import FindingName
 
@@ -42,7 +43,7 @@ class ConsumerPlan:
     messages (None: it shares its queue and cannot know), or when nothing came for ``idle_s`` and
     the queue says that it is empty, or when nothing came for the subscription's ``stall_s``
     although it is not. One that ``lingers`` does not take an empty queue for the end before it is
-    told to finish.
+    told to finish. ``epoch_ns`` makes its clock that of the run's other workers.
     """
 
     subscription: Subscription
@@ -55,6 +56,7 @@ class ConsumerPlan:
     expected: int | None = None
     lingers: bool = False
     idle_s: float = 1.0
+    epoch_ns: int = 0
 
     @property
     def queue(self) -> str:
@@ -78,15 +80,15 @@ class ConsumerPlan:
 
         ``finish`` is set when nothing more is published, for one that ``lingers``.
         """
-        return RecordingConsumer(self, finish).run()
+        network = replace(REAL_NETWORK, clock=Clock.since(self.epoch_ns))
+        return RecordingConsumer(self, finish, network).run()
 
 
 @dataclass(frozen=True)
 class ConsumerReport:
     """How one consumer did. Times are Unix nanoseconds, CPU seconds of the whole process.
 
-    ``closed_channels`` are the numbers of the channels that were closed cleanly. ``error`` is a
-    sentence where it ended for another reason than an empty queue.
+    ``error`` is a sentence where it ended for another reason than an empty queue.
     """
 
     number: int
@@ -95,8 +97,6 @@ class ConsumerReport:
     started_ns: int
     ended_ns: int
     cpu_s: float
-    closed_channels: tuple[int, ...]
-    reordered_redeliveries: int
     interruptions: tuple[Interruption, ...] = ()
     error: str | None = None
 
@@ -108,23 +108,30 @@ class RecordingConsumer:
     its queue as soon as the channel closes.
     """
 
-    def __init__(self, plan: ConsumerPlan, finish: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        plan: ConsumerPlan,
+        finish: threading.Event | None = None,
+        network: Network = REAL_NETWORK,
+    ) -> None:
         """Open the plan's ledger; see :meth:`ConsumerPlan.run`."""
         self.plan = plan
+        self._clock = clock = network.clock
         self._finish = finish or threading.Event()
         self._recorder = DeliveryRecorder(plan.directory, plan.counts)
-        self._journal = Journal(plan.directory / JOURNAL_FILE)
+        self._journal = Journal(plan.directory / JOURNAL_FILE, clock)
         self._consumer = Consumer(
             plan.subscription,
             self,
             on_interruption=lambda each: self._journal.write(
                 Interrupted(time_ns=each.at_ns, why=each.why)
             ),
+            network=network,
         )
         self._delivered_ns = 0
-        self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
+        self._started_ns, self._started_cpu = clock.time_ns(), clock.cpu_s()
         self._seen = 0
-        self._seen_at = self._asked_at = time.monotonic()
+        self._seen_at = self._asked_at = clock.monotonic()
         self._stuck: str | None = None
 
     def run(self) -> ConsumerReport:
@@ -134,18 +141,15 @@ class RecordingConsumer:
                 error = self._consumer.run(self._go_on)
             finally:
                 self._recorder.close()
-            closed = () if error else (self._recorder.channel,)
-            for number in closed:
-                self._journal.write(ChannelClosed(number=number))
+            if error is None:
+                self._journal.write(ChannelClosed(number=self._recorder.channel))
             report = ConsumerReport(
                 number=self.plan.number,
                 queue=self.plan.queue,
                 deliveries=self._recorder.deliveries,
                 started_ns=self._started_ns,
                 ended_ns=self._delivered_ns or self._started_ns,
-                cpu_s=time.process_time() - self._started_cpu,
-                closed_channels=closed,
-                reordered_redeliveries=self._recorder.reordered_redeliveries,
+                cpu_s=self._clock.cpu_s() - self._started_cpu,
                 interruptions=self._consumer.interruptions,
                 error=str(error) if error else self._stuck,
             )
@@ -154,8 +158,8 @@ class RecordingConsumer:
                     until_ns=report.ended_ns,
                     cpu_s=report.cpu_s,
                     messages=report.deliveries,
+                    repeats=self._recorder.repeats,
                     incidents=self._recorder.incidents,
-                    reordered_redeliveries=report.reordered_redeliveries,
                     peak_rss_bytes=peak_rss_bytes(),
                     error=report.error,
                 )
@@ -165,19 +169,20 @@ class RecordingConsumer:
     def begin(self) -> None:
         """Begin a new channel: what was not acknowledged on the last one comes again."""
         if not self._recorder.channel:
-            self._started_ns, self._started_cpu = time.time_ns(), time.process_time()
+            self._started_ns, self._started_cpu = self._clock.time_ns(), self._clock.cpu_s()
             self._journal.write(WorkStarted(time_ns=self._started_ns))
         self._recorder.open_channel()
         self._journal.write(ChannelOpened(number=self._recorder.channel))
-        self._seen_at = time.monotonic()
+        self._seen_at = self._clock.monotonic()
 
     def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
         """Record many messages of which every byte is known to be right."""
-        self._delivered_ns = time.time_ns()
+        self._delivered_ns = self._clock.time_ns()
         places = self._recorder.record(
             deliveries.producers,
             deliveries.sequences,
             deliveries.redelivered,
+            deliveries.stamps,
             self._delivered_ns,
         )
         return len(deliveries.tags), places
@@ -186,7 +191,7 @@ class RecordingConsumer:
         """Judge and record one message; hold it if it is not of this run."""
         plan = self.plan
         recipe = plan.recipe
-        self._delivered_ns = now_ns = time.time_ns()
+        self._delivered_ns = now_ns = self._clock.time_ns()
         identity = recipe.identify(properties, body)
         if identity is None:
             self._recorder.report(
@@ -206,6 +211,7 @@ class RecordingConsumer:
             np.array([producer], np.int64),
             np.array([sequence], np.int64),
             np.array([method.redelivered], np.bool_),
+            _stamp(recipe, body),
             now_ns,
         )
         return Taken(places, recipe if trouble is None else None)
@@ -219,23 +225,35 @@ class RecordingConsumer:
         plan = self.plan
         if plan.expected is not None and self._recorder.distinct >= plan.expected:
             return False
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._recorder.deliveries > self._seen or self._consumer.holds_back:
             self._seen, self._seen_at = self._recorder.deliveries, now
         elif now - max(self._seen_at, self._asked_at) >= plan.idle_s:
             self._asked_at = now
             lingers = plan.lingers and not self._finish.is_set()
             ready = look.ready()
-            if not ready and self._recorder.deliveries == self._seen:
+            if ready == 0 and self._recorder.deliveries == self._seen:
                 self._seen_at = now  # an empty queue is not stuck
                 return lingers
             if now - self._seen_at >= plan.subscription.stall_s:
+                why = (
+                    "and the queue does not know of it"
+                    if ready is None
+                    else (f"although {ready} messages are ready")
+                )
                 self._stuck = (
                     f"Consumer {plan.number} of {plan.queue} received nothing for "
-                    f"{plan.subscription.stall_s:g} s, although {ready} messages are ready."
+                    f"{plan.subscription.stall_s:g} s, {why}."
                 )
                 return False
         return True
+
+
+def _stamp(recipe: Recipe, body: bytes) -> npt.NDArray[np.uint32] | None:
+    """Return the checksum in the head of a body, None where the head is not sound."""
+    if recipe.read_head(body) is None:
+        return None
+    return np.array([int.from_bytes(body[HEAD_SIZE - 4 : HEAD_SIZE], "big")], np.uint32)
 
 
 def _describe(method: Any, properties: Any, body: bytes) -> str:

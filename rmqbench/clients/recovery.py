@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rmqbench.clock import REAL_CLOCK, Clock
 from rmqbench.errors import (
     AccessRefused,
     MessageUnreadable,
@@ -37,8 +37,9 @@ class Recovery:
 
     ``limit_s`` is how long it goes on without any progress. What fails before there was a
     connection at all fails for good: nothing that was never there is waited for.
-    ``on_interruption`` is called with each. ``sleep`` is called between attempts, and returns True
-    if there is to be none any more, as the ``wait`` of a :class:`threading.Event` does.
+    ``on_interruption`` is called with each. ``sleep`` (None: the clock's) is called between
+    attempts, and returns True if there is to be none any more, as the ``wait`` of a
+    :class:`threading.Event` does.
     """
 
     def __init__(
@@ -46,40 +47,40 @@ class Recovery:
         limit_s: float,
         *,
         on_interruption: Callable[[Interruption], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], bool | None] = time.sleep,
+        clock: Clock = REAL_CLOCK,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.interruptions: list[Interruption] = []
         self._limit_s = limit_s
         self._on_interruption = on_interruption
         self._clock = clock
-        self._sleep = sleep
+        self._sleep = sleep or clock.sleep
         self._connected = False
         self._was_connected = False
         self._pause_s = _FIRST_PAUSE_S
         self._progressed = False
-        self._progress_at = clock()
+        self._progress_at = clock.monotonic()
 
     @property
     def idle_s(self) -> float:
         """Seconds since the last progress."""
-        return self._clock() - self._progress_at
+        return self._clock.monotonic() - self._progress_at
 
     def connected(self) -> None:
         """Record that there is a connection: its end will be an interruption."""
         if not self._was_connected:
-            self._progress_at = self._clock()
+            self._progress_at = self._clock.monotonic()
         self._connected = self._was_connected = True
 
     def progressed(self) -> None:
         """Record that the work came on: its limit and the pauses begin anew."""
         self._progressed = True
-        self._progress_at = self._clock()
+        self._progress_at = self._clock.monotonic()
         self._pause_s = _FIRST_PAUSE_S
 
     def note_interruption(self, why: str) -> None:
         """Record that the work is interrupted, and why, in a sentence."""
-        interruption = Interruption(time.time_ns(), why)
+        interruption = Interruption(self._clock.time_ns(), why)
         self.interruptions.append(interruption)
         self._on_interruption(interruption)
 
@@ -106,13 +107,13 @@ class Recovery:
             self._pause_s = min(2 * self._pause_s, _MOST_PAUSE_S)
 
 
-def pause(seconds: float, stopped: Callable[[], bool]) -> bool:
+def pause(seconds: float, stopped: Callable[[], bool], clock: Clock = REAL_CLOCK) -> bool:
     """Sleep until so many seconds are over or ``stopped()`` is true; return what it is then.
 
     It looks in small steps instead of waiting for an event: a handler that sets an event in the
     very thread that begins to wait for it may wait for ever.
     """
-    until = time.monotonic() + seconds
-    while not stopped() and (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, _STEP_S))
+    until = clock.monotonic() + seconds
+    while not stopped() and (left := until - clock.monotonic()) > 0:
+        clock.sleep(min(left, _STEP_S))
     return stopped()

@@ -20,6 +20,7 @@ from rmqbench.faults.injection import Injection, adopting, require_ours
 from rmqbench.proxy import Proxy
 from rmqbench.run_directory.journal import Entry, MessagesRemoved
 from rmqbench.run_directory.ledger import DeliveryLedger
+from rmqbench.verdict.evidence import ACKED
 from rmqbench.waiting import wait_until
 
 __all__ = ["ConsumerAtWork", "Disturbance", "Disturber", "Victim"]
@@ -41,12 +42,12 @@ class Disturbance:
     restarted_at: float | None = None
     unknown: bool = False
 
-    def certain_at(self) -> float:
+    def certain_at(self, now: float) -> float:
         """Return from when on a queue is believed that it is empty, in monotonic seconds."""
         if self.restarted_at is not None:
             return self.restarted_at + _RECOVERY_S
         if self.unknown and self.shaken:
-            return time.monotonic() + _RECOVERY_S
+            return now + _RECOVERY_S
         return 0.0
 
 
@@ -230,5 +231,5 @@ class Disturber:
 
 def _at_stake(consumer: ConsumerAtWork) -> int:
     ledger = DeliveryLedger.read(consumer.directory)
-    held = (ledger.delivered > 0) & (consumer.auto_ack | (ledger.acked == 0))
+    held = (ledger.state > 0) & (consumer.auto_ack | (ledger.state & ACKED == 0))
     return int(np.count_nonzero(held))

@@ -155,11 +155,22 @@ class Injection:
             self._note("over", f"{self.name} is over")
 
     def _note(self, phase: str, text: str) -> None:
-        self._write(FaultEvent(fault=self.name, phase=phase, text=text, own=self._own))
+        self._write(
+            FaultEvent(
+                time_ns=time.time_ns(), fault=self.name, phase=phase, text=text, own=self._own
+            )
+        )
 
     def _note_removal(self, removal: Removal) -> None:
         queue = self.target.queue
-        self._write(MessagesRemoved(queue=queue, cause=removal.cause, at_most=removal.at_most))
+        self._write(
+            MessagesRemoved(
+                time_ns=time.time_ns(),
+                queue=queue,
+                cause=removal.cause,
+                at_most=removal.at_most,
+            )
+        )
 
     def _write(self, entry: Entry) -> None:
         with self._lock:

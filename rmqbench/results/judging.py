@@ -21,7 +21,7 @@ from rmqbench.run_directory.journal import (
 )
 from rmqbench.run_directory.reading import QueueRecord, RunRecord, read_run
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED
-from rmqbench.verdict.rules import judge_evidence
+from rmqbench.verdict.rules import judge_evidence, reordered_redeliveries
 
 __all__ = ["judge"]
 
@@ -37,6 +37,7 @@ def judge(directory: str | os.PathLike[str]) -> Result:
     description = record.description
     verdict = judge_evidence(record.evidence, allowed=description["allowed"], evidence_at=str(path))
     confirmed = _confirmed(record)
+    late = reordered_redeliveries(record.evidence)
     return Result(
         run=str(description["run"]),
         scenario=description["scenario"],
@@ -44,7 +45,7 @@ def judge(directory: str | os.PathLike[str]) -> Result:
         verdict=verdict,
         messages=sum(_wanted(record)),
         confirmed=confirmed,
-        queues={queue.name: _figures(record, queue) for queue in record.queues},
+        queues={queue.name: _figures(record, queue, late[queue.name]) for queue in record.queues},
         publish=publish_throughput(record.producers, confirmed),
         confirm_latency=confirm_latency(record.producers),
         peak_rss_mib=max((e.peak_rss_bytes for e in record.of(MemoryUsed)), default=0) / 2**20,
@@ -66,20 +67,22 @@ def _wanted(record: RunRecord) -> Iterator[int]:
         yield producer.end.messages if producer.end else len(producer.ledger.state)
 
 
-def _figures(record: RunRecord, queue: QueueRecord) -> QueueFigures:
+def _figures(record: RunRecord, queue: QueueRecord, late: int) -> QueueFigures:
     ready = {each.queue: each.ready for each in record.of(Counted)}
     backlogs = {
         each.queue: Backlog(each.messages_ram, each.memory_bytes)
         for each in record.of(BacklogShown)
     }
     (evidence,) = (each for each in record.evidence.queues if each.name == queue.name)
-    ends = [each.end for each in queue.consumers if each.end]
     return QueueFigures(
         arguments=queue.arguments,
         ready_after_publish=ready.get(queue.name),
         ready_after_drain=evidence.drain.ready,
-        delivered=sum(int(each.ledger.delivered.sum()) for each in queue.consumers),
-        reordered_redeliveries=sum(end.reordered_redeliveries for end in ends),
+        delivered=sum(
+            int(np.count_nonzero(each.ledger.state)) + len(each.ledger.again())
+            for each in queue.consumers
+        ),
+        reordered_redeliveries=late,
         consume=consume_throughput(queue.consumers),
         backlog=backlogs.get(queue.name),
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from rmqbench.clock import REAL_CLOCK, Clock
 from rmqbench.errors import UsageError
 from rmqbench.run_directory.journal import JOURNAL_FILE, Journal
 from rmqbench.run_directory.keeping import make_among_runs
@@ -15,7 +16,7 @@ from rmqbench.run_directory.ledger import PublishLedger
 
 __all__ = ["FORMAT", "RunDirectory"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the format: a directory of another version is refused."""
 
 
@@ -77,9 +78,9 @@ class RunDirectory:
         """Open the ledgers of all producers for reading."""
         return [PublishLedger.read(self.producer(number)) for number in range(producers)]
 
-    def open_journal(self) -> Journal:
+    def open_journal(self, clock: Clock = REAL_CLOCK) -> Journal:
         """Open the run's journal for writing."""
-        return Journal(self.journal_path)
+        return Journal(self.journal_path, clock)
 
     def write_description(self, description: Mapping[str, Any]) -> None:
         """Write ``run.json``: what was asked for, of what."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
+
+from rmqbench.clock import REAL_CLOCK, Clock
 
 __all__ = [
     "JOURNAL_FILE",
@@ -41,10 +42,10 @@ JOURNAL_FILE = "journal.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One line of a journal. ``time_ns``: when it happened, in Unix nanoseconds."""
+    """One line of a journal. ``time_ns``: when it happened, in Unix nanoseconds (0: as written)."""
 
     kind: ClassVar[str]
-    time_ns: int = field(default_factory=time.time_ns)
+    time_ns: int = 0
 
 
 # --- of a worker -------------------------------------------------------------------------------
@@ -87,16 +88,17 @@ class WorkEnded(Entry):
     """The worker has ended by itself.
 
     ``until_ns`` is when its last message was settled or delivered, ``messages`` how many it was to
-    publish or has received, repetitions included, ``incidents`` how many it has reported;
-    ``error`` is a sentence where it gave up.
+    publish or has received, repetitions included. ``repeats`` is how many rows stand in its file of
+    what was sent or delivered again, ``incidents`` how many it has reported. ``error`` is a
+    sentence where it gave up.
     """
 
     kind = "ended"
     until_ns: int
     cpu_s: float
     messages: int
+    repeats: int = 0
     incidents: int = 0
-    reordered_redeliveries: int = 0
     peak_rss_bytes: int = 0
     error: str | None = None
 
@@ -225,9 +227,10 @@ _ENTRIES: dict[str, type[Entry]] = {
 class Journal:
     """Appends entries to one file; from any thread of one process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock = REAL_CLOCK) -> None:
         """Open the file, which may be new; raise OSError where it cannot be written."""
         self.path = path
+        self._clock = clock
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def __enter__(self) -> Self:
@@ -245,6 +248,8 @@ class Journal:
 
     def write(self, entry: Entry) -> None:
         """Append an entry; it is in the kernel's hands when this returns."""
+        if not entry.time_ns:
+            entry = replace(entry, time_ns=self._clock.time_ns())
         line = json.dumps({"kind": entry.kind, **asdict(entry)}, separators=(",", ":"))
         os.write(self._file, line.encode() + b"\n")
 

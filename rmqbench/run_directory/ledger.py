@@ -1,18 +1,16 @@
 """The evidence of a run, as arrays indexed by sequence number, in memory-mapped files.
 
 What is written into a mapped file outlives the process that wrote it, ``kill -9`` included. Each
-file has one writer; merging what several workers saw is adding arrays. A message costs 17 bytes
-for its publish and 11 for its deliveries by one consumer of one queue.
+file has one writer. A message costs 17 bytes for its publish and 13 for its first delivery by one
+consumer of one queue; whatever comes again is a row of its own.
 
-Only this module's own files are read and written here; there is no other input or output.
+:mod:`rmqbench.run_directory.recorder` writes what is kept here.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,17 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import RmqbenchError
-from rmqbench.verdict.evidence import FIRST_REDELIVERED, Incident
-from rmqbench.verdict.findings import FindingName
+from rmqbench.verdict.evidence import AGAIN, COPY, Incident
 
 __all__ = [
     "DeliveryLedger",
-    "DeliveryRecorder",
     "PublishLedger",
 ]
-
-# Counts stop here instead of starting again at 0.
-_MOST = 0x7F
 
 _Column = npt.NDArray[Any]
 
@@ -92,40 +85,8 @@ class _Columns:
         return arrays
 
 
-class PublishLedger(_Columns):
-    """What became of each publish of one producer.
-
-    ``state`` uint8 bits (SENT, CONFIRMED, …), ``sent_ns`` and ``settled_ns`` int64 Unix
-    nanoseconds (0: not yet), all of shape (count,).
-    """
-
-    columns: ClassVar = {"state": "u1", "sent_ns": "<i8", "settled_ns": "<i8"}
-
-    def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
-        super().__init__(directory, arrays)
-        self.state: _Column = self.arrays["state"]
-        self.sent_ns: _Column = self.arrays["sent_ns"]
-        self.settled_ns: _Column = self.arrays["settled_ns"]
-
-
-class DeliveryLedger(_Columns):
-    """What one consumer received from one queue, of all producers one behind the other.
-
-    A message's place is ``starts[producer] + sequence``. ``delivered`` uint8 counts deliveries;
-    ``redelivered`` uint8 those with the flag, and has the bit FIRST_REDELIVERED where the first
-    one had it; ``acked`` uint8 is the number of the channel on which it was acknowledged (0: on
-    none); ``first_ns`` int64 Unix nanoseconds. All of shape (sum of counts,). What these cannot
-    hold is a line of ``incidents.jsonl``.
-    """
-
-    columns: ClassVar = {"delivered": "u1", "redelivered": "u1", "acked": "u1", "first_ns": "<i8"}
-
-    def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
-        super().__init__(directory, arrays)
-        self.delivered: _Column = self.arrays["delivered"]
-        self.redelivered: _Column = self.arrays["redelivered"]
-        self.acked: _Column = self.arrays["acked"]
-        self.first_ns: _Column = self.arrays["first_ns"]
+class _Ledger(_Columns):
+    """Arrays, and the incidents beside them."""
 
     @property
     def incidents_path(self) -> Path:
@@ -141,129 +102,63 @@ class DeliveryLedger(_Columns):
                 yield Incident.from_json(line)
 
 
-class DeliveryRecorder:
-    """Writes a :class:`DeliveryLedger`: the one way in which a delivery becomes evidence.
+class PublishLedger(_Ledger):
+    """What became of each publish of one producer.
 
-    Deliveries come in arrays, of one row where they came alone. What can be seen at once (a second
-    delivery, a lower sequence number) is recorded here; the rest is the verdict's.
+    ``state`` uint8 bits (SENT, CONFIRMED, …), ``sent_ns`` (when it was first sent) and
+    ``settled_ns`` int64 Unix nanoseconds (0: not yet), all of shape (count,). What was sent again
+    is a row of ``copies.bin``.
     """
 
-    def __init__(self, directory: Path, counts: Sequence[int]) -> None:
-        """Open the ledger in ``directory``; ``counts`` is the messages of each producer."""
-        self.ledger = DeliveryLedger.open(directory)
-        self.deliveries = 0  # of this run's messages, those that came again included
-        self.distinct = 0  # of this run's messages, each counted once
-        self.channel = 0  # number of the consuming channel, from 1 on; 255 is followed by 1
-        self.reordered_redeliveries = 0
-        self.incidents = 0  # reported
-        self._counts = np.asarray(counts, np.int64)
-        self._starts = np.concatenate(([0], np.cumsum(self._counts)[:-1])).astype(np.int64)
-        self._highest = np.full(len(counts), -1, np.int64)
-        self._incidents = os.open(
-            self.ledger.incidents_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600
-        )
+    columns: ClassVar = {"state": "u1", "sent_ns": "<i8", "settled_ns": "<i8"}
 
-    def close(self) -> None:
-        """Close the file of incidents."""
-        os.close(self._incidents)
+    def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
+        super().__init__(directory, arrays)
+        self.state: _Column = self.arrays["state"]
+        self.sent_ns: _Column = self.arrays["sent_ns"]
+        self.settled_ns: _Column = self.arrays["settled_ns"]
 
-    def open_channel(self) -> None:
-        """Begin a new consuming channel: what the last one had not acknowledged comes again."""
-        self.channel = self.channel % 255 + 1
+    @property
+    def copies_path(self) -> Path:
+        """Where the rows stand of what was sent again."""
+        return self.directory / "copies.bin"
 
-    def report(self, incident: Incident) -> None:
-        """Write one incident; it is in the kernel's hands when this returns."""
-        incident = replace(incident, channel=self.channel)
-        line = json.dumps(asdict(incident), ensure_ascii=True).encode() + b"\n"
-        os.write(self._incidents, line)
-        self.incidents += 1
+    def copies(self) -> _Column:
+        """Read what was sent again: dtype COPY, in the order of sending."""
+        return _read_rows(self.copies_path, COPY)
 
-    def record(
-        self,
-        producers: npt.NDArray[np.int64],
-        sequences: npt.NDArray[np.int64],
-        redelivered: npt.NDArray[np.bool_],
-        now_ns: int,
-    ) -> npt.NDArray[np.int64]:
-        """Record deliveries in their order; return the places of those that can have been sent.
 
-        All arrays of shape (n,). A message with a number that no producer was given is reported
-        as a phantom.
-        """
-        known = (producers < len(self._counts)) & (sequences >= 0)
-        known[known] = sequences[known] < self._counts[producers[known]]
-        for producer, sequence in zip(producers[~known], sequences[~known], strict=True):
-            self.report(Incident(FindingName.PHANTOM, now_ns, int(producer), int(sequence)))
-        if not known.all():
-            producers, sequences = producers[known], sequences[known]
-            redelivered = redelivered[known]
-        self.deliveries += len(producers)
-        for producer in np.unique(producers).tolist():
-            mine = producers == producer
-            if mine.all():
-                self._record_of_one(producer, sequences, redelivered, now_ns)
-            else:
-                self._record_of_one(producer, sequences[mine], redelivered[mine], now_ns)
-        return self._starts[producers] + sequences
+class DeliveryLedger(_Ledger):
+    """What one consumer received from one queue, of all producers one behind the other.
 
-    def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
-        """Record that the acknowledgement of these is being sent on the present channel."""
-        self.ledger.acked[places] = self.channel
+    A message's place is ``starts[producer] + sequence``. ``state`` uint8 bits (DELIVERED, …),
+    ``stamp`` uint32 and ``first_ns`` int64 Unix nanoseconds are of its first delivery, all of shape
+    (sum of counts,). Each later delivery is a row of ``again.bin``; what neither can hold is a line
+    of ``incidents.jsonl``.
+    """
 
-    def _record_of_one(
-        self,
-        producer: int,
-        sequences: npt.NDArray[np.int64],
-        redelivered: npt.NDArray[np.bool_],
-        now_ns: int,
-    ) -> None:
-        ledger = self.ledger
-        places = self._starts[producer] + sequences
-        ascending = (sequences[1:] > sequences[:-1]).all()
-        if not ascending or ledger.delivered[places].any():
-            for i in range(len(places)):
-                self._record_one(producer, int(sequences[i]), bool(redelivered[i]), now_ns)
-            return
-        self.distinct += len(places)
-        late = int(np.searchsorted(sequences, self._highest[producer]))
-        for i in range(late):
-            self._report_late(producer, int(sequences[i]), bool(redelivered[i]), now_ns)
-        self._highest[producer] = max(int(self._highest[producer]), int(sequences[-1]))
-        if redelivered.any():
-            ledger.redelivered[places[redelivered]] = FIRST_REDELIVERED | 1
-        ledger.first_ns[places] = now_ns
-        ledger.delivered[places] = 1  # last: a torn record is a delivery that was not seen
+    columns: ClassVar = {"state": "u1", "stamp": "<u4", "first_ns": "<i8"}
 
-    def _record_one(self, producer: int, sequence: int, redelivered: bool, now_ns: int) -> None:
-        """Record one delivery that does not simply follow the ones before it."""
-        ledger = self.ledger
-        place = int(self._starts[producer]) + sequence
-        if ledger.delivered[place]:
-            if redelivered and ledger.acked[place] == self.channel:
-                again = Incident(FindingName.REDELIVERED_AFTER_ACK, now_ns, producer, sequence)
-                self.report(again)
-            if redelivered and ledger.redelivered[place] & _MOST < _MOST:
-                ledger.redelivered[place] += 1
-            if ledger.delivered[place] < _MOST:
-                ledger.delivered[place] += 1
-            return
-        self.distinct += 1
-        if sequence < self._highest[producer]:
-            self._report_late(producer, sequence, redelivered, now_ns)
-        else:
-            self._highest[producer] = sequence
-        ledger.redelivered[place] = FIRST_REDELIVERED | 1 if redelivered else 0
-        ledger.first_ns[place] = now_ns
-        ledger.delivered[place] = 1
+    def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
+        super().__init__(directory, arrays)
+        self.state: _Column = self.arrays["state"]
+        self.stamp: _Column = self.arrays["stamp"]
+        self.first_ns: _Column = self.arrays["first_ns"]
 
-    def _report_late(self, producer: int, sequence: int, redelivered: bool, now_ns: int) -> None:
-        """Report a first delivery that came behind a later message of its producer."""
-        if redelivered:
-            self.reordered_redeliveries += 1
-        else:
-            behind = int(self._highest[producer])
-            late = Incident(FindingName.REORDERED, now_ns, producer, sequence, behind=behind)
-            self.report(late)
+    @property
+    def again_path(self) -> Path:
+        """Where the rows stand of what was delivered again."""
+        return self.directory / "again.bin"
+
+    def again(self) -> _Column:
+        """Read what was delivered again: dtype AGAIN, in the order of delivery."""
+        return _read_rows(self.again_path, AGAIN)
+
+
+def _read_rows(path: Path, dtype: np.dtype[Any]) -> _Column:
+    """Return the rows of a file, none where there is no file; a torn last one is passed over."""
+    data = path.read_bytes() if path.exists() else b""
+    return np.frombuffer(data, dtype, len(data) // dtype.itemsize)
 
 
 def _take_room(path: Path) -> None:

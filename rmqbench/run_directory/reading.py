@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from rmqbench.errors import UsageError
 from rmqbench.message import Recipe
 from rmqbench.run_directory.directory import RunDirectory
@@ -26,15 +28,18 @@ from rmqbench.run_directory.journal import (
 )
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.verdict.evidence import (
+    SENT,
+    ConsumerChannel,
     ConsumerEvidence,
     Drain,
     Evidence,
     Incident,
+    ProducerChannel,
     ProducerEvidence,
     QueueEvidence,
     Removal,
-    removals_by_arguments,
 )
+from rmqbench.verdict.removals import Circumstances, removals_by_settings
 
 __all__ = [
     "ConsumerRecord",
@@ -154,8 +159,8 @@ class _Reader:
         queues = self._queues(entries)
         evidence = Evidence(
             recipe=_recipe(description),
-            producers=[_producer_evidence(each) for each in producers],
-            queues=[self._queue_evidence(each, entries) for each in queues],
+            producers=[self._producer_evidence(each) for each in producers],
+            queues=[self._queue_evidence(each, entries, producers) for each in queues],
             missing=(*self._missing, *_faults_that_failed(description, entries)),
             troubles=tuple(_troubles(entries, producers, queues)),
         )
@@ -192,7 +197,7 @@ class _Reader:
     def _consumer(self, place: Path, name: str) -> ConsumerRecord:
         journal = self._worker_journal(place, name)
         ledger, readable = self._ledger(DeliveryLedger, place, sum(self._counts), name)
-        if not journal and ledger.delivered.any():
+        if not journal and ledger.state.any():
             self._missing.append(f"the journal of {name} is not there")
         return ConsumerRecord(name, journal, ledger, readable)
 
@@ -214,12 +219,69 @@ class _Reader:
             self._missing.append(f"the ledger of {whose} cannot be read ({_reason(error)})")
             return kind.empty(place, count), False
 
-    def _queue_evidence(self, queue: QueueRecord, entries: Sequence[Entry]) -> QueueEvidence:
+    def _producer_evidence(self, producer: ProducerRecord) -> ProducerEvidence:
+        end, ledger = producer.end, producer.ledger
+        channels = [
+            ProducerChannel(each.number, each.first)
+            for each in producer.of(ChannelOpened)
+            if each.first is not None
+        ]
+        copies = ledger.copies()
+        self._require_all(producer, "copies", len(copies))
+        return ProducerEvidence(
+            state=ledger.state,
+            sent_ns=ledger.sent_ns,
+            copies=copies,
+            channels=tuple(channels),
+            incidents=self._incidents(producer),
+            wanted=end.messages if end else None,
+            ended=end is not None and producer.readable,
+            readable=producer.readable,
+        )
+
+    def _incidents(self, worker: ProducerRecord | ConsumerRecord) -> tuple[Incident, ...]:
+        incidents: tuple[Incident, ...] = ()
+        path = worker.ledger.incidents_path
+        try:
+            incidents = tuple(worker.ledger.incidents())
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            self._missing.append(f"{path} cannot be read ({_reason(error)})")
+        if worker.end is not None and len(incidents) < worker.end.incidents:
+            self._missing.append(
+                f"{worker.name} reported {worker.end.incidents} incidents, and "
+                f"{len(incidents)} of them are there"
+            )
+        return incidents
+
+    def _require_all(self, worker: WorkerRecord, what: str, there: int) -> None:
+        """Take note where rows are gone of what was sent or delivered again."""
+        if worker.end is not None and there < worker.end.repeats:
+            self._missing.append(
+                f"{worker.name} recorded {worker.end.repeats} {what}, and {there} of them are there"
+            )
+
+    def _queue_evidence(
+        self, queue: QueueRecord, entries: Sequence[Entry], producers: Sequence[ProducerRecord]
+    ) -> QueueEvidence:
         drains = [e for e in entries if isinstance(e, DrainTried) and e.queue == queue.name]
         drain = _NOT_DRAINED
         if drains:
             last = drains[-1]
             drain = Drain(last.proven, last.ready, last.detail, last.there)
+        circumstances = Circumstances(
+            arrived=sum(
+                int(np.count_nonzero(each.ledger.state & SENT)) + len(each.ledger.copies())
+                for each in producers
+            ),
+            size_bytes=_recipe(self._description).body_size,
+            there=drain.there,
+            emptied_ns=drains[-1].time_ns if drains else None,
+            given_back=sum(
+                sum(1 for _ in each.of(ChannelOpened)) - sum(1 for _ in each.of(ChannelClosed))
+                for each in queue.consumers
+            ),
+            prefetch=int(queue.asked.get("prefetch", 0xFFFF)),
+        )
         removed = (
             Removal(each.cause, each.at_most)
             for each in entries
@@ -231,28 +293,27 @@ class _Reader:
             drain=drain,
             only_consumer=queue.asked["consumers"] == 1,
             complete=all(each.readable for each in queue.consumers),
-            removals=(*removals_by_arguments(queue.asked["arguments"]), *removed),
+            removals=(
+                *removals_by_settings([("", queue.asked["arguments"])], circumstances),
+                *removed,
+            ),
         )
 
     def _consumer_evidence(self, consumer: ConsumerRecord) -> ConsumerEvidence:
         ledger = consumer.ledger
-        incidents: tuple[Incident, ...] = ()
-        try:
-            incidents = tuple(ledger.incidents())
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            self._missing.append(f"{ledger.incidents_path} cannot be read ({_reason(error)})")
-        if consumer.end is not None and len(incidents) < consumer.end.incidents:
-            self._missing.append(
-                f"{consumer.name} reported {consumer.end.incidents} incidents, and "
-                f"{len(incidents)} of them are there"
-            )
+        again = ledger.again()
+        self._require_all(consumer, "repeated deliveries", len(again))
+        closed = {each.number: each.time_ns for each in consumer.of(ChannelClosed)}
         return ConsumerEvidence(
-            delivered=ledger.delivered,
-            redelivered=ledger.redelivered,
-            acked=ledger.acked,
+            state=ledger.state,
+            stamp=ledger.stamp,
             first_ns=ledger.first_ns,
-            incidents=incidents,
-            closed_channels=tuple(each.number for each in consumer.of(ChannelClosed)),
+            again=again,
+            incidents=self._incidents(consumer),
+            channels=tuple(
+                ConsumerChannel(each.number, each.time_ns, closed.get(each.number))
+                for each in consumer.of(ChannelOpened)
+            ),
         )
 
 
@@ -262,19 +323,6 @@ _Ledger = TypeVar("_Ledger", PublishLedger, DeliveryLedger)
 def _recipe(description: Mapping[str, Any]) -> Recipe:
     fields = description["recipe"]
     return Recipe(**{**fields, "run": uuid.UUID(description["run"])})
-
-
-def _producer_evidence(producer: ProducerRecord) -> ProducerEvidence:
-    end = producer.end
-    starts = [each.first for each in producer.of(ChannelOpened) if each.first is not None]
-    return ProducerEvidence(
-        state=producer.ledger.state,
-        sent_ns=producer.ledger.sent_ns,
-        channel_starts=tuple(starts),
-        wanted=end.messages if end else None,
-        ended=end is not None and producer.readable,
-        readable=producer.readable,
-    )
 
 
 def _faults_that_failed(description: Mapping[str, Any], entries: Sequence[Entry]) -> Iterator[str]:

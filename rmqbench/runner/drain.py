@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from rmqbench.amqp import topology as topologies
+from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.clients.recording_consumer import ConsumerPlan
-from rmqbench.endpoint import Endpoint
-from rmqbench.errors import QueueNotFound, RmqbenchError
 from rmqbench.faults.disturbance import Disturbance
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
@@ -22,12 +19,11 @@ from rmqbench.run_directory.journal import (
     read_journal,
 )
 from rmqbench.run_directory.ledger import DeliveryLedger
+from rmqbench.runner.emptiness import prove_empty
 from rmqbench.verdict.evidence import Drain
 
 __all__ = ["QueueDrain"]
 
-_SETTLE_S = 0.5  # so long an empty queue must say that it is
-_ASK_EVERY_S = 0.25
 _PATIENCE_S = 2.0  # how long it may take the broker to notice that our consumers have gone
 _MOST_ROUNDS = 30
 
@@ -40,9 +36,11 @@ class QueueDrain:
     back), the next ones go on; a round that brings nothing new is the last.
     """
 
-    def __init__(self, plan: ConsumerPlan, consumers: int) -> None:
+    def __init__(self, plan: ConsumerPlan, consumers: int, network: Network = REAL_NETWORK) -> None:
         """Take the plan by which all consumers work; ``plan.directory`` is the queue's."""
         self.plan = plan
+        self._network = network
+        self._monotonic = network.clock.monotonic
         self.consumers = consumers
         self.distinct = 0  # messages that any of the consumers has received
         self.done = False
@@ -50,7 +48,7 @@ class QueueDrain:
         self._round: list[Path] = []
         self._rounds = 0
         self._before = 0
-        self._came_on_at = time.monotonic()
+        self._came_on_at = self._monotonic()
 
     def next_round(self, *, lingers: bool = False) -> list[ConsumerPlan]:
         """Return the plans of the next consumers, with their ledgers made.
@@ -76,15 +74,15 @@ class QueueDrain:
         self._rounds += 1
         self._before = self.distinct
         if self._rounds == 1:
-            self._came_on_at = time.monotonic()
+            self._came_on_at = self._monotonic()
         return plans
 
     def progress(self) -> int:
         """Count what the consumers have received; return a number that grows with each delivery."""
         distinct = _count_distinct(self._ledgers)
         if distinct > self.distinct:
-            self.distinct, self._came_on_at = distinct, time.monotonic()
-        return sum(int(np.count_nonzero(ledger.delivered)) for ledger in self._ledgers)
+            self.distinct, self._came_on_at = distinct, self._monotonic()
+        return sum(int(np.count_nonzero(ledger.state)) for ledger in self._ledgers)
 
     def interrupted(self) -> bool:
         """Whether a consumer, of any round, was kept from its work or did not end well."""
@@ -100,15 +98,16 @@ class QueueDrain:
         patience_until = self._came_on_at + (
             plan.subscription.stall_s if disturbance.shaken else 0.0
         )
-        drain = _prove_empty(
+        drain = prove_empty(
             plan.subscription.endpoint,
             plan.queue,
-            certain_at=disturbance.certain_at(),
-            until=max(patience_until, time.monotonic() + _PATIENCE_S),
+            self._network,
+            certain_at=disturbance.certain_at(self._monotonic()),
+            until=max(patience_until, self._monotonic() + _PATIENCE_S),
         )
         if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
             drain = Drain(False, 0, "no consumer could consume it and end cleanly")
-        nothing_new = self.distinct == self._before and time.monotonic() >= patience_until
+        nothing_new = self.distinct == self._before and self._monotonic() >= patience_until
         self.done = drain.proven or nothing_new or self._rounds == _MOST_ROUNDS
         return drain
 
@@ -132,39 +131,8 @@ def _entries(worker: Path) -> list[Entry]:
         return []
 
 
-def _prove_empty(endpoint: Endpoint, queue: str, certain_at: float, until: float) -> Drain:
-    """Ask the queue, with no consumer of ours there any more, until its answer holds still.
-
-    Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty; after
-    ``until`` none is waited for. A queue that does not exist any more holds nothing.
-    """
-    still_since: float | None = None
-    while True:
-        there, trouble = True, ""
-        try:
-            ready, others = topologies.counts(endpoint, queue)
-        except QueueNotFound:
-            ready, others, there = 0, 0, False
-        except RmqbenchError as error:
-            ready, others, trouble = 0, 0, f"it could not be asked ({error.what})"
-        now = time.monotonic()
-        if ready:
-            return Drain(False, ready, f"{ready} messages are still ready in it")
-        if others:
-            trouble = f"{others} consumers that are not ours are still there"
-        if trouble:
-            still_since = None
-            if now >= until:
-                return Drain(False, 0, trouble)
-        elif still_since is None:
-            still_since = now
-        elif now - still_since >= _SETTLE_S and now >= certain_at:
-            return Drain(True, there=there)
-        time.sleep(_ASK_EVERY_S)
-
-
 def _count_distinct(ledgers: Sequence[DeliveryLedger]) -> int:
     """Return how many messages any of the consumers has received."""
     if len(ledgers) == 1:
-        return int(np.count_nonzero(ledgers[0].delivered))
-    return int(np.count_nonzero(np.logical_or.reduce([ledger.delivered for ledger in ledgers])))
+        return int(np.count_nonzero(ledgers[0].state))
+    return int(np.count_nonzero(np.logical_or.reduce([ledger.state for ledger in ledgers])))

@@ -18,7 +18,10 @@ __all__ = ["Planner"]
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes the plans. ``queues`` are the names as declared, ``endpoint`` is the workers' own."""
+    """Makes the plans. ``queues`` are the names as declared, ``endpoint`` is the workers' own.
+
+    ``epoch_ns`` makes their clocks the run's.
+    """
 
     scenario: Scenario
     recipe: Recipe
@@ -27,6 +30,7 @@ class Planner:
     exchange: str
     routing_key: str
     queues: tuple[str, ...]
+    epoch_ns: int
 
     def declared_name(self, queue: str) -> str:
         """Return the name under which a queue of the scenario was declared."""
@@ -53,6 +57,7 @@ class Planner:
                 vector=vector_path_is_on(),
                 heartbeat_s=scenario.heartbeat_s,
                 stall_s=scenario.stall_s,
+                epoch_ns=self.epoch_ns,
             )
             for number, count in enumerate(scenario.counts)
         ]
@@ -81,4 +86,5 @@ class Planner:
             directory=self.directory.queue(index),
             exchange=self.exchange,
             routing_key=self.routing_key,
+            epoch_ns=self.epoch_ns,
         )

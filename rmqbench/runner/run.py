@@ -20,6 +20,7 @@ from rmqbench.amqp.vector import vector_path_is_on
 from rmqbench.broker import Broker
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.clients.recording_consumer import ConsumerPlan
+from rmqbench.clock import Clock, epoch_now_ns
 from rmqbench.errors import DeadlineExceeded, RmqbenchError, UsageError
 from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
 from rmqbench.management.answers import QueueInfo, read_queues
@@ -47,7 +48,8 @@ from rmqbench.runner.isolation import Place, declared_place
 from rmqbench.runner.plans import Planner
 from rmqbench.runner.workers import Worker, WorkerPlan, run_workers
 from rmqbench.scenarios import Scenario
-from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, removals_by_arguments
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED
+from rmqbench.verdict.removals import may_remove
 from rmqbench.waiting import wait_until
 
 __all__ = ["Progress", "Run", "run"]
@@ -125,6 +127,8 @@ class Run:
         self.broker = broker
         self._in_place = in_place
         self._watch = watch
+        self._epoch_ns = epoch_now_ns()
+        self._clock = Clock.since(self._epoch_ns)
         self._id = uuid.uuid4()
         self._name = f"rmqbench-{self._id.hex[:12]}"
         self._recipe = scenario.recipe(self._id)
@@ -146,7 +150,7 @@ class Run:
         """Declare the topology in a place of its own."""
         self._directory.write_description(self._describe())
         with ExitStack() as stack:
-            self._write = stack.enter_context(self._directory.open_journal()).write
+            self._write = stack.enter_context(self._directory.open_journal(self._clock)).write
             topology = self.scenario.topology()
             self._place = place = stack.enter_context(
                 declared_place(self.broker, topology, self._name, in_place=self._in_place)
@@ -165,6 +169,7 @@ class Run:
                 exchange=place.topology.exchange,
                 routing_key=place.topology.routing_key,
                 queues=names,
+                epoch_ns=self._epoch_ns,
             )
             self._stack = stack.pop_all()
         self._rest()
@@ -347,7 +352,7 @@ class Run:
             # Where something struck or is removed some may be missing for good: the drain tells.
             return (
                 self._disturber.struck
-                or any(removals_by_arguments(queue.arguments) for queue in place.topology.queues)
+                or any(may_remove(queue.arguments) for queue in place.topology.queues)
                 or any(map(self._disturber.removed_from, names))
                 or all(ready >= confirmed for ready in self._ready.values())
             )

@@ -45,4 +45,5 @@ def require_each_once(result: rmqbench.Result) -> None:
         assert queue.ready_after_drain == 0
         ledgers = [DeliveryLedger.read(d) for d in result.directory.glob(f"queue-{index}/*")]
         assert len(ledgers) == asked["consumers"]
-        assert (np.sum([ledger.delivered for ledger in ledgers], axis=0) == 1).all()
+        assert (np.sum([ledger.state > 0 for ledger in ledgers], axis=0) == 1).all()
+        assert not any(len(ledger.again()) for ledger in ledgers)

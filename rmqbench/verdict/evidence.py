@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,38 +14,58 @@ from rmqbench.message import Recipe
 from rmqbench.verdict.findings import FindingName
 
 __all__ = [
+    "ACKED",
+    "AGAIN",
     "CONFIRMED",
+    "COPY",
+    "DELIVERED",
     "FIRST_REDELIVERED",
+    "HEADLESS",
+    "HERE",
     "NACKED",
+    "REDELIVERED",
     "RETURNED",
+    "SAME_CHANNEL",
     "SENT",
-    "SENT_AGAIN",
+    "ConsumerChannel",
     "ConsumerEvidence",
     "Drain",
     "Evidence",
     "Incident",
+    "ProducerChannel",
     "ProducerEvidence",
     "QueueEvidence",
     "Removal",
-    "removals_by_arguments",
+    "Restart",
 ]
 
-
 # Bits of ProducerEvidence.state.
-SENT, CONFIRMED, NACKED, RETURNED, SENT_AGAIN = 1, 2, 4, 8, 16
+SENT, CONFIRMED, NACKED, RETURNED = 1, 2, 4, 8
 
-# The top bit of ConsumerEvidence.redelivered: the first delivery already had the flag.
-FIRST_REDELIVERED = 0x80
+# Bits of ConsumerEvidence.state: the message was delivered; its first delivery had the flag
+# ``redelivered``, was on the consumer's latest channel, had no sound head and is reported already;
+# an acknowledgement was sent.
+DELIVERED, FIRST_REDELIVERED, HERE, HEADLESS, ACKED = 1, 2, 4, 8, 16
+
+# Bits of the column ``flags`` of AGAIN: the delivery had the flag ``redelivered``; it was on the
+# channel of the first delivery; HEADLESS, as above.
+REDELIVERED, SAME_CHANNEL = 1, 2
+
+COPY: Final = np.dtype([("sequence", "<i8"), ("sent_ns", "<i8"), ("channel", "<i4")])
+"""A publish of a message that had been published before, on a later channel of its producer."""
+
+AGAIN: Final = np.dtype(
+    [("place", "<i8"), ("at_ns", "<i8"), ("stamp", "<u4"), ("channel", "<i4"), ("flags", "u1")]
+)
+"""A delivery of a message that its consumer had received before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something a consumer saw that an array of counts cannot hold.
+    """Something a worker saw that its arrays cannot hold.
 
     ``at_ns`` is in Unix nanoseconds. ``producer`` and ``sequence`` are None for what is not of this
-    run. ``channel`` is the number of the consuming channel. Of a message that is reordered,
-    ``behind`` is the higher sequence number that was delivered before it. ``detail`` is for a
-    person.
+    run. ``channel`` is the number of the worker's channel. ``detail`` is for a person.
     """
 
     finding: FindingName
@@ -54,7 +74,6 @@ class Incident:
     sequence: int | None = None
     detail: str = ""
     channel: int = 0
-    behind: int | None = None
 
     @classmethod
     def from_json(cls, line: bytes) -> Incident:
@@ -63,20 +82,43 @@ class Incident:
         return cls(**{**fields, "finding": FindingName(fields["finding"])})
 
 
+@dataclass(frozen=True, slots=True)
+class ProducerChannel:
+    """A publishing channel: the number of the first message that was new on it."""
+
+    number: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerChannel:
+    """A consuming channel: when it began, and when it was closed cleanly (None: it was not).
+
+    One that was closed cleanly had lost nothing: every acknowledgement sent on it was taken.
+    """
+
+    number: int
+    opened_ns: int
+    closed_ns: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class ProducerEvidence:
     """What became of each publish of one producer: arrays of shape (count,).
 
-    ``channel_starts`` are the sequence numbers with which its publishing channels began; None is
-    not known, and then its order is not judged. ``wanted`` is how many messages it was to send
-    (None: all of them). One that has not ``ended`` did not record why it stopped: what it did not
-    send, and what it did not hear of, is missing evidence and no finding against the broker. Of one
-    that is not ``readable`` nothing is known at all.
+    ``state`` holds bits, ``sent_ns`` when it was first sent, ``copies`` what was sent again (dtype
+    :data:`COPY`, in the order of sending). ``channels`` None is not known, and then its order is
+    not judged. ``wanted`` is how many messages it was to send (None: all of them). One that has not
+    ``ended`` did not record why it stopped: what it did not send, and what it did not hear of, is
+    missing evidence and no finding against the broker. Of one that is not ``readable`` nothing is
+    known at all.
     """
 
     state: npt.NDArray[np.uint8]
     sent_ns: npt.NDArray[np.int64]
-    channel_starts: tuple[int, ...] | None = (0,)
+    copies: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, COPY))
+    channels: tuple[ProducerChannel, ...] | None = (ProducerChannel(1, 0),)
+    incidents: Sequence[Incident] = ()
     wanted: int | None = None
     ended: bool = True
     readable: bool = True
@@ -86,16 +128,17 @@ class ProducerEvidence:
 class ConsumerEvidence:
     """What one consumer received from one queue: arrays over all producers' messages in a row.
 
-    ``closed_channels`` are the numbers of its channels that were closed cleanly, so that every
-    acknowledgement sent on them was taken by the broker.
+    Of the first delivery of each message: ``state`` holds bits, ``stamp`` is the checksum in its
+    head (:meth:`rmqbench.message.Recipe.stamps`), ``first_ns`` says when, and by its order in which
+    order. ``again`` holds all later ones (dtype :data:`AGAIN`), in their order.
     """
 
-    delivered: npt.NDArray[np.uint8]
-    redelivered: npt.NDArray[np.uint8]
-    acked: npt.NDArray[np.uint8]
+    state: npt.NDArray[np.uint8]
+    stamp: npt.NDArray[np.uint32]
     first_ns: npt.NDArray[np.int64]
+    again: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, AGAIN))
     incidents: Sequence[Incident] = ()
-    closed_channels: tuple[int, ...] = ()
+    channels: tuple[ConsumerChannel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +160,23 @@ class Removal:
     """A cause, known to the run itself, for messages to vanish from a queue.
 
     ``at_most`` is how many it can have been (a purge says how many it removed), None: any number.
+    ``sent_before_ns``: it can only have been those that were sent before (None: any).
     """
 
     cause: str
     at_most: int | None = None
+    sent_before_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The broker's node was started anew, or may have been, between two moments.
+
+    Acknowledgements that it had taken before may not have reached its disk.
+    """
+
+    after_ns: int
+    before_ns: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,25 +207,6 @@ class Evidence:
     recipe: Recipe
     producers: Sequence[ProducerEvidence]
     queues: Sequence[QueueEvidence]
+    restarts: tuple[Restart, ...] = ()
     missing: tuple[str, ...] = ()
     troubles: tuple[str, ...] = ()
-
-
-def removals_by_arguments(arguments: Mapping[str, Any]) -> tuple[Removal, ...]:
-    """Return the causes that a queue's own arguments are for it to drop messages.
-
-    By https://www.rabbitmq.com/docs/maxlength, /docs/ttl and
-    /docs/quorum-queues#poison-message-handling.
-    """
-    causes = [
-        f"{name}={arguments[name]}"
-        for name in ("x-message-ttl", "x-expires", "x-delivery-limit")
-        if name in arguments
-    ]
-    if not str(arguments.get("x-overflow", "drop-head")).startswith("reject-publish"):
-        causes += [
-            f"{name}={arguments[name]} with overflow drop-head"
-            for name in ("x-max-length", "x-max-length-bytes")
-            if name in arguments
-        ]
-    return tuple(Removal(cause) for cause in causes)

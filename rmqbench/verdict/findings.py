@@ -38,6 +38,7 @@ class FindingName(StrEnum):
     RETURNED = "returned"
     INDETERMINATE = "indeterminate"
     UNSENT = "unsent"
+    CONTRADICTED = "contradicted"
 
     LOST = "lost"
     REMOVED = "removed"
@@ -45,6 +46,7 @@ class FindingName(StrEnum):
     DUPLICATE = "duplicate"
     REDELIVERED = "redelivered"
     REDELIVERED_AFTER_ACK = "redelivered after ack"
+    REPEATED = "repeated"
     REORDERED = "reordered"
     MISROUTED = "misrouted"
     PHANTOM = "phantom"
@@ -69,9 +71,13 @@ OUTCOMES: Mapping[FindingName, Effect] = MappingProxyType(
         FindingName.RETURNED: Effect.FAILS,
         FindingName.INDETERMINATE: Effect.FAILS,
         FindingName.UNSENT: Effect.FAILS,
+        FindingName.CONTRADICTED: Effect.FAILS,
     }
 )
-"""Outcomes of a publish other than confirmed; a scenario with a fault expects some of them."""
+"""Outcomes of a publish other than confirmed; a scenario with a fault expects some of them.
+
+One that is contradicted has another outcome, too: the broker said two things of it.
+"""
 
 FINDINGS: Mapping[FindingName, Effect] = MappingProxyType(
     {
@@ -81,10 +87,11 @@ FINDINGS: Mapping[FindingName, Effect] = MappingProxyType(
         FindingName.DUPLICATE: Effect.FAILS,
         FindingName.REDELIVERED: Effect.ALLOWED,
         FindingName.REDELIVERED_AFTER_ACK: Effect.FAILS,
+        FindingName.REPEATED: Effect.FAILS,
         FindingName.REORDERED: Effect.FAILS,
         FindingName.MISROUTED: Effect.FAILS,
         FindingName.PHANTOM: Effect.FAILS,
-        FindingName.FOREIGN: Effect.ALLOWED,
+        FindingName.FOREIGN: Effect.INCONCLUSIVE,
         FindingName.SURVIVED: Effect.ALLOWED,
         FindingName.VANISHED: Effect.ALLOWED,
         FindingName.NACKED_BUT_DELIVERED: Effect.ALLOWED,

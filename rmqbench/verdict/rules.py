@@ -6,28 +6,23 @@ Pure functions over arrays. Nothing is inferred from counters, rates or the Mana
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import or_
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.verdict.deliveries import BoolArray, IntArray, QueueDeliveries, Sends
 from rmqbench.verdict.evidence import (
     CONFIRMED,
-    FIRST_REDELIVERED,
     NACKED,
     RETURNED,
     SENT,
-    SENT_AGAIN,
-    ConsumerEvidence,
     Evidence,
     Incident,
     ProducerEvidence,
     QueueEvidence,
-    Removal,
 )
 from rmqbench.verdict.findings import (
     FINDINGS,
@@ -39,13 +34,12 @@ from rmqbench.verdict.findings import (
     NamedMessage,
     Verdict,
 )
+from rmqbench.verdict.order import Late, late_deliveries
 
-__all__ = ["judge_evidence"]
-
-BoolArray = npt.NDArray[np.bool_]
+__all__ = ["judge_evidence", "reordered_redeliveries"]
 
 _NAMED = 5  # messages named for each finding
-_SAID_BY_BROKER = frozenset({FindingName.NACKED, FindingName.RETURNED})
+_SAID_BY_BROKER = frozenset({FindingName.NACKED, FindingName.RETURNED, FindingName.CONTRADICTED})
 
 
 def judge_evidence(
@@ -60,9 +54,14 @@ def judge_evidence(
     unknown = allowed - {*OUTCOMES, *FINDINGS}
     if unknown:
         raise KeyError(f"no such finding: {', '.join(sorted(unknown))}")
+    sends, outcomes = Sends.of(evidence), _outcomes(evidence.producers)
     findings = [
-        *_judge_outcomes(evidence),
-        *(f for queue in evidence.queues for f in _judge_queue(evidence, queue)),
+        *_judge_outcomes(evidence, outcomes),
+        *(
+            finding
+            for queue in evidence.queues
+            for finding in _QueueJudge(evidence, queue, sends, outcomes).findings()
+        ),
     ]
     findings = [_with_effect(f, allowed) for f in findings if f.count]
     failing = [f for f in findings if f.effect is Effect.FAILS]
@@ -79,6 +78,11 @@ def judge_evidence(
             for q in evidence.queues
             if not q.drain.proven
         ),
+        *(
+            f"queue {f.queue} delivered {f.count} messages that are not of this run"
+            for f in findings
+            if f.name is FindingName.FOREIGN
+        ),
     ]
     outcome = Judgement.PASS
     reasons = [f"{f.count} {f.name}" + (f" in {f.queue}" if f.queue else "") for f in failing]
@@ -92,22 +96,42 @@ def judge_evidence(
     return Verdict(outcome, tuple(findings), tuple(reasons), evidence_at)
 
 
+def reordered_redeliveries(evidence: Evidence) -> dict[str, int]:
+    """Return how many deliveries of each queue came too late with the flag, which is allowed."""
+    sends = Sends.of(evidence)
+    return {
+        queue.name: int(_late(evidence, queue, sends, None).flagged.sum())
+        for queue in evidence.queues
+    }
+
+
 def _with_effect(finding: Finding, allowed: frozenset[str]) -> Finding:
     if finding.effect is not Effect.FAILS or finding.name not in allowed:
         return finding
     return replace(finding, effect=Effect.ALLOWED)
 
 
-def _judge_outcomes(evidence: Evidence) -> Iterator[Finding]:
-    outcomes = _outcomes(evidence.producers)
+def _judge_outcomes(evidence: Evidence, outcomes: _Outcomes) -> Iterator[Finding]:
     ended = np.concatenate([np.full(len(p.state), p.ended) for p in evidence.producers])
-    for name, effect in OUTCOMES.items():
+    for name, mask in outcomes.masks.items():
         # Of a producer that did not record its end the rest is not known.
-        silent = Effect.FAILS if name in _SAID_BY_BROKER else Effect.INCONCLUSIVE
-        for mask, with_effect in ((ended, effect), (~ended, silent)):
-            where = np.flatnonzero(outcomes.masks[name] & mask)
+        silent = OUTCOMES[name] if name in _SAID_BY_BROKER else Effect.INCONCLUSIVE
+        for of_these, with_effect in ((ended, OUTCOMES[name]), (~ended, silent)):
+            where = np.flatnonzero(mask & of_these)
             messages = tuple(_name(evidence, None, int(p)) for p in where[:_NAMED])
             yield Finding(name, len(where), with_effect, messages=messages)
+    told = [
+        incident
+        for producer in evidence.producers
+        for incident in producer.incidents
+        if incident.finding is FindingName.CONTRADICTED
+    ]
+    yield Finding(
+        FindingName.CONTRADICTED,
+        len(told),
+        OUTCOMES[FindingName.CONTRADICTED],
+        messages=tuple(_name_incident(evidence, None, each) for each in told[:_NAMED]),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,185 +165,165 @@ def _wanted(producer: ProducerEvidence) -> BoolArray:
     return np.arange(count) < (count if producer.wanted is None else producer.wanted)
 
 
-def _judge_queue(evidence: Evidence, queue: QueueEvidence) -> Iterator[Finding]:
-    outcomes = _outcomes(evidence.producers)
-    indeterminate = outcomes.masks[FindingName.INDETERMINATE]
-    nacked = outcomes.masks[FindingName.NACKED]
-    state = np.concatenate([p.state for p in evidence.producers])
-    seen = _Seen.merge(queue.consumers, len(state))
+def _late(
+    evidence: Evidence, queue: QueueEvidence, sends: Sends, deliveries: QueueDeliveries | None
+) -> Late:
+    if not queue.only_consumer:
+        return late_deliveries([], sends, QueueDeliveries(sends, []))
+    deliveries = deliveries or QueueDeliveries(sends, queue.consumers)
+    return late_deliveries(list(evidence.producers), sends, deliveries)
 
-    def find(name: FindingName, mask: BoolArray, counts: npt.NDArray[Any] | None = None) -> Finding:
-        where = np.flatnonzero(mask)
-        count = len(where) if counts is None else int(counts[mask].sum())
-        return Finding(
-            name,
-            count,
-            FINDINGS[name],
-            queue.name,
-            tuple(_name(evidence, queue.name, int(place)) for place in where[:_NAMED]),
+
+class _QueueJudge:
+    """Judges one queue."""
+
+    def __init__(
+        self, evidence: Evidence, queue: QueueEvidence, sends: Sends, outcomes: _Outcomes
+    ) -> None:
+        self._evidence = evidence
+        self._queue = queue
+        self._sends = sends
+        self._outcomes = outcomes
+        self._deliveries = QueueDeliveries(sends, queue.consumers)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield every finding of the queue, counts of 0 included."""
+        queue, deliveries = self._queue, self._deliveries
+        delivered = deliveries.delivered
+        indeterminate = self._outcomes.masks[FindingName.INDETERMINATE]
+        nacked = self._outcomes.masks[FindingName.NACKED]
+        all_is_out = queue.drain.proven and queue.complete
+        if queue.routed:
+            if all_is_out:
+                yield from self._missing(self._outcomes.confirmed & ~delivered)
+                yield self._find(FindingName.VANISHED, indeterminate & ~delivered)
+            yield self._find(FindingName.SURVIVED, indeterminate & delivered)
+            yield self._find(FindingName.NACKED_BUT_DELIVERED, nacked & delivered)
+            yield self._reported(FindingName.MISROUTED)
+        else:
+            yield self._find(FindingName.MISROUTED, delivered)
+        yield self._count(FindingName.DUPLICATE, deliveries.duplicates)
+        yield self._count(FindingName.REDELIVERED, deliveries.redelivered)
+        yield self._count(FindingName.REPEATED, deliveries.repeated)
+        after_ack, excused = deliveries.after_ack(self._evidence.restarts)
+        yield self._count(FindingName.REDELIVERED_AFTER_ACK, after_ack)
+        yield replace(
+            self._count(FindingName.REDELIVERED_AFTER_ACK, excused),
+            effect=Effect.ALLOWED,
+            detail="the node was started anew in between, or may have been",
         )
+        yield self._reordered()
+        readable = np.concatenate([np.full(len(p.state), p.readable) for p in self._producers])
+        phantoms = self._find(FindingName.PHANTOM, readable & ~self._sends.sent & delivered)
+        yield _add(self._reported(FindingName.PHANTOM), phantoms)
+        yield self._reported(FindingName.FOREIGN)
+        yield self._reported(FindingName.CORRUPTED, [*deliveries.altered_send_times()])
+        if not queue.drain.proven:
+            yield Finding(
+                FindingName.STUCK,
+                max(1, queue.drain.ready),
+                FINDINGS[FindingName.STUCK],
+                queue.name,
+                detail=queue.drain.detail,
+            )
 
-    def reported(
-        name: FindingName, is_meant: Callable[[Incident], bool] = lambda _: True
-    ) -> Finding:
-        found = [i for i in _incidents(queue.consumers, name) if is_meant(i)]
-        return Finding(
-            name,
-            len(found),
-            FINDINGS[name],
-            queue.name,
-            tuple(_name_incident(evidence, queue.name, i) for i in found[:_NAMED]),
-        )
+    @property
+    def _producers(self) -> Sequence[ProducerEvidence]:
+        return self._evidence.producers
 
-    readable = np.concatenate([np.full(len(p.state), p.readable) for p in evidence.producers])
-    never_sent = (state & SENT == 0) & readable
-    missing = outcomes.confirmed & ~seen.delivered
-    all_is_out = queue.drain.proven and queue.complete
-    if queue.routed and all_is_out:
+    def _missing(self, missing: BoolArray) -> Iterator[Finding]:
+        """Tell what a recorded cause can have taken from what is lost."""
         total = int(np.count_nonzero(missing))
-        removed = min(total, _removable(queue.removals, total))
-        causes = "; ".join(removal.cause for removal in queue.removals)
-        where = _where(missing, evidence.producers)
+        removed = self._removable(missing, total)
+        causes = "; ".join(each.cause for each in self._queue.removals if each.at_most != 0)
+        where = _where(missing, self._producers)
         if 0 < removed < total:
             where = f"which of these {total} were removed is not known"
-        yield replace(find(FindingName.REMOVED, missing), count=removed, detail=causes)
-        yield replace(find(FindingName.LOST, missing), count=total - removed, detail=where)
-    if queue.routed:
-        yield find(FindingName.SURVIVED, indeterminate & seen.delivered)
-        if all_is_out:
-            yield find(FindingName.VANISHED, indeterminate & ~seen.delivered)
-        yield find(FindingName.NACKED_BUT_DELIVERED, nacked & seen.delivered)
-    twice = (state & SENT_AGAIN != 0) & (seen.unflagged_again > 0)
-    duplicates = seen.unflagged_again - twice
-    yield find(FindingName.DUPLICATE, duplicates > 0, duplicates)
-    yield find(FindingName.REDELIVERED, seen.flagged_again > 0, seen.flagged_again)
-    # Of a message that was published twice the other copy may have been acknowledged.
-    once = state & SENT_AGAIN == 0
-    after_ack = FindingName.REDELIVERED_AFTER_ACK
-    yield _add(
-        reported(after_ack, lambda incident: _sent_once(evidence, incident)),
-        find(after_ack, seen.after_ack & once),
-    )
-    phantoms = find(FindingName.PHANTOM, never_sent & seen.delivered)
-    yield _add(reported(FindingName.PHANTOM), phantoms)
-    if queue.only_consumer:
-        yield reported(FindingName.REORDERED, lambda incident: _same_channel(evidence, incident))
-    if queue.routed:
-        yield reported(FindingName.MISROUTED)
-    else:
-        yield find(FindingName.MISROUTED, seen.delivered)
-    yield reported(FindingName.FOREIGN)
-    yield reported(FindingName.CORRUPTED)
-    if not queue.drain.proven:
-        yield Finding(
-            FindingName.STUCK,
-            max(1, queue.drain.ready),
-            FINDINGS[FindingName.STUCK],
-            queue.name,
-            detail=queue.drain.detail,
-        )
+        found = self._find(FindingName.REMOVED, missing)
+        yield replace(found, count=removed, detail=causes)
+        found = self._find(FindingName.LOST, missing)
+        yield replace(found, count=total - removed, detail=where)
+
+    def _removable(self, missing: BoolArray, total: int) -> int:
+        """Return how many of these the recorded causes can have removed together."""
+        if not total:
+            return 0
+        old = np.zeros(len(missing), np.bool_)
+        others = 0
+        for removal in self._queue.removals:
+            if removal.sent_before_ns is not None:
+                old |= self._last_sent_ns() < removal.sent_before_ns
+            elif removal.at_most is None:
+                return total
+            else:
+                others += removal.at_most
+        return min(total, others + int(np.count_nonzero(missing & old)))
+
+    def _last_sent_ns(self) -> IntArray:
+        sent_ns = np.concatenate([each.sent_ns for each in self._producers])
+        for number, producer in enumerate(self._producers):
+            places = self._sends.starts[number] + producer.copies["sequence"]
+            inside = (places >= 0) & (places < len(sent_ns))
+            np.maximum.at(sent_ns, places[inside], producer.copies["sent_ns"][inside])
+        return sent_ns
+
+    def _reordered(self) -> Finding:
+        late = _late(self._evidence, self._queue, self._sends, self._deliveries)
+        where = np.flatnonzero(~late.flagged)
+        messages = []
+        for at in where[:_NAMED].tolist():
+            place = int(self._sends.starts[late.producer[at]] + late.sequence[at])
+            named = _name(self._evidence, self._queue.name, place)
+            messages.append(replace(named, detail=f"after sequence {late.behind[at]}"))
+        name = FindingName.REORDERED
+        return Finding(name, len(where), FINDINGS[name], self._queue.name, tuple(messages))
+
+    def _find(self, name: FindingName, mask: BoolArray) -> Finding:
+        return self._count(name, mask.astype(np.int64))
+
+    def _count(self, name: FindingName, counts: npt.NDArray[Any]) -> Finding:
+        """Return a finding of so many of each message."""
+        where = np.flatnonzero(counts)
+        queue = self._queue.name
+        messages = tuple(_name(self._evidence, queue, int(place)) for place in where[:_NAMED])
+        return Finding(name, int(counts.sum()), FINDINGS[name], queue, messages)
+
+    def _reported(self, name: FindingName, also: Sequence[tuple[int, Incident]] = ()) -> Finding:
+        found = [*_incidents(self._queue, name, also)]
+        queue = self._queue.name
+        messages = tuple(_name_incident(self._evidence, queue, each) for each in found[:_NAMED])
+        return Finding(name, len(found), FINDINGS[name], queue, messages)
 
 
-def _removable(removals: Sequence[Removal], most: int) -> int:
-    """Return how many messages the recorded causes can have removed together."""
-    return sum(most if removal.at_most is None else removal.at_most for removal in removals)
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """The deliveries of one queue, merged over its consumers: arrays over all messages."""
-
-    delivered: BoolArray
-    unflagged_again: npt.NDArray[np.int16]
-    flagged_again: npt.NDArray[np.int16]
-    after_ack: BoolArray
-
-    @classmethod
-    def merge(cls, consumers: Sequence[ConsumerEvidence], size: int) -> _Seen:
-        """Separate first deliveries from later ones, by when each consumer had its first.
-
-        A consumer's own later deliveries are certain; between consumers, whoever was earlier had
-        the message first.
-        """
-        total = np.zeros(size, np.int16)
-        flagged = np.zeros(size, np.int16)
-        first_ns = np.full(size, np.iinfo(np.int64).max)
-        first_flagged = np.zeros(size, np.bool_)
-        for consumer in consumers:
-            here = consumer.delivered > 0
-            total += consumer.delivered
-            # A writer that was killed may have left a flag without its delivery.
-            flagged += np.where(here, consumer.redelivered & ~np.uint8(FIRST_REDELIVERED), 0)
-            earlier = here & (consumer.first_ns < first_ns)
-            first_ns[earlier] = consumer.first_ns[earlier]
-            first_flagged[earlier] = consumer.redelivered[earlier] & FIRST_REDELIVERED != 0
-        delivered = total > 0
-        after_ack = np.zeros(size, np.bool_)
-        if len(consumers) > 1:
-            for consumer in consumers:
-                # Of one that it received twice it is not known which delivery it acknowledged.
-                done = consumer.delivered == 1
-                done &= np.isin(consumer.acked, np.asarray(consumer.closed_channels, np.uint8))
-                for other in consumers:
-                    if other is not consumer:
-                        again = (other.redelivered > 0) & (other.first_ns > consumer.first_ns)
-                        after_ack |= done & again
-        return cls(
-            delivered=delivered,
-            unflagged_again=total - flagged - (delivered & ~first_flagged),
-            flagged_again=flagged - (delivered & first_flagged),
-            after_ack=after_ack,
-        )
-
-
-def _incidents(consumers: Sequence[ConsumerEvidence], name: str) -> Iterator[Incident]:
+def _incidents(
+    queue: QueueEvidence, name: FindingName, also: Sequence[tuple[int, Incident]]
+) -> Iterator[Incident]:
     """Yield the incidents of one finding, once for each message that it is about.
 
     What is not acknowledged comes again on the next channel, and to the next consumer: the same
-    message counts as often as the one channel that received it most often. Each "redelivered after
-    ack" counts by itself.
+    message counts as often as the one channel that received it most often. ``also`` holds further
+    ones, each with the number of its consumer.
     """
     incidents = [
         (number, incident)
-        for number, consumer in enumerate(consumers)
+        for number, consumer in enumerate(queue.consumers)
         for incident in consumer.incidents
         if incident.finding == name
     ]
-    if name is FindingName.REDELIVERED_AFTER_ACK:
-        yield from (incident for _, incident in incidents)
-        return
+    incidents += also
     channels: dict[tuple[int, int], Counter[Incident]] = {}
     for number, incident in incidents:
         channel = channels.setdefault((number, incident.channel), Counter())
         channel[replace(incident, at_ns=0, channel=0)] += 1
-    left = reduce(or_, channels.values(), Counter[Incident]())
+    left = Counter[Incident]()
+    for channel in channels.values():
+        for each, count in channel.items():
+            left[each] = max(left[each], count)
     for _, incident in incidents:
         same = replace(incident, at_ns=0, channel=0)
         if left[same]:
             left[same] -= 1
             yield incident
-
-
-def _sent_once(evidence: Evidence, incident: Incident) -> bool:
-    """Whether the message of an incident was published once."""
-    assert incident.producer is not None
-    assert incident.sequence is not None
-    return not evidence.producers[incident.producer].state[incident.sequence] & SENT_AGAIN
-
-
-def _same_channel(evidence: Evidence, incident: Incident) -> bool:
-    """Whether a late message and the one it was late for were published on one channel."""
-    assert incident.producer is not None
-    assert incident.sequence is not None
-    producer = evidence.producers[incident.producer]
-    if producer.channel_starts is None:
-        return False
-    assert incident.behind is not None
-    pair = (incident.sequence, incident.behind)
-    if any(producer.state[s] & SENT_AGAIN for s in pair):
-        return False
-    early, late = np.searchsorted(producer.channel_starts, pair, side="right")
-    return bool(early == late)
 
 
 def _where(missing: BoolArray, producers: Sequence[ProducerEvidence]) -> str:
@@ -359,7 +363,7 @@ def _name(evidence: Evidence, queue: str | None, place: int) -> NamedMessage:
     raise IndexError(place)
 
 
-def _name_incident(evidence: Evidence, queue: str, incident: Incident) -> NamedMessage:
+def _name_incident(evidence: Evidence, queue: str | None, incident: Incident) -> NamedMessage:
     producer, sequence = incident.producer, incident.sequence
     if producer is None or sequence is None:
         return NamedMessage(queue, None, None, None, None, incident.detail)
@@ -367,11 +371,8 @@ def _name_incident(evidence: Evidence, queue: str, incident: Incident) -> NamedM
     if producer < len(evidence.producers):
         sent = evidence.producers[producer].sent_ns
         sent_ns = int(sent[sequence]) or None if sequence < len(sent) else None
-    detail = incident.detail
-    if incident.finding is FindingName.REORDERED:
-        detail = f"after sequence {incident.behind}"
     message_id = evidence.recipe.message_id(producer, sequence)
-    return NamedMessage(queue, producer, sequence, message_id, sent_ns, detail)
+    return NamedMessage(queue, producer, sequence, message_id, sent_ns, incident.detail)
 
 
 def _add(one: Finding, other: Finding) -> Finding:

@@ -19,12 +19,16 @@ from rmqbench.run_directory.journal import (
     WorkEnded,
     WorkStarted,
 )
-from rmqbench.run_directory.ledger import DeliveryLedger, DeliveryRecorder, PublishLedger
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.recorder import DeliveryRecorder
 from rmqbench.verdict.evidence import (
+    COPY,
+    ConsumerChannel,
     ConsumerEvidence,
     Drain,
     Evidence,
     Incident,
+    ProducerChannel,
     ProducerEvidence,
     QueueEvidence,
     Removal,
@@ -36,17 +40,24 @@ RECIPE = Recipe(RUN, producer_id="me", host="here")
 
 @dataclass
 class Published:
-    """What one producer did: the state of each message; where its channels began."""
+    """What one producer did: the state of each message; where its channels began.
+
+    ``copies`` holds (sequence, channel) of what was sent again.
+    """
 
     state: list
     channel_starts: tuple = (0,)
+    copies: tuple = ()
     ended: bool = True
     error: str | None = None
 
 
 @dataclass
 class Consumed:
-    """What one consumer did: (producer, sequence, redelivered) in order, and what it reported."""
+    """What one consumer did: (producer, sequence, redelivered) in order, and what it reported.
+
+    A fourth number of a delivery says which copy it was, from 0 on; -1 is none that was sent.
+    """
 
     deliveries: list = field(default_factory=list)
     incidents: tuple = ()
@@ -134,19 +145,35 @@ class History:
         PublishLedger.create(place, count)
         ledger = PublishLedger.open(place)
         ledger.state[:] = published.state
-        ledger.sent_ns[:] = np.arange(count) + 1_000
+        ledger.sent_ns[:] = sent_ns(np.arange(count))
+        copies = np.zeros(len(published.copies), COPY)
+        seen = {}
+        for row, (sequence, channel) in zip(copies, published.copies, strict=True):
+            seen[sequence] = seen.get(sequence, 0) + 1
+            row["sequence"], row["channel"] = sequence, channel
+            row["sent_ns"] = sent_ns(sequence, seen[sequence])
+        ledger.copies_path.write_bytes(copies.tobytes())
         with Journal(place / JOURNAL_FILE) as journal:
             journal.write(WorkStarted())
             for number, first in enumerate(published.channel_starts):
                 journal.write(ChannelOpened(number=number + 1, first=first))
             if published.ended:
                 journal.write(
-                    WorkEnded(until_ns=9, cpu_s=0.0, messages=count, error=published.error)
+                    WorkEnded(
+                        until_ns=9,
+                        cpu_s=0.0,
+                        messages=count,
+                        repeats=len(copies),
+                        error=published.error,
+                    )
                 )
         return ProducerEvidence(
             np.array(published.state, np.uint8),
-            np.arange(count) + 1_000,
-            tuple(published.channel_starts),
+            sent_ns(np.arange(count)),
+            copies,
+            tuple(
+                ProducerChannel(n + 1, first) for n, first in enumerate(published.channel_starts)
+            ),
             ended=published.ended,
         )
 
@@ -181,29 +208,38 @@ class History:
         with Journal(place / JOURNAL_FILE) as journal:
             journal.write(WorkStarted())
             recorder.open_channel()
-            journal.write(ChannelOpened(number=1))
-            for n, (producer, sequence, redelivered) in enumerate(consumed.deliveries):
+            journal.write(ChannelOpened(time_ns=4_000, number=1))
+            for n, (producer, sequence, redelivered, *copy) in enumerate(consumed.deliveries):
                 one = (np.array([each]) for each in (producer, sequence, redelivered))
-                places = recorder.record(*one, 5_000 + n)
+                when = sent_ns(sequence, *copy)
+                stamp = RECIPE.stamps(producer, np.array([sequence]), np.array([when]))
+                places = recorder.record(*one, stamp, 5_000 + n)
                 if consumed.acknowledged:
                     recorder.acknowledge(places)
             for finding, producer, sequence in consumed.incidents:
                 recorder.report(Incident(finding, 7, producer, sequence, "as reported"))
             closed = consumed.closed and consumed.ended
             if closed:
-                journal.write(ChannelClosed(number=1))
+                journal.write(ChannelClosed(time_ns=9_000, number=1))
             if consumed.ended:
                 journal.write(
                     WorkEnded(
                         until_ns=9,
                         cpu_s=0.0,
                         messages=recorder.deliveries,
+                        repeats=recorder.repeats,
                         incidents=recorder.incidents,
                     )
                 )
         recorder.close()
         ledger = recorder.ledger
-        columns = (ledger.delivered, ledger.redelivered, ledger.acked, ledger.first_ns)
+        columns = (ledger.state, ledger.stamp, ledger.first_ns)
         incidents = tuple(ledger.incidents())
         copies = (np.array(column) for column in columns)
-        return ConsumerEvidence(*copies, incidents, (1,) if closed else ())
+        channels = (ConsumerChannel(1, 4_000, 9_000 if closed else None),)
+        return ConsumerEvidence(*copies, ledger.again(), incidents, channels)
+
+
+def sent_ns(sequence, copy=0):
+    """When a copy of a message was sent."""
+    return sequence + 1_000 + 100_000 * copy

@@ -1,0 +1,238 @@
+"""Write the evidence of a run: one recorder for each worker, the only writer of its files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.verdict.evidence import (
+    ACKED,
+    AGAIN,
+    COPY,
+    DELIVERED,
+    FIRST_REDELIVERED,
+    HEADLESS,
+    HERE,
+    REDELIVERED,
+    SAME_CHANNEL,
+    SENT,
+    Incident,
+)
+from rmqbench.verdict.findings import FindingName
+
+__all__ = ["DeliveryRecorder", "PublishRecorder"]
+
+
+class PublishRecorder:
+    """Writes a :class:`PublishLedger`: all that becomes evidence of a publish."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ledger = PublishLedger.open(directory)
+        self._copies = _Rows(self.ledger.copies_path)
+        self._incidents = _Incidents(self.ledger.incidents_path)
+
+    def close(self) -> None:
+        """Close its files."""
+        self._copies.close()
+        self._incidents.close()
+
+    @property
+    def incidents(self) -> int:
+        """How many incidents were reported."""
+        return self._incidents.count
+
+    @property
+    def copies(self) -> int:
+        """How many messages were sent again, each time counted."""
+        return self._copies.count
+
+    def report(self, incident: Incident) -> None:
+        """Write one incident."""
+        self._incidents.report(incident)
+
+    def send(self, sequences: npt.NDArray[np.int64], channel: int, now_ns: int) -> None:
+        """Record that these are about to be sent on a channel, some of them perhaps again."""
+        ledger = self.ledger
+        again = ledger.state[sequences] & SENT != 0
+        if again.any():
+            copies = np.zeros(np.count_nonzero(again), COPY)
+            copies["sequence"] = sequences[again]
+            copies["sent_ns"] = now_ns
+            copies["channel"] = channel
+            self._copies.append(copies)
+            sequences = sequences[~again]
+        ledger.sent_ns[sequences] = now_ns
+        ledger.state[sequences] |= SENT
+
+
+class DeliveryRecorder:
+    """Writes a :class:`DeliveryLedger`: the one way in which a delivery becomes evidence.
+
+    Deliveries come in arrays, of one row where they came alone. They are only written down here:
+    what they mean is the verdict's.
+    """
+
+    def __init__(self, directory: Path, counts: Sequence[int]) -> None:
+        """Open the ledger in ``directory``; ``counts`` is the messages of each producer."""
+        self.ledger = DeliveryLedger.open(directory)
+        self.deliveries = 0  # of this run's messages, those that came again included
+        self.distinct = 0  # of this run's messages, each counted once
+        self.channel = 0  # number of the consuming channel, from 1 on
+        self._counts = np.asarray(counts, np.int64)
+        self._starts = np.concatenate(([0], np.cumsum(self._counts)[:-1])).astype(np.int64)
+        self._last_ns = 0
+        self._again = _Rows(self.ledger.again_path)
+        self._incidents = _Incidents(self.ledger.incidents_path)
+
+    def close(self) -> None:
+        """Close its files."""
+        self._again.close()
+        self._incidents.close()
+
+    @property
+    def incidents(self) -> int:
+        """How many incidents were reported."""
+        return self._incidents.count
+
+    @property
+    def repeats(self) -> int:
+        """How many deliveries were of a message that was there already."""
+        return self._again.count
+
+    def open_channel(self) -> None:
+        """Begin a new consuming channel: what the last one had not acknowledged comes again."""
+        self.channel += 1
+        if self.distinct:
+            np.bitwise_and(self.ledger.state, np.uint8(0xFF ^ HERE), out=self.ledger.state)
+
+    def report(self, incident: Incident) -> None:
+        """Write one incident; it is in the kernel's hands when this returns."""
+        self._incidents.report(replace(incident, channel=self.channel))
+
+    def record(
+        self,
+        producers: npt.NDArray[np.int64],
+        sequences: npt.NDArray[np.int64],
+        redelivered: npt.NDArray[np.bool_],
+        stamps: npt.NDArray[np.uint32] | None,
+        now_ns: int,
+    ) -> npt.NDArray[np.int64]:
+        """Record deliveries in their order; return the places of those that can have been sent.
+
+        All arrays of shape (n,); no ``stamps`` are there of what had no sound head. A message with
+        a number that no producer was given is reported as a phantom. Each delivery gets a moment of
+        its own, at or just behind ``now_ns``, which keeps their order.
+        """
+        known = (producers < len(self._counts)) & (sequences >= 0)
+        known[known] = sequences[known] < self._counts[producers[known]]
+        if not known.all():
+            for producer, sequence in zip(producers[~known], sequences[~known], strict=True):
+                self.report(Incident(FindingName.PHANTOM, now_ns, int(producer), int(sequence)))
+            producers, sequences = producers[known], sequences[known]
+            redelivered = redelivered[known]
+            stamps = None if stamps is None else stamps[known]
+        places = self._starts[producers] + sequences
+        self.deliveries += len(places)
+        at_ns = max(now_ns, self._last_ns + 1) + np.arange(len(places))
+        if len(places):
+            self._last_ns = int(at_ns[-1])
+        first = self._first_deliveries(places)
+        if first is None:
+            self._record_first(places, redelivered, stamps, at_ns)
+        else:
+            mine = None if stamps is None else stamps[first]
+            self._record_first(places[first], redelivered[first], mine, at_ns[first])
+            mine = None if stamps is None else stamps[~first]
+            self._record_again(places[~first], redelivered[~first], mine, at_ns[~first])
+        return places
+
+    def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
+        """Record that the acknowledgement of these is being sent on the present channel."""
+        self.ledger.state[places] |= ACKED
+
+    def _first_deliveries(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
+        """Return which of these are first deliveries; None: all of them."""
+        seen = self.ledger.state[places] != 0
+        if not seen.any() and (
+            (places[1:] > places[:-1]).all() or len(np.unique(places)) == len(places)
+        ):
+            return None
+        first = np.zeros(len(places), np.bool_)
+        first[np.unique(places, return_index=True)[1]] = True
+        first &= ~seen
+        return first
+
+    def _record_first(
+        self,
+        places: npt.NDArray[np.int64],
+        redelivered: npt.NDArray[np.bool_],
+        stamps: npt.NDArray[np.uint32] | None,
+        at_ns: npt.NDArray[np.int64],
+    ) -> None:
+        ledger = self.ledger
+        self.distinct += len(places)
+        state = np.full(len(places), DELIVERED | HERE | (HEADLESS if stamps is None else 0), "u1")
+        state[redelivered] |= FIRST_REDELIVERED
+        if stamps is not None:
+            ledger.stamp[places] = stamps
+        ledger.first_ns[places] = at_ns
+        ledger.state[places] = state  # last: a torn record is a delivery that was not seen
+
+    def _record_again(
+        self,
+        places: npt.NDArray[np.int64],
+        redelivered: npt.NDArray[np.bool_],
+        stamps: npt.NDArray[np.uint32] | None,
+        at_ns: npt.NDArray[np.int64],
+    ) -> None:
+        rows = np.zeros(len(places), AGAIN)
+        rows["place"] = places
+        rows["at_ns"] = at_ns
+        rows["channel"] = self.channel
+        if stamps is not None:
+            rows["stamp"] = stamps
+        same = self.ledger.state[places] & HERE != 0
+        rows["flags"] = redelivered * REDELIVERED | same * SAME_CHANNEL
+        if stamps is None:
+            rows["flags"] |= HEADLESS
+        self._again.append(rows)
+
+
+class _Rows:
+    """Rows that are appended to one file; in the kernel's hands when :meth:`append` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.count = 0
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        os.write(self._file, rows.tobytes())
+        self.count += len(rows)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class _Incidents:
+    """The incidents of one worker, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self.count = 0
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def report(self, incident: Incident) -> None:
+        """Write one incident; it is in the kernel's hands when this returns."""
+        line = json.dumps(asdict(incident), ensure_ascii=True).encode() + b"\n"
+        os.write(self._file, line)
+        self.count += 1
+
+    def close(self) -> None:
+        os.close(self._file)

@@ -1,0 +1,134 @@
+"""Prove that a queue is empty: ask it, with no consumer of ours there any more, until it is sure.
+
+A passive declare answers with statistics, which nobody may stand behind: a quorum queue whose
+leader does not answer shows 0 messages and 0 consumers. Only ``basic.get`` asks the leader itself.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import pika.spec
+
+from rmqbench.amqp.connection import Connection
+from rmqbench.amqp.network import Network
+from rmqbench.endpoint import Endpoint
+from rmqbench.errors import QueueNotFound, RmqbenchError
+from rmqbench.verdict.evidence import Drain
+
+__all__ = ["prove_empty"]
+
+_SETTLE_S = 0.5  # so long an empty queue must say that it is
+_ASK_EVERY_S = 0.25
+_ANSWER_S = 10.0
+
+
+def prove_empty(
+    endpoint: Endpoint, queue: str, network: Network, *, certain_at: float, until: float
+) -> Drain:
+    """Ask a queue, with no consumer of ours there any more, until its answer holds still.
+
+    Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty; after
+    ``until`` none is waited for. A queue that does not exist any more holds nothing.
+    """
+    clock = network.clock
+    still_since: float | None = None
+    with _Question(endpoint, queue, network) as question:
+        while True:
+            there, trouble = True, ""
+            try:
+                ready, others = question.ask()
+            except QueueNotFound:
+                ready, others, there = 0, 0, False
+            except RmqbenchError as error:
+                ready, others, trouble = 0, 0, f"it could not be asked ({error.what})"
+            now = clock.monotonic()
+            if ready:
+                return Drain(False, ready, f"{ready} messages are still ready in it")
+            if others:
+                trouble = f"{others} consumers that are not ours are still there"
+            if trouble:
+                still_since = None
+                if now >= until:
+                    return Drain(False, 0, trouble)
+            elif still_since is None:
+                still_since = now
+            elif now - still_since >= _SETTLE_S and now >= certain_at:
+                return Drain(True, there=there)
+            clock.sleep(_ASK_EVERY_S)
+
+
+class _Question:
+    """Asks one queue, over a connection that is made when it is needed."""
+
+    def __init__(self, endpoint: Endpoint, queue: str, network: Network) -> None:
+        self._endpoint = endpoint
+        self._queue = queue
+        self._network = network
+        self._connection: Connection | None = None
+        self._channel: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._connection is not None:
+            if kind is None:
+                self._connection.close()
+            else:
+                self._connection.abort()
+
+    def ask(self) -> tuple[int, int]:
+        """Return the ready messages and the consumers of the queue."""
+        try:
+            if self._connection is None:
+                self._connection = Connection(
+                    self._endpoint, name="rmqbench drain", network=self._network, vector=False
+                )
+                self._connection.open()
+                self._channel = self._connection.channel()
+            ready, consumers = self._declare()
+            if not ready and not consumers:
+                ready = self._get()
+            return ready, consumers
+        except BaseException:
+            if self._connection is not None:
+                self._connection.abort()
+                self._connection = None
+            raise
+
+    def _declare(self) -> tuple[int, int]:
+        answers: list[Any] = []
+        self._channel.queue_declare(self._queue, passive=True, callback=answers.append)
+        self._wait_for(answers)
+        method = answers[0].method
+        return int(method.message_count), int(method.consumer_count)
+
+    def _get(self) -> int:
+        """Ask the queue for a message; return how many it had, and give back what it gave."""
+        answers: list[Any] = []
+        got: list[Any] = []
+        self._channel.add_callback(answers.append, [pika.spec.Basic.GetEmpty])
+
+        def on_message(_: object, method: Any, *__: object) -> None:
+            got.append(method)
+            answers.append(method)
+
+        self._channel.basic_get(self._queue, on_message)
+        self._wait_for(answers)
+        if not got:
+            return 0
+        self._channel.basic_reject(got[0].delivery_tag, requeue=True)
+        return int(got[0].message_count) + 1
+
+    def _wait_for(self, answers: list[Any]) -> None:
+        assert self._connection is not None
+        self._connection.wait_until(
+            lambda: bool(answers), _ANSWER_S, f"queue {self._queue!r} to answer"
+        )

@@ -1,0 +1,349 @@
+"""The deliveries of one queue, merged over its consumers, and what is wrong with those that repeat.
+
+All arrays are over all producers' messages in a row. Most messages are delivered once: only of the
+others is anything more computed than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rmqbench.verdict.evidence import (
+    DELIVERED,
+    FIRST_REDELIVERED,
+    HEADLESS,
+    HERE,
+    REDELIVERED,
+    SAME_CHANNEL,
+    SENT,
+    ConsumerEvidence,
+    Evidence,
+    Incident,
+    ProducerEvidence,
+    Restart,
+)
+from rmqbench.verdict.findings import FindingName
+
+__all__ = ["QueueDeliveries", "Sends"]
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+_NEVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, eq=False)
+class Sends:
+    """What was published, of all producers in a row: each message once, and each further copy.
+
+    ``sent`` bool and ``stamp`` uint32 are of shape (count,). ``copy_place``, ``copy_stamp`` and
+    ``copy_channel`` have one row for each further copy, ``copied`` says which messages have any.
+    """
+
+    starts: IntArray
+    sent: BoolArray
+    stamp: npt.NDArray[np.uint32]
+    copied: BoolArray
+    copy_place: IntArray
+    copy_stamp: npt.NDArray[np.uint32]
+    copy_channel: IntArray
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> Sends:
+        """Take them from the producers' evidence."""
+        recipe, producers = evidence.recipe, evidence.producers
+        counts = [len(each.state) for each in producers]
+        starts = np.cumsum([0, *counts])
+        stamps, copies = [], []
+        for number, producer in enumerate(producers):
+            sequences = np.arange(len(producer.state))
+            stamps.append(recipe.stamps(number, sequences, producer.sent_ns))
+            known = _known_copies(producer)
+            again = known["sequence"].astype(np.int64)
+            copies.append(
+                (
+                    starts[number] + again,
+                    recipe.stamps(number, again, known["sent_ns"].astype(np.int64)),
+                    known["channel"].astype(np.int64),
+                )
+            )
+        places, copy_stamps, channels = (np.concatenate(each) for each in zip(*copies, strict=True))
+        copied = np.zeros(starts[-1], np.bool_)
+        copied[places] = True
+        return cls(
+            starts=starts,
+            sent=np.concatenate([(each.state & SENT != 0) & each.readable for each in producers]),
+            stamp=np.concatenate(stamps),
+            copied=copied,
+            copy_place=places,
+            copy_stamp=copy_stamps,
+            copy_channel=channels,
+        )
+
+    def is_stamp_of(self, places: IntArray, stamps: npt.NDArray[np.uint32]) -> BoolArray:
+        """Return which stamps are those of the messages at these places, or of a copy of them."""
+        right: BoolArray = self.stamp[places] == stamps
+        if len(self.copy_place):
+            right |= np.isin(_both(places, stamps), _both(self.copy_place, self.copy_stamp))
+        return right
+
+
+def _both(places: IntArray, stamps: npt.NDArray[np.uint32]) -> IntArray:
+    """Return place and stamp in one number each."""
+    return (places.astype(np.int64) << 32) | stamps.astype(np.int64)
+
+
+def _known_copies(producer: ProducerEvidence) -> npt.NDArray[Any]:
+    """Return the copies of messages that there are: a file may hold anything."""
+    sequences = producer.copies["sequence"]
+    return producer.copies[(sequences >= 0) & (sequences < len(producer.state))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Deliveries as rows, sorted by message, copy and time. All columns have the same length.
+
+    ``copy`` tells the copies of one message apart: 0 where there is one only, else its stamp.
+    ``channel`` numbers the consuming channels of the queue, 0 where it is not known.
+    """
+
+    place: IntArray
+    copy: IntArray
+    at_ns: IntArray
+    flagged: BoolArray
+    consumer: IntArray
+    channel: IntArray
+    opened_ns: IntArray
+    closed_ns: IntArray
+
+    @cached_property
+    def starts(self) -> IntArray:
+        """Where the rows of each copy begin."""
+        new = (np.diff(self.place) != 0) | (np.diff(self.copy) != 0)
+        return np.flatnonzero(np.concatenate(([True], new)))
+
+    @cached_property
+    def group(self) -> IntArray:
+        """The number of the copy that each row is of, from 0 on."""
+        lengths = np.diff(np.append(self.starts, len(self.place)))
+        return np.repeat(np.arange(len(self.starts)), lengths)
+
+    def again_within(self, *columns: IntArray) -> BoolArray:
+        """Return the rows before which the same copy came with the same values in ``columns``."""
+        keys = (self.group, *columns)
+        order = np.lexsort((self.at_ns, *reversed(keys)))
+        same = np.ones(max(len(order) - 1, 0), np.bool_)
+        for key in keys:
+            same &= np.diff(key[order]) == 0
+        again = np.zeros(len(order), np.bool_)
+        again[order[1:]] = same
+        return again
+
+
+class QueueDeliveries:
+    """What one queue delivered.
+
+    ``delivered``: which messages came at all. ``first_ns``: when each came first (Unix
+    nanoseconds), over all consumers.
+    """
+
+    def __init__(self, sends: Sends, consumers: Sequence[ConsumerEvidence]) -> None:
+        """Merge what the consumers recorded."""
+        self._sends = sends
+        self._consumers = consumers
+        size = len(sends.sent)
+        counted = np.zeros(size, np.uint16)
+        self.first_ns = np.full(size, _NEVER)
+        self.first_flagged = np.zeros(size, np.bool_)
+        self.first_stamp = np.zeros(size, np.uint32)
+        self._again = [_in_range(each, size) for each in consumers]
+        for consumer in consumers:
+            here = consumer.state & DELIVERED != 0
+            counted += here
+            earlier = here & (consumer.first_ns < self.first_ns)
+            self.first_ns[earlier] = consumer.first_ns[earlier]
+            self.first_flagged[earlier] = consumer.state[earlier] & FIRST_REDELIVERED != 0
+            self.first_stamp[earlier] = consumer.stamp[earlier]
+        self.delivered: BoolArray = counted > 0
+        self._several = counted > 1
+        for rows in self._again:
+            self._several[rows["place"]] = True
+
+    @cached_property
+    def repeats(self) -> _Table:
+        """Return all deliveries of the messages that were delivered more than once."""
+        parts = [
+            part
+            for number, (consumer, again) in enumerate(
+                zip(self._consumers, self._again, strict=True)
+            )
+            for part in self._rows_of(number, consumer, again)
+        ]
+        if not parts:
+            return _Table(*(np.zeros(0, np.int64) for _ in range(8)))  # type: ignore[arg-type]
+        place, stamp, *others = (np.concatenate(column) for column in zip(*parts, strict=True))
+        copy = np.where(self._sends.copied[place], stamp.astype(np.int64), 0)
+        at_ns = others[0]
+        order = np.lexsort((at_ns, copy, place))
+        return _Table(place[order], copy[order], *(column[order] for column in others))
+
+    def _rows_of(
+        self, number: int, consumer: ConsumerEvidence, again: npt.NDArray[Any]
+    ) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+        """Yield the columns of a consumer's first deliveries, and those of its later ones."""
+        places = np.flatnonzero(self._several & (consumer.state & DELIVERED != 0))
+        latest = max((each.number for each in consumer.channels), default=0)
+        channel = np.where(consumer.state[places] & HERE != 0, latest, 0).astype(np.int64)
+        # Of what came again on the channel of its first delivery, that channel is known, too.
+        same = again[again["flags"] & SAME_CHANNEL != 0]
+        same = same[np.isin(same["place"], places)]
+        channel[np.searchsorted(places, same["place"])] = same["channel"]
+        yield (
+            places,
+            consumer.stamp[places],
+            consumer.first_ns[places],
+            consumer.state[places] & FIRST_REDELIVERED != 0,
+            np.full(len(places), number),
+            *_channel_columns(number, consumer, channel),
+        )
+        yield (
+            again["place"],
+            again["stamp"],
+            again["at_ns"],
+            again["flags"] & REDELIVERED != 0,
+            np.full(len(again), number),
+            *_channel_columns(number, consumer, again["channel"].astype(np.int64)),
+        )
+
+    def _counts(self, rows: BoolArray) -> IntArray:
+        """Count the rows of each message."""
+        size = len(self.delivered)
+        return np.bincount(self.repeats.place[rows], minlength=size).astype(np.int64)
+
+    @cached_property
+    def _duplicates_of_copies(self) -> IntArray:
+        """Return how many deliveries of each copy came again without the flag.
+
+        Within a consumer the order is certain. Between consumers it is not: who received a message
+        earlier may record it later. One delivery without the flag is then none too many.
+        """
+        table = self.repeats
+        certain = table.again_within(table.consumer) & ~table.flagged
+        copies = len(table.starts) if len(table.place) else 0
+        unflagged = np.bincount(table.group[~table.flagged], minlength=copies)
+        surely = np.bincount(table.group[certain], minlength=copies)
+        return np.maximum(np.maximum(unflagged - 1, surely), 0)
+
+    @cached_property
+    def duplicates(self) -> IntArray:
+        """Return how often each message was delivered again without the flag."""
+        return self._sum_of_copies(self._duplicates_of_copies)
+
+    @cached_property
+    def redelivered(self) -> IntArray:
+        """Return how often each message was delivered again with the flag."""
+        table = self.repeats
+        if not len(table.place):
+            return self._sum_of_copies(np.zeros(0, np.int64))
+        lengths = np.diff(np.append(table.starts, len(table.place)))
+        return self._sum_of_copies(lengths - 1 - self._duplicates_of_copies)
+
+    def _sum_of_copies(self, counts: IntArray) -> IntArray:
+        total = np.zeros(len(self.delivered), np.int64)
+        if len(counts):
+            np.add.at(total, self.repeats.place[self.repeats.starts], counts)
+        return total
+
+    @cached_property
+    def repeated(self) -> IntArray:
+        """Return how often each came again, with the flag, on a channel that still had it."""
+        table = self.repeats
+        known = table.channel > 0
+        return self._counts(table.again_within(table.channel) & table.flagged & known)
+
+    def after_ack(self, restarts: Sequence[Restart]) -> tuple[IntArray, IntArray]:
+        """Return how often each came again, flagged, after its acknowledgement had been taken.
+
+        First the ones without an excuse, then those before which the node may have restarted. An
+        acknowledgement was taken where its channel was closed cleanly. What came then on a channel
+        that was opened later came after it; and so did one of two deliveries if both channels were
+        closed cleanly, because neither had given it back.
+        """
+        table = self.repeats
+        size = len(self.delivered)
+        if not len(table.place):
+            return np.zeros(size, np.int64), np.zeros(size, np.int64)
+        clean = table.closed_ns != _NEVER
+        closed = np.where(clean, table.closed_ns, _NEVER)
+        taken_ns = np.minimum.reduceat(closed, table.starts)[table.group]
+        clean_at = np.where(clean, table.at_ns, _NEVER)
+        first_clean_ns = np.minimum.reduceat(clean_at, table.starts)[table.group]
+        # Rows are in the order of time: the first clean one of each copy.
+        is_first_clean = clean & (table.at_ns == first_clean_ns)
+        first_channel = np.full(len(table.starts), -1, np.int64)
+        first_channel[table.group[is_first_clean]] = table.channel[is_first_clean]
+        later_channel = table.opened_ns >= taken_ns
+        both_clean = (
+            clean & (table.at_ns > first_clean_ns) & (table.channel != first_channel[table.group])
+        )
+        found = table.flagged & (later_channel | both_clean)
+        excused = np.zeros(len(found), np.bool_)
+        for restart in restarts:
+            excused |= (restart.before_ns > first_clean_ns) & (restart.after_ns < table.at_ns)
+        return self._counts(found & ~excused), self._counts(found & excused)
+
+    def altered_send_times(self) -> Iterator[tuple[int, Incident]]:
+        """Yield the deliveries whose head is sound and tells another send time than was sent.
+
+        Each comes with the number of its consumer.
+        """
+        sends = self._sends
+        for number, consumer in enumerate(self._consumers):
+            again = self._again[number]
+            latest = max((each.number for each in consumer.channels), default=0)
+            looked_at = (consumer.state & (DELIVERED | HEADLESS) == DELIVERED) & sends.sent
+            looked_at &= consumer.stamp != sends.stamp
+            places = np.flatnonzero(looked_at)
+            places = places[~sends.is_stamp_of(places, consumer.stamp[places])]
+            for place in places.tolist():
+                here = consumer.state[place] & HERE != 0
+                at_ns = int(consumer.first_ns[place])
+                yield number, self._altered(place, at_ns, latest if here else 0)
+            rows = again[sends.sent[again["place"]] & (again["flags"] & HEADLESS == 0)]
+            for row in rows[~sends.is_stamp_of(rows["place"], rows["stamp"])]:
+                place, at_ns, channel = (int(row[of]) for of in ("place", "at_ns", "channel"))
+                yield number, self._altered(place, at_ns, channel)
+
+    def _altered(self, place: int, at_ns: int, channel: int) -> Incident:
+        producer = int(np.searchsorted(self._sends.starts, place, side="right")) - 1
+        sequence = place - int(self._sends.starts[producer])
+        detail = "the send time in the head of the body"
+        return Incident(FindingName.CORRUPTED, at_ns, producer, sequence, detail, channel)
+
+
+def _channel_columns(
+    number: int, consumer: ConsumerEvidence, channel: IntArray
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the columns ``channel``, ``opened_ns`` and ``closed_ns`` of a consumer's deliveries.
+
+    A consumer numbers its channels by itself; among all consumers of the queue each has a number.
+    """
+    opened = {each.number: each.opened_ns for each in consumer.channels}
+    closed = {each.number: each.closed_ns for each in consumer.channels if each.closed_ns}
+    numbers, which = np.unique(channel, return_inverse=True)
+    opened_ns = np.array([opened.get(each, -1) for each in numbers.tolist()], np.int64)
+    closed_ns = np.array([closed.get(each, _NEVER) for each in numbers.tolist()], np.int64)
+    among_all = np.where(channel > 0, channel + (number << 32), 0)
+    return among_all, opened_ns[which], closed_ns[which]
+
+
+def _in_range(consumer: ConsumerEvidence, size: int) -> npt.NDArray[Any]:
+    """Return the later deliveries of messages that there are: a file may hold anything."""
+    rows = consumer.again
+    return rows[(rows["place"] >= 0) & (rows["place"] < size)]
