@@ -88,7 +88,13 @@ def content_frames(channel: int, content: Content, frame_max: int) -> bytes:
 
 
 def delivery(
-    channel: int, consumer_tag: bytes, tag: int, redelivered: bool, exchange: str, routing_key: str
+    channel: int,
+    consumer_tag: bytes,
+    tag: int,
+    redelivered: bool,
+    *,
+    exchange: str,
+    routing_key: str,
 ) -> bytes:
     """Return the method frame of a basic.deliver."""
     name, key = exchange.encode(), routing_key.encode()

@@ -43,6 +43,7 @@ class Entry:
         exchange: str,
         routing_key: str,
         persistent: bool,
+        *,
         expiration: str | None = None,
         deaths: tuple[dict[str, Any], ...] = (),
     ) -> None:
@@ -68,8 +69,8 @@ class Entry:
             self.exchange,
             self.routing_key,
             self.persistent,
-            self.expiration,
-            self.deaths,
+            expiration=self.expiration,
+            deaths=self.deaths,
         )
 
 

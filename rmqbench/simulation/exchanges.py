@@ -93,7 +93,9 @@ def _topic_matches(pattern: str, routing_key: str) -> bool:
         return pattern == routing_key
     regex = ""
     for word in pattern.split("."):
-        piece = r"(\..*)?" if word == "#" else r"\.[^.]*" if word == "*" else rf"\.{re.escape(word)}"
+        piece = (
+            r"(\..*)?" if word == "#" else r"\.[^.]*" if word == "*" else rf"\.{re.escape(word)}"
+        )
         regex += piece
     return re.fullmatch(regex, f".{routing_key}", re.DOTALL) is not None
 

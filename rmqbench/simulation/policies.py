@@ -162,7 +162,7 @@ def check_arguments(queue: str, arguments: Mapping[str, Any]) -> str:
 
     kind: str = arguments.get("x-queue-type", "classic")
     if kind not in _ARGUMENTS:
-        raise refuse("x-queue-type", f'"unknown queue type \'{kind}\'"')
+        raise refuse("x-queue-type", f"\"unknown queue type '{kind}'\"")
     for name in _NOT_NEGATIVE:
         value = arguments.get(name)
         if value is None:
@@ -173,10 +173,7 @@ def check_arguments(queue: str, arguments: Mapping[str, Any]) -> str:
             raise refuse(name, f"{{value_{'negative' if value < 0 else 'zero'},{value}}}")
     if arguments.get("x-overflow", "drop-head") not in _OVERFLOWS:
         raise refuse("x-overflow", "invalid_overflow")
-    if (
-        "x-dead-letter-routing-key" in arguments
-        and arguments.get("x-dead-letter-exchange") is None
-    ):
+    if "x-dead-letter-routing-key" in arguments and arguments.get("x-dead-letter-exchange") is None:
         raise refuse("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")
     for name in arguments:
         if name in _KNOWN and name not in _ARGUMENTS[kind]:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from rmqbench.simulation.behaviour import Misdeed, Moment
+from rmqbench.simulation.content import Content
 from rmqbench.simulation.entries import Consumer, Entry, PendingConfirm
 from rmqbench.simulation.policies import Limits, limits
 from rmqbench.simulation.refusals import resource
@@ -193,7 +194,7 @@ class Queue:
             return
         forged = misdeed is Misdeed.INJECT_FORGED
         content = behaviour.forge(entry.content) if forged else behaviour.foreign()
-        number = broker.published(0, 0, 0, entry.exchange, entry.routing_key, content)
+        number = broker.published(entry.exchange, entry.routing_key, content)
         broker.misdone(misdeed, number, self.name, detail=f"behind message {message}")
         self._store(Entry(number, content, entry.exchange, entry.routing_key, True))
 
@@ -349,6 +350,16 @@ class Queue:
         self.unacked[entry.place] = entry
         return entry
 
+    def repeat(self, entry: Entry, *, flagged: bool) -> Entry:
+        """Return a second copy of a message, unacknowledged like the first."""
+        again = entry.copy()
+        self._last_place += 1
+        again.place = self._last_place
+        again.redelivered = flagged
+        again.acquired = int(flagged)
+        self.unacked[again.place] = again
+        return again
+
     # --- settling -------------------------------------------------------------------------------
 
     def acknowledge(self, entry: Entry) -> Misdeed | None:
@@ -444,11 +455,20 @@ class Queue:
         """Deliver nothing more to a consumer; what it has stays unacknowledged."""
         if consumer in self.consumers:
             self.consumers.remove(consumer)
-            self.used()
-            if not self.consumers and self.auto_delete:
-                self.delete("auto-delete")
-            else:
-                self.pump()
+
+    def consumers_left(self) -> None:
+        """Act on it that consumers were removed: it may have been the last one."""
+        if not self.exists:
+            return
+        self.used()
+        if not self.consumers and self.auto_delete:
+            self.delete("auto-delete")
+        else:
+            self.pump()
+
+    def shown(self, entry: Entry, *, got: bool = False) -> Content:
+        """Return the content as it is delivered; ``got`` where basic.get asked for it."""
+        return entry.content
 
     def delete(self, cause: str) -> int:
         """Remove the queue and return how many messages were ready."""
@@ -550,4 +570,3 @@ class Queue:
 
 def _place(entry: Entry) -> int:
     return entry.place
-

@@ -12,15 +12,19 @@ from __future__ import annotations
 from collections import deque
 from typing import ClassVar, Final
 
+from rmqbench.simulation.content import Content, with_numbers
 from rmqbench.simulation.entries import Entry
 from rmqbench.simulation.queues import Queue
 
 __all__ = ["QuorumQueue"]
 
-_LOW: Final = 0.8  # a queue that rejects takes messages again below this part of its greatest length
+_LOW: Final = (
+    0.8  # a queue that rejects takes messages again below this part of its greatest length
+)
 _NO_FAILURE: Final = frozenset({"nack", "recover"})
 _BY_CLIENT: Final = frozenset({"nack", "recover", "reject"})
 _COUNTS_FAILURES_SINCE: Final = (4, 3)
+_ONLY_REDELIVERIES_SINCE: Final = (4, 0)  # before, basic.get shows a count of 0, too
 
 
 class QuorumQueue(Queue):
@@ -63,6 +67,21 @@ class QuorumQueue(Queue):
             self.ready.extend(entries)
         else:
             self.returns.extend(entries)
+
+    def shown(self, entry: Entry, *, got: bool = False) -> Content:
+        """Return the content with the headers that count its deliveries."""
+        version, content = self.broker.version_number, entry.content
+        if version >= _COUNTS_FAILURES_SINCE:
+            if not entry.acquired:
+                return content
+            numbers = {"x-acquired-count": entry.acquired}
+            if entry.failed:
+                numbers["x-delivery-count"] = entry.failed
+        elif entry.acquired or (got and version < _ONLY_REDELIVERIES_SINCE):
+            numbers = {"x-delivery-count": entry.acquired}
+        else:
+            return content
+        return Content(with_numbers(content.properties, numbers), content.body)
 
     def _survives(self, entry: Entry) -> bool:
         return True  # every message of a quorum queue is on disk, whatever its delivery mode

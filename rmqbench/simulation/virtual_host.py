@@ -162,9 +162,7 @@ class VirtualHost:
             target.take_in(dead, None)
 
 
-def _with_death(
-    entry: Entry, queue: str, reason: str, now: float
-) -> tuple[dict[str, Any], ...]:
+def _with_death(entry: Entry, queue: str, reason: str, now: float) -> tuple[dict[str, Any], ...]:
     """Return the history of deaths with one more, the newest first."""
     rest = list(entry.deaths)
     count = 1
@@ -207,4 +205,3 @@ def _is_cycle(target: str, deaths: tuple[dict[str, Any], ...]) -> bool:
         if death["queue"] == target:
             return True
     return False
-

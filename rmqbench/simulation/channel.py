@@ -1,0 +1,471 @@
+"""A channel: publishes and their confirms, deliveries and their acknowledgements.
+
+What is declared and consumed through it is in :mod:`rmqbench.simulation.declaring` and
+:mod:`rmqbench.simulation.consuming`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pika.frame
+import pika.spec
+
+from rmqbench.amqp.framing import PAYLOAD_AT, PUBLISH
+from rmqbench.simulation.behaviour import Misdeed, Moment
+from rmqbench.simulation.content import (
+    Content,
+    acknowledgement,
+    content_frames,
+    content_of,
+    delivery,
+    traits_of,
+)
+from rmqbench.simulation.entries import Consumer, Entry, PendingConfirm
+from rmqbench.simulation.queues import Queue
+from rmqbench.simulation.refusals import (
+    ACCESS_REFUSED,
+    COMMAND_INVALID,
+    NOT_IMPLEMENTED,
+    PRECONDITION_FAILED,
+    RefusedError,
+    resource,
+)
+from rmqbench.simulation.truth import (
+    Acknowledged,
+    ChannelClosed,
+    Confirmed,
+    Delivered,
+    Nacked,
+    Returned,
+    Routed,
+)
+
+if TYPE_CHECKING:
+    from rmqbench.simulation.session import Session
+
+__all__ = ["Channel", "Handler"]
+
+Handler = Callable[["Channel", Any], None]
+
+_ACK: Final[int] = pika.spec.Basic.Ack.INDEX
+_ACK_FIELDS: Final = struct.Struct(">QB")
+_FIELDS_AT: Final = PAYLOAD_AT + 4
+_NO_ROUTE: Final = 312
+_NEVER_PUBLISHED: Final = 1000  # how far above the last tag a misdeed confirms
+
+
+class Held(NamedTuple):
+    """A delivery that is not acknowledged yet; no consumer where basic.get asked for it."""
+
+    queue: Queue
+    entry: Entry
+    consumer: Consumer | None
+
+
+class Channel:
+    """One open channel of a session."""
+
+    def __init__(self, session: Session, number: int) -> None:
+        self.session = session
+        self.broker = session.broker
+        self.host = session.host
+        self.number = number
+        self.is_open = True
+        self.is_closing = False  # the server has closed it, and the client has not answered yet
+        self.confirms = False
+        self.prefetch = 0
+        self.consumers: dict[str, Consumer] = {}
+        self.last_queue = ""
+        self.unacked: dict[int, Held] = {}
+        self._forgotten: list[Held] = []  # acknowledged, which a misdeed ignores
+        self._published = 0
+        self._unconfirmed: dict[int, int] = {}  # the message of each tag
+        self._settled: list[tuple[int, bool]] = []  # tag and nack, not sent yet
+        self._next_tag = 1
+        self._waiting: deque[tuple[int, bytes, list[bytes]]] | None = None
+
+    # --- methods --------------------------------------------------------------------------------
+
+    def handle(self, method: int, data: bytes, frames: list[bytes]) -> None:
+        """Do what a method asks for; ``frames`` are those of its content.
+
+        Raise RefusedError where RabbitMQ ends the channel or the connection.
+        """
+        if self._waiting is not None:
+            self._waiting.append((method, data, frames))
+        elif method == PUBLISH:
+            self._publish(pika.spec.Basic.Publish().decode(data, _FIELDS_AT), content_of(frames))
+        elif method == _ACK:
+            self.acknowledge(*_ACK_FIELDS.unpack_from(data, _FIELDS_AT))
+        else:
+            known = pika.spec.methods.get(method)
+            handler = self.session.handlers.get(method)
+            if known is None or handler is None:
+                raise RefusedError(COMMAND_INVALID, "unimplemented method")
+            handler(self, known().decode(data, _FIELDS_AT))
+
+    def hold(self) -> None:
+        """Read no further method until :meth:`release`: a queue does not answer."""
+        self._waiting = deque()
+
+    def release(self) -> None:
+        """Go on with the methods that have come meanwhile."""
+        waiting, self._waiting = self._waiting, None
+        for arguments in waiting or ():
+            if not self.is_open:
+                return
+            self.session.guarded(self, partial(self.handle, *arguments))
+
+    def reply(self, method: Any) -> None:
+        """Send a method, behind the confirms that are due."""
+        if self.is_open:
+            if self._settled:
+                self.flush_confirms()
+            self.session.write(pika.frame.Method(self.number, method).marshal())
+
+    # --- publishing -----------------------------------------------------------------------------
+
+    def _publish(self, method: Any, content: Content) -> None:
+        broker, host = self.broker, self.host
+        exchange, routing_key = method.exchange, method.routing_key
+        if method.immediate:
+            raise RefusedError(NOT_IMPLEMENTED, "immediate=true")
+        size = len(content.body)
+        if size > broker.max_message_bytes:
+            raise RefusedError(
+                PRECONDITION_FAILED,
+                f"message size {size} is larger than max size {broker.max_message_bytes}",
+            )
+        if exchange and host.exchange(exchange).internal:
+            what = resource("exchange", exchange, host.name)
+            raise RefusedError(ACCESS_REFUSED, f"cannot publish to internal {what}")
+        persistent, expiration = traits_of(content.properties)
+        if expiration is not None and not expiration.isdecimal():
+            raise RefusedError(PRECONDITION_FAILED, f"invalid expiration '{expiration}'")
+        queues = host.route(exchange, routing_key, content)
+        tag = 0
+        if self.confirms:
+            self._published = tag = self._published + 1
+        session = self.session.number
+        message = broker.published(exchange, routing_key, content, by=(session, self.number, tag))
+        pending = None
+        if tag:
+            self._unconfirmed[tag] = message
+            pending = PendingConfirm(self, tag, len(queues))
+        if not queues:
+            if method.mandatory:
+                self._return(message, method, content)
+            if pending is not None:
+                self.settle(tag, nack=False)
+            return
+        if broker.behaviour.misdeed(Moment.PUBLISH, "", message) is not None and pending:
+            broker.misdone(Misdeed.ACK_UNSTORED, message, to=(session, self.number, tag))
+            self.settle(tag, nack=False)
+            return
+        now, note = broker.now(), broker.note
+        for queue in queues:
+            note(Routed(now, message, queue.name))
+            entry = Entry(
+                message, content, exchange, routing_key, persistent, expiration=expiration
+            )
+            queue.take_in(entry, pending)
+
+    def _return(self, message: int, method: Any, content: Content) -> None:
+        session = self.session
+        self.broker.note(Returned(self.broker.now(), message, session.number, self.number))
+        returned = pika.spec.Basic.Return(
+            _NO_ROUTE, "NO_ROUTE", method.exchange, method.routing_key
+        )
+        session.write(
+            pika.frame.Method(self.number, returned).marshal()
+            + content_frames(self.number, content, session.frame_max)
+        )
+
+    # --- confirms -------------------------------------------------------------------------------
+
+    def settle(self, tag: int, *, nack: bool) -> None:
+        """Confirm a publish, or nack it, with all that is settled at the same time."""
+        if not self.is_open:
+            return
+        if not nack:
+            behaviour = self.broker.behaviour
+            misdeed = behaviour.misdeed(Moment.CONFIRM, "", self._unconfirmed[tag])
+            if misdeed is not None:
+                self._misconfirm(misdeed, tag)
+                return
+        self._settled.append((tag, nack))
+        self.broker.has_settled(self)
+
+    def flush_confirms(self) -> None:
+        """Send the confirms that are due, grouped as RabbitMQ does it or one by one."""
+        settled, self._settled = self._settled, []
+        if not settled or not self.is_open:
+            return
+        if len(settled) == 1 or not self.broker.behaviour.groups_confirms():
+            for tag, nack in settled:
+                self._send_confirm(tag, False, nack, (self._unconfirmed.pop(tag),))
+            return
+        messages = {tag: self._unconfirmed.pop(tag) for tag, _ in settled}
+        oldest = next(iter(self._unconfirmed), self._published + 1)
+        acks = sorted(tag for tag, nack in settled if not nack)
+        nacks = sorted(tag for tag, nack in settled if nack)
+        for nack, tags, others in ((False, acks, nacks), (True, nacks, acks)):
+            end = min(oldest, others[0]) if others else oldest
+            below = [tag for tag in tags if tag < end]
+            if below:
+                covered = tuple(messages[tag] for tag in below)
+                self._send_confirm(below[-1], True, nack, covered)
+            for tag in tags[len(below) :]:
+                self._send_confirm(tag, False, nack, (messages[tag],))
+
+    def _send_confirm(self, tag: int, multiple: bool, nack: bool, covered: tuple[int, ...]) -> None:
+        broker, session = self.broker, self.session
+        session.write(acknowledgement(self.number, tag, multiple, nack))
+        kind = Nacked if nack else Confirmed
+        broker.note(kind(broker.now(), session.number, self.number, tag, multiple, covered))
+
+    def _misconfirm(self, misdeed: Misdeed, tag: int) -> None:
+        message = self._unconfirmed[tag]
+        self.broker.misdone(misdeed, message, to=(self.session.number, self.number, tag))
+        if misdeed is Misdeed.WITHHOLD_CONFIRM:
+            return
+        if self._settled:
+            self.flush_confirms()
+        del self._unconfirmed[tag]
+        further = {
+            Misdeed.CONFIRM_TOO_HIGH: self._published + _NEVER_PUBLISHED,
+            Misdeed.CONFIRM_ZERO: 0,
+            Misdeed.CONFIRM_HUGE: (1 << 63) + tag,
+        }
+        sent = {
+            Misdeed.NACK_STORED: [(tag, True)],
+            Misdeed.ACK_THEN_NACK: [(tag, False), (tag, True)],
+            Misdeed.NACK_THEN_ACK: [(tag, True), (tag, False)],
+            Misdeed.CONFIRM_TWICE: [(tag, False), (tag, False)],
+        }.get(misdeed, [(tag, False)])
+        for each, nack in sent:
+            self._send_confirm(each, False, nack, (message,))
+        if misdeed in further:
+            self._send_confirm(further[misdeed], False, False, ())
+
+    # --- deliveries -----------------------------------------------------------------------------
+
+    def deliver(self, consumer: Consumer, entry: Entry) -> None:
+        """Send a message to one of its consumers."""
+        broker, queue = self.broker, consumer.queue
+        planned, broker.planned = broker.planned, None
+        content = queue.shown(entry)
+        exchange, routing_key = entry.exchange, entry.routing_key
+        if planned is not None:
+            if planned is Misdeed.ALTER:
+                entry.content = broker.behaviour.alter(entry.content)
+                content = queue.shown(entry)
+            elif planned is Misdeed.MISROUTE_EXCHANGE:
+                exchange = "amq.direct" if exchange != "amq.direct" else "amq.fanout"
+            elif planned is Misdeed.MISROUTE_KEY:
+                routing_key = f"not.{routing_key}"[:255]
+        tag = self._keep(queue, entry, consumer)
+        sent = (exchange, routing_key, content)
+        self._send_delivery(consumer, entry, tag, entry.redelivered, sent)
+        if planned is not None:
+            self._misdeliver(planned, consumer, entry, tag, sent)
+        if consumer.no_ack:
+            self._forget(queue, entry, tag)
+
+    def got(self, queue: Queue, entry: Entry, *, no_ack: bool) -> None:
+        """Send a message as the answer to basic.get."""
+        broker, session = self.broker, self.session
+        planned, broker.planned = broker.planned, None
+        if planned is Misdeed.ALTER:
+            entry.content = broker.behaviour.alter(entry.content)
+        content = queue.shown(entry, got=True)
+        tag = self._keep(queue, entry, None)
+        if planned is Misdeed.ALTER:
+            to = (session.number, self.number, tag)
+            broker.misdone(planned, entry.message, queue.name, to=to)
+        flag, exchange, key = entry.redelivered, entry.exchange, entry.routing_key
+        self.reply(pika.spec.Basic.GetOk(tag, flag, exchange, key, queue.shown_count()))
+        session.write(content_frames(self.number, content, session.frame_max))
+        where = (queue.name, None, session.number, self.number, tag)
+        broker.note(Delivered(broker.now(), entry.message, *where, flag, exchange, key, content))
+        if no_ack:
+            self._forget(queue, entry, tag)
+
+    def _keep(self, queue: Queue, entry: Entry, consumer: Consumer | None) -> int:
+        tag = self._next_tag
+        self._next_tag = tag + 1
+        self.unacked[tag] = Held(queue, entry, consumer)
+        if consumer is not None:
+            consumer.in_flight += 1
+        return tag
+
+    def _forget(self, queue: Queue, entry: Entry, tag: int) -> None:
+        """Settle what needs no acknowledgement."""
+        del self.unacked[tag]
+        queue.unacked.pop(entry.place, None)
+        where = (self.session.number, self.number, tag)
+        self.broker.note(Acknowledged(self.broker.now(), entry.message, queue.name, *where))
+
+    def _send_delivery(
+        self,
+        consumer: Consumer,
+        entry: Entry,
+        tag: int,
+        flag: bool,
+        sent: tuple[str, str, Content],
+    ) -> None:
+        broker, session, number = self.broker, self.session, self.number
+        exchange, routing_key, content = sent
+        session.write(
+            delivery(
+                number, consumer.encoded_tag, tag, flag, exchange=exchange, routing_key=routing_key
+            )
+            + content_frames(number, content, session.frame_max)
+        )
+        broker.note(
+            Delivered(
+                broker.now(),
+                entry.message,
+                consumer.queue.name,
+                consumer.tag,
+                session.number,
+                number,
+                tag,
+                flag,
+                exchange,
+                routing_key,
+                content,
+            )
+        )
+
+    def _misdeliver(
+        self,
+        misdeed: Misdeed,
+        consumer: Consumer,
+        entry: Entry,
+        tag: int,
+        sent: tuple[str, str, Content],
+    ) -> None:
+        broker, queue = self.broker, consumer.queue
+        again: Entry | None = None
+        if misdeed in {Misdeed.REPEAT, Misdeed.REPEAT_FLAGGED}:
+            again = queue.repeat(entry, flagged=misdeed is Misdeed.REPEAT_FLAGGED)
+            tag = self._keep(queue, again, consumer)
+        broker.misdone(
+            misdeed, entry.message, queue.name, to=(self.session.number, self.number, tag)
+        )
+        if again is not None:
+            self._send_delivery(consumer, again, tag, again.redelivered, sent)
+            if consumer.no_ack:
+                self._forget(queue, again, tag)
+        elif misdeed in {Misdeed.REPEAT_TAG, Misdeed.REPEAT_TAG_FLAGGED}:
+            flag = misdeed is Misdeed.REPEAT_TAG_FLAGGED
+            self._send_delivery(consumer, entry, tag, flag, sent)
+
+    # --- acknowledgements -----------------------------------------------------------------------
+
+    def _collect(self, tag: int, multiple: bool) -> list[tuple[int, Held]]:
+        """Remove and return the deliveries that are settled, in their order.
+
+        Raise RefusedError (406) where the tag is not that of an unacknowledged delivery.
+        """
+        unacked = self.unacked
+        if multiple and not tag:
+            collected = list(unacked.items())
+            unacked.clear()
+        elif tag not in unacked:
+            raise RefusedError(PRECONDITION_FAILED, f"unknown delivery tag {tag}")
+        elif not multiple:
+            return [(tag, unacked.pop(tag))]
+        else:
+            collected = [(each, held) for each, held in unacked.items() if each <= tag]
+            for each, _ in collected:
+                del unacked[each]
+        return collected
+
+    def acknowledge(self, tag: int, multiple: bool) -> None:
+        """Forget deliveries that the client has acknowledged."""
+        queues: dict[Queue, None] = {}
+        for each, held in self._collect(tag, multiple):
+            queue, consumer = held.queue, held.consumer
+            if consumer is not None:
+                consumer.in_flight -= 1
+            queues[queue] = None
+            if queue.stalled:
+                queue.when_it_goes_on(partial(self._acknowledged, each, held))
+            elif queue.exists:
+                self._acknowledged(each, held)
+        for queue in queues:
+            queue.pump()
+
+    def _acknowledged(self, tag: int, held: Held) -> None:
+        queue, entry, _ = held
+        broker = self.broker
+        misdeed = queue.acknowledge(entry)
+        where = (self.session.number, self.number, tag)
+        if misdeed is None:
+            broker.note(Acknowledged(broker.now(), entry.message, queue.name, *where))
+        else:
+            broker.misdone(misdeed, entry.message, queue.name, to=where)
+            if misdeed is Misdeed.FORGET_ACK:
+                self._forgotten.append(held)
+
+    def negative(self, tag: int, multiple: bool, *, requeue: bool, cause: str) -> None:
+        """Requeue or discard deliveries that the client has nacked or rejected."""
+        self._give_back((held for _, held in self._collect(tag, multiple)), cause, requeue)
+
+    def recover(self) -> None:
+        """Requeue all that is unacknowledged."""
+        held = list(self.unacked.values())
+        self.unacked.clear()
+        self._give_back(held, "recover")
+
+    def _give_back(self, helds: Iterable[Held], cause: str, requeue: bool = True) -> None:
+        by_queue: dict[Queue, list[Entry]] = {}
+        for queue, entry, consumer in helds:
+            if consumer is not None:
+                consumer.in_flight -= 1
+            by_queue.setdefault(queue, []).append(entry)
+        for queue, entries in by_queue.items():
+
+            def act(queue: Queue = queue, entries: list[Entry] = entries) -> None:
+                if queue.exists:
+                    if requeue:
+                        queue.give_back(entries, cause)
+                    else:
+                        queue.discard(entries)
+                    queue.pump()
+
+            queue.when_it_goes_on(act)
+
+    # --- consumers and the end ------------------------------------------------------------------
+
+    def consumer_cancelled(self, consumer: Consumer) -> None:
+        """Tell the client that its consumer is gone, because its queue is."""
+        if self.consumers.pop(consumer.tag, None) is not None and self.session.hears_of_cancels:
+            self.reply(pika.spec.Basic.Cancel(consumer.tag, nowait=True))
+
+    def end(self, code: int = 0, text: str = "") -> None:
+        """End: consumers are gone, and what is unacknowledged is ready again."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._settled.clear()
+        self._waiting = None
+        broker = self.broker
+        broker.note(ChannelClosed(broker.now(), self.session.number, self.number, code, text))
+        queues = {consumer.queue: None for consumer in self.consumers.values()}
+        for consumer in self.consumers.values():
+            consumer.queue.remove_consumer(consumer)
+        self.consumers.clear()
+        held = [*self._forgotten, *self.unacked.values()]
+        self._forgotten.clear()
+        self.unacked.clear()
+        self._give_back(held, "closed")
+        for queue in queues:
+            queue.consumers_left()
