@@ -29,6 +29,16 @@ WORKERS = 4  # tests wait more than they compute
 def pytest_addoption(parser):
     """Declare how to ask for everything."""
     parser.addoption("--deep", action="store_true", help="all tests, those of the deep suites too")
+    parser.addoption(
+        "--rmqbench-histories",
+        type=int,
+        default=1_000,
+        metavar="N",
+        help="how many simulated histories are tried",
+    )
+    parser.addoption(
+        "--rmqbench-seed", type=int, default=0, metavar="S", help="the first one's seed"
+    )
 
 
 def is_quick(config):

@@ -216,7 +216,7 @@ class Connection:
             handler(
                 Confirms(
                     number,
-                    np.array([method.delivery_tag], np.int64),
+                    np.array([method.delivery_tag], np.uint64).astype(np.int64),
                     np.array([method.multiple], np.bool_),
                     np.array([isinstance(method, pika.spec.Basic.Nack)], np.bool_),
                 )
@@ -311,8 +311,13 @@ class Connection:
             self._failure = error
 
     def _received_data(self, data: bytes) -> None:
-        """Take received bytes; what a handler raises is raised by the turn, not inside of pika."""
+        """Take received bytes; what a handler raises is raised by the turn, not inside of pika.
+
+        Nothing is taken after that: how the stream is cut must not decide what is still heard.
+        """
         self._received += len(data)
+        if self._failure is not None and not self._closing:
+            return
         try:
             self._distribute(data)
         except Exception as error:

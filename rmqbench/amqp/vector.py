@@ -94,6 +94,18 @@ class Deliveries:
     stamps: npt.NDArray[np.uint32]
     recipe: Recipe
 
+    def up_to(self, count: int) -> Deliveries:
+        """Return the first ones of them."""
+        return Deliveries(
+            self.channel,
+            self.tags[:count],
+            self.redelivered[:count],
+            self.producers[:count],
+            self.sequences[:count],
+            self.stamps[:count],
+            self.recipe,
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Other:
@@ -310,7 +322,11 @@ class Splitter:
             if method in _CONFIRMS and channel in self._confirming and end - at == CONFIRM_BYTES:
                 rows = _match_confirms(buffer, at, channel)
                 end = at + len(rows.tags) * CONFIRM_BYTES
-            elif method == DELIVER and (shape := self._shapes.get(channel)):
+            elif (
+                method == DELIVER
+                and (shape := self._shapes.get(channel))
+                and channel not in self._contents.open  # pika is to see what breaks a message off
+            ):
                 rows = self._match(shape, buffer, at)
                 if rows is not None:
                     end = at + len(rows.tags) * shape.stride

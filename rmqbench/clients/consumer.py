@@ -16,7 +16,7 @@ from rmqbench.amqp.vector import Deliveries, Shape
 from rmqbench.clients.rate import Pace
 from rmqbench.clients.recovery import Interruption, Recovery
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import ConnectionLost, RmqbenchError
+from rmqbench.errors import BrokerError, ConnectionLost, RmqbenchError
 from rmqbench.message import Recipe
 
 __all__ = ["Consumer", "Handler", "Held", "Look", "Subscription", "Taken"]
@@ -69,6 +69,9 @@ class Handler(Protocol):
 
     def begin(self) -> None:
         """Begin a new channel: what was not acknowledged on the last one comes again."""
+
+    def end(self) -> None:
+        """End a channel that was closed cleanly: the broker has taken what was acknowledged."""
 
     def take(self, method: Any, properties: Any, body: bytes) -> Taken | Held:
         """Take one message, of any origin, length and content."""
@@ -196,6 +199,7 @@ class Consumer:
             # The answer comes after all that was sent: the acknowledgements were taken.
             channel.close()
             connection.wait_until(lambda: channel.is_closed, limit_s, "the channel to close")
+            self._handler.end()
 
     def _begin(self) -> None:
         self._tags, self._places = [], []
@@ -225,6 +229,11 @@ class Consumer:
         self._cancelled = True
 
     def _on_deliveries(self, deliveries: Deliveries) -> None:
+        if (deliveries.tags < 1).any():
+            first = int(np.argmax(deliveries.tags < 1))
+            if first:
+                self._on_deliveries(deliveries.up_to(first))
+            _require_tag(int(deliveries.tags[first]))
         taken, places = self._handler.take_many(deliveries)
         if taken < len(deliveries.tags):
             self._holds_some = True
@@ -233,6 +242,7 @@ class Consumer:
 
     def _on_message(self, connection: Connection) -> Any:
         def on_message(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            _require_tag(method.delivery_tag)
             taken = self._handler.take(method, properties, body)
             if isinstance(taken, Held):
                 self._holds_some = True
@@ -263,6 +273,16 @@ class Consumer:
                 connection.burst_bytes = self.subscription.prefetch * len(frames) // _BURSTS
                 self._learned = len(frames)
         self._unlearned = len(frames)
+
+
+def _require_tag(tag: int) -> None:
+    """Raise BrokerError for a delivery tag that no channel can have come to."""
+    if not 0 < tag < 1 << 63:
+        raise BrokerError(
+            f"The broker delivered a message with the delivery tag {tag % 2**64}.",
+            "Something between rmqbench and the broker alters AMQP traffic, or the broker is "
+            "at fault.",
+        )
 
 
 class Look:

@@ -369,27 +369,27 @@ class _Settling:
     def settle(self, confirms: Confirms) -> None:
         """Settle what the broker acked or nacked, and report where it contradicts itself.
 
-        Raise BrokerError where it confirms what was not published.
+        Raise BrokerError at the first confirm of what was not published.
         """
         now_ns = self._origin.clock.time_ns()
         # Tag 0 with multiple stands for all outstanding (AMQP 0-9-1, basic.ack).
         tags = np.where(confirms.multiple & (confirms.tags == 0), self.sent, confirms.tags)
-        if not self.sent or not ((tags >= 1) & (tags <= self.sent)).all():
-            self._refuse(tags, now_ns)
+        known = (tags >= 1) & (tags <= self.sent)
+        good = len(tags) if known.all() else int(np.argmin(known))
         if confirms.nack.any():
-            for i in range(len(tags)):
+            for i in range(good):
                 bit = NACKED if confirms.nack[i] else CONFIRMED
                 self._settle(tags[i : i + 1], confirms.multiple[i : i + 1], bit, now_ns)
-        else:
-            self._settle(tags, confirms.multiple, CONFIRMED, now_ns)
+        elif good:
+            self._settle(tags[:good], confirms.multiple[:good], CONFIRMED, now_ns)
+        if good < len(tags):
+            self._refuse(int(tags[good]) % 2**64, now_ns)
 
-    def _refuse(self, tags: npt.NDArray[np.int64], now_ns: int) -> NoReturn:
-        """Report the confirms of what was not published, and raise BrokerError."""
-        unknown = [tag % 2**64 for tag in tags.tolist() if not 1 <= tag <= self.sent]
-        for tag in unknown:
-            self._contradict(now_ns, None, f"delivery tag {tag}, of {self.sent} published")
+    def _refuse(self, tag: int, now_ns: int) -> NoReturn:
+        """Report the confirm of what was not published, and raise BrokerError."""
+        self._contradict(now_ns, None, f"delivery tag {tag}, of {self.sent} published")
         raise BrokerError(
-            f"The broker confirmed delivery tag {unknown[0]}, "
+            f"The broker confirmed delivery tag {tag}, "
             f"but only {self.sent} messages were published.",
             "Something between rmqbench and the broker alters AMQP traffic, or the broker is "
             "at fault.",

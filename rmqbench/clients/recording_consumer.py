@@ -141,8 +141,6 @@ class RecordingConsumer:
                 error = self._consumer.run(self._go_on)
             finally:
                 self._recorder.close()
-            if error is None:
-                self._journal.write(ChannelClosed(number=self._recorder.channel))
             report = ConsumerReport(
                 number=self.plan.number,
                 queue=self.plan.queue,
@@ -175,6 +173,10 @@ class RecordingConsumer:
         self._journal.write(ChannelOpened(number=self._recorder.channel))
         self._seen_at = self._clock.monotonic()
 
+    def end(self) -> None:
+        """Record that the channel was closed cleanly."""
+        self._journal.write(ChannelClosed(number=self._recorder.channel))
+
     def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
         """Record many messages of which every byte is known to be right."""
         self._delivered_ns = self._clock.time_ns()
@@ -200,7 +202,8 @@ class RecordingConsumer:
             return Held()
         producer, sequence = identity
         trouble = None
-        if difference := recipe.difference(properties, body, identity):
+        difference = recipe.difference(properties, body, identity)
+        if difference:
             trouble = Incident(FindingName.CORRUPTED, now_ns, producer, sequence, difference)
         elif (method.exchange, method.routing_key) != (plan.exchange, plan.routing_key):
             way = f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
@@ -211,7 +214,7 @@ class RecordingConsumer:
             np.array([producer], np.int64),
             np.array([sequence], np.int64),
             np.array([method.redelivered], np.bool_),
-            _stamp(recipe, body),
+            None if difference else _stamp(body),
             now_ns,
         )
         return Taken(places, recipe if trouble is None else None)
@@ -249,10 +252,8 @@ class RecordingConsumer:
         return True
 
 
-def _stamp(recipe: Recipe, body: bytes) -> npt.NDArray[np.uint32] | None:
-    """Return the checksum in the head of a body, None where the head is not sound."""
-    if recipe.read_head(body) is None:
-        return None
+def _stamp(body: bytes) -> npt.NDArray[np.uint32]:
+    """Return the checksum in the head of a body."""
     return np.array([int.from_bytes(body[HEAD_SIZE - 4 : HEAD_SIZE], "big")], np.uint32)
 
 

@@ -174,6 +174,9 @@ class Feed:
             self._waiting.clear()
             self._due = None
 
+    def end(self) -> None:
+        """Do nothing: what was acknowledged is shown already."""
+
     def take(self, method: Any, properties: Any, body: bytes) -> Held:
         """Keep a message to be taken; it is acknowledged after it was shown."""
         values = {name: value for name, value in vars(properties).items() if value is not None}

@@ -30,6 +30,7 @@ __all__ = [
     "Journal",
     "MemoryUsed",
     "MessagesRemoved",
+    "Restarted",
     "StageBegan",
     "TroubleSeen",
     "WorkEnded",
@@ -163,6 +164,18 @@ class FaultEvent(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Restarted(Entry):
+    """The broker's node was started anew, or may have been, between two moments.
+
+    See :class:`rmqbench.verdict.evidence.Restart`.
+    """
+
+    kind = "restarted"
+    after_ns: int
+    before_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class MessagesRemoved(Entry):
     """A cause for messages to be missing from a queue: at most so many (None: any number)."""
 
@@ -216,6 +229,7 @@ _ENTRIES: dict[str, type[Entry]] = {
         Counted,
         BacklogShown,
         FaultEvent,
+        Restarted,
         MessagesRemoved,
         DrainTried,
         TroubleSeen,

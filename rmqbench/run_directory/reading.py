@@ -22,6 +22,7 @@ from rmqbench.run_directory.journal import (
     Entry,
     FaultEvent,
     MessagesRemoved,
+    Restarted,
     TroubleSeen,
     WorkEnded,
     read_journal,
@@ -38,6 +39,7 @@ from rmqbench.verdict.evidence import (
     ProducerEvidence,
     QueueEvidence,
     Removal,
+    Restart,
 )
 from rmqbench.verdict.removals import Circumstances, removals_by_settings
 
@@ -161,6 +163,11 @@ class _Reader:
             recipe=_recipe(description),
             producers=[self._producer_evidence(each) for each in producers],
             queues=[self._queue_evidence(each, entries, producers) for each in queues],
+            restarts=tuple(
+                Restart(each.after_ns, each.before_ns)
+                for each in entries
+                if isinstance(each, Restarted)
+            ),
             missing=(*self._missing, *_faults_that_failed(description, entries)),
             troubles=tuple(_troubles(entries, producers, queues)),
         )

@@ -18,11 +18,8 @@ from rmqbench.verdict.evidence import (
     AGAIN,
     COPY,
     DELIVERED,
-    FIRST_REDELIVERED,
-    HEADLESS,
-    HERE,
     REDELIVERED,
-    SAME_CHANNEL,
+    REPORTED,
     SENT,
     Incident,
 )
@@ -110,8 +107,6 @@ class DeliveryRecorder:
     def open_channel(self) -> None:
         """Begin a new consuming channel: what the last one had not acknowledged comes again."""
         self.channel += 1
-        if self.distinct:
-            np.bitwise_and(self.ledger.state, np.uint8(0xFF ^ HERE), out=self.ledger.state)
 
     def report(self, incident: Incident) -> None:
         """Write one incident; it is in the kernel's hands when this returns."""
@@ -127,9 +122,9 @@ class DeliveryRecorder:
     ) -> npt.NDArray[np.int64]:
         """Record deliveries in their order; return the places of those that can have been sent.
 
-        All arrays of shape (n,); no ``stamps`` are there of what had no sound head. A message with
-        a number that no producer was given is reported as a phantom. Each delivery gets a moment of
-        its own, at or just behind ``now_ns``, which keeps their order.
+        All arrays of shape (n,); ``stamps`` None stands for what is reported as corrupted. A
+        message with a number that no producer was given is reported as a phantom. Each delivery
+        gets a moment of its own, at or just behind ``now_ns``, which keeps their order.
         """
         known = (producers < len(self._counts)) & (sequences >= 0)
         known[known] = sequences[known] < self._counts[producers[known]]
@@ -179,12 +174,11 @@ class DeliveryRecorder:
     ) -> None:
         ledger = self.ledger
         self.distinct += len(places)
-        state = np.full(len(places), DELIVERED | HERE | (HEADLESS if stamps is None else 0), "u1")
-        state[redelivered] |= FIRST_REDELIVERED
         if stamps is not None:
             ledger.stamp[places] = stamps
         ledger.first_ns[places] = at_ns
-        ledger.state[places] = state  # last: a torn record is a delivery that was not seen
+        # Last: a torn record is a delivery that was not seen.
+        ledger.state[places] = _bits(redelivered, stamps)
 
     def _record_again(
         self,
@@ -199,11 +193,15 @@ class DeliveryRecorder:
         rows["channel"] = self.channel
         if stamps is not None:
             rows["stamp"] = stamps
-        same = self.ledger.state[places] & HERE != 0
-        rows["flags"] = redelivered * REDELIVERED | same * SAME_CHANNEL
-        if stamps is None:
-            rows["flags"] |= HEADLESS
+        rows["flags"] = _bits(redelivered, stamps)
         self._again.append(rows)
+
+
+def _bits(
+    redelivered: npt.NDArray[np.bool_], stamps: npt.NDArray[np.uint32] | None
+) -> npt.NDArray[np.uint8]:
+    always = DELIVERED | (REPORTED if stamps is None else 0)
+    return np.where(redelivered, always | REDELIVERED, always).astype(np.uint8)
 
 
 class _Rows:

@@ -21,6 +21,7 @@ from rmqbench.run_directory.journal import (
 from rmqbench.run_directory.ledger import DeliveryLedger
 from rmqbench.runner.emptiness import prove_empty
 from rmqbench.verdict.evidence import Drain
+from rmqbench.verdict.findings import FindingName
 
 __all__ = ["QueueDrain"]
 
@@ -107,9 +108,25 @@ class QueueDrain:
         )
         if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
             drain = Drain(False, 0, "no consumer could consume it and end cleanly")
-        nothing_new = self.distinct == self._before and self._monotonic() >= patience_until
-        self.done = drain.proven or nothing_new or self._rounds == _MOST_ROUNDS
+        nothing_new = self.distinct == self._before
+        if nothing_new and any(map(_met_foreign, self._round)):
+            patience_until = 0.0
+        over = nothing_new and self._monotonic() >= patience_until
+        self.done = drain.proven or over or self._rounds == _MOST_ROUNDS
         return drain
+
+
+def _met_foreign(consumer: Path) -> bool:
+    """Whether a consumer was given a message that is not of this run.
+
+    Each look at it is a delivery that is given back, and a quorum queue drops what was given back
+    too often: another round would look for ours at the cost of somebody else's.
+    """
+    try:
+        incidents = DeliveryLedger.read(consumer).incidents()
+        return any(incident.finding is FindingName.FOREIGN for incident in incidents)
+    except (OSError, ValueError, TypeError, KeyError):  # which the judge finds, too
+        return True
 
 
 def _ended_in_order(consumer: Path) -> bool:

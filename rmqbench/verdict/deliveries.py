@@ -16,11 +16,8 @@ import numpy.typing as npt
 
 from rmqbench.verdict.evidence import (
     DELIVERED,
-    FIRST_REDELIVERED,
-    HEADLESS,
-    HERE,
     REDELIVERED,
-    SAME_CHANNEL,
+    REPORTED,
     SENT,
     ConsumerEvidence,
     Evidence,
@@ -168,7 +165,7 @@ class QueueDeliveries:
             counted += here
             earlier = here & (consumer.first_ns < self.first_ns)
             self.first_ns[earlier] = consumer.first_ns[earlier]
-            self.first_flagged[earlier] = consumer.state[earlier] & FIRST_REDELIVERED != 0
+            self.first_flagged[earlier] = consumer.state[earlier] & REDELIVERED != 0
             self.first_stamp[earlier] = consumer.stamp[earlier]
         self.delivered: BoolArray = counted > 0
         self._several = counted > 1
@@ -198,17 +195,12 @@ class QueueDeliveries:
     ) -> Iterator[tuple[npt.NDArray[Any], ...]]:
         """Yield the columns of a consumer's first deliveries, and those of its later ones."""
         places = np.flatnonzero(self._several & (consumer.state & DELIVERED != 0))
-        latest = max((each.number for each in consumer.channels), default=0)
-        channel = np.where(consumer.state[places] & HERE != 0, latest, 0).astype(np.int64)
-        # Of what came again on the channel of its first delivery, that channel is known, too.
-        same = again[again["flags"] & SAME_CHANNEL != 0]
-        same = same[np.isin(same["place"], places)]
-        channel[np.searchsorted(places, same["place"])] = same["channel"]
+        channel = _channels_at(consumer, consumer.first_ns[places])
         yield (
             places,
             consumer.stamp[places],
             consumer.first_ns[places],
-            consumer.state[places] & FIRST_REDELIVERED != 0,
+            consumer.state[places] & REDELIVERED != 0,
             np.full(len(places), number),
             *_channel_columns(number, consumer, channel),
         )
@@ -271,31 +263,32 @@ class QueueDeliveries:
         """Return how often each came again, flagged, after its acknowledgement had been taken.
 
         First the ones without an excuse, then those before which the node may have restarted. An
-        acknowledgement was taken where its channel was closed cleanly. What came then on a channel
-        that was opened later came after it; and so did one of two deliveries if both channels were
-        closed cleanly, because neither had given it back.
+        acknowledgement was taken where its channel was closed cleanly. What came on a channel that
+        was opened after that came after it. Of several deliveries whose channels were all closed
+        cleanly, none had been given back: each flagged one but the first came after an
+        acknowledgement, in whatever order their consumers recorded them.
         """
         table = self.repeats
         size = len(self.delivered)
         if not len(table.place):
             return np.zeros(size, np.int64), np.zeros(size, np.int64)
         clean = table.closed_ns != _NEVER
-        closed = np.where(clean, table.closed_ns, _NEVER)
-        taken_ns = np.minimum.reduceat(closed, table.starts)[table.group]
-        clean_at = np.where(clean, table.at_ns, _NEVER)
-        first_clean_ns = np.minimum.reduceat(clean_at, table.starts)[table.group]
-        # Rows are in the order of time: the first clean one of each copy.
-        is_first_clean = clean & (table.at_ns == first_clean_ns)
-        first_channel = np.full(len(table.starts), -1, np.int64)
-        first_channel[table.group[is_first_clean]] = table.channel[is_first_clean]
-        later_channel = table.opened_ns >= taken_ns
-        both_clean = (
-            clean & (table.at_ns > first_clean_ns) & (table.channel != first_channel[table.group])
+        # One clean delivery of each copy is the rightful one: the first, one without the flag
+        # before all others. Rows are in the order of time.
+        rank = np.where(
+            clean, np.arange(len(clean)) + np.where(table.flagged, len(clean), 0), _NEVER
         )
-        found = table.flagged & (later_channel | both_clean)
+        rightful = np.minimum.reduceat(rank, table.starts)
+        at = np.where(rightful == _NEVER, 0, rightful % len(clean))[table.group]
+        has_one = (rightful != _NEVER)[table.group]
+        taken_ns = np.minimum.reduceat(table.closed_ns, table.starts)[table.group]
+        later = table.opened_ns >= taken_ns
+        other = clean & has_one & (table.channel != table.channel[at])
+        repeated = table.again_within(table.channel) & (table.channel > 0)
+        found = table.flagged & (later | other) & ~repeated
         excused = np.zeros(len(found), np.bool_)
         for restart in restarts:
-            excused |= (restart.before_ns > first_clean_ns) & (restart.after_ns < table.at_ns)
+            excused |= (restart.before_ns > table.at_ns[at]) & (restart.after_ns < table.at_ns)
         return self._counts(found & ~excused), self._counts(found & excused)
 
     def altered_send_times(self) -> Iterator[tuple[int, Incident]]:
@@ -306,16 +299,15 @@ class QueueDeliveries:
         sends = self._sends
         for number, consumer in enumerate(self._consumers):
             again = self._again[number]
-            latest = max((each.number for each in consumer.channels), default=0)
-            looked_at = (consumer.state & (DELIVERED | HEADLESS) == DELIVERED) & sends.sent
+            looked_at = (consumer.state & (DELIVERED | REPORTED) == DELIVERED) & sends.sent
             looked_at &= consumer.stamp != sends.stamp
             places = np.flatnonzero(looked_at)
             places = places[~sends.is_stamp_of(places, consumer.stamp[places])]
-            for place in places.tolist():
-                here = consumer.state[place] & HERE != 0
-                at_ns = int(consumer.first_ns[place])
-                yield number, self._altered(place, at_ns, latest if here else 0)
-            rows = again[sends.sent[again["place"]] & (again["flags"] & HEADLESS == 0)]
+            firsts_ns = consumer.first_ns[places]
+            channels = _channels_at(consumer, firsts_ns)
+            for row in zip(places.tolist(), firsts_ns.tolist(), channels.tolist(), strict=True):
+                yield number, self._altered(*row)
+            rows = again[sends.sent[again["place"]] & (again["flags"] & REPORTED == 0)]
             for row in rows[~sends.is_stamp_of(rows["place"], rows["stamp"])]:
                 place, at_ns, channel = (int(row[of]) for of in ("place", "at_ns", "channel"))
                 yield number, self._altered(place, at_ns, channel)
@@ -325,6 +317,14 @@ class QueueDeliveries:
         sequence = place - int(self._sends.starts[producer])
         detail = "the send time in the head of the body"
         return Incident(FindingName.CORRUPTED, at_ns, producer, sequence, detail, channel)
+
+
+def _channels_at(consumer: ConsumerEvidence, at_ns: IntArray) -> IntArray:
+    """Return the numbers of the channels that a consumer had at these moments, 0 for none."""
+    opened = sorted((each.opened_ns, each.number) for each in consumer.channels)
+    opened_ns = np.array([each for each, _ in opened], np.int64)
+    numbers = np.array([0, *(number for _, number in opened)], np.int64)
+    return numbers[np.searchsorted(opened_ns, at_ns, side="right")]
 
 
 def _channel_columns(

@@ -19,13 +19,10 @@ __all__ = [
     "CONFIRMED",
     "COPY",
     "DELIVERED",
-    "FIRST_REDELIVERED",
-    "HEADLESS",
-    "HERE",
     "NACKED",
     "REDELIVERED",
+    "REPORTED",
     "RETURNED",
-    "SAME_CHANNEL",
     "SENT",
     "ConsumerChannel",
     "ConsumerEvidence",
@@ -43,13 +40,9 @@ __all__ = [
 SENT, CONFIRMED, NACKED, RETURNED = 1, 2, 4, 8
 
 # Bits of ConsumerEvidence.state: the message was delivered; its first delivery had the flag
-# ``redelivered``, was on the consumer's latest channel, had no sound head and is reported already;
-# an acknowledgement was sent.
-DELIVERED, FIRST_REDELIVERED, HERE, HEADLESS, ACKED = 1, 2, 4, 8, 16
-
-# Bits of the column ``flags`` of AGAIN: the delivery had the flag ``redelivered``; it was on the
-# channel of the first delivery; HEADLESS, as above.
-REDELIVERED, SAME_CHANNEL = 1, 2
+# ``redelivered``; its consumer has reported it as corrupted, so that it has no stamp; an
+# acknowledgement was sent. The column ``flags`` of AGAIN has those that are about its delivery.
+DELIVERED, REDELIVERED, REPORTED, ACKED = 1, 2, 4, 8
 
 COPY: Final = np.dtype([("sequence", "<i8"), ("sent_ns", "<i8"), ("channel", "<i4")])
 """A publish of a message that had been published before, on a later channel of its producer."""

@@ -1,0 +1,107 @@
+"""The verdict equals the truth, in histories that nobody has thought of.
+
+``pytest -m simulation --rmqbench-histories 20000 --rmqbench-seed 5`` tries so many from a seed on;
+the same seed is the same history, to the byte.
+"""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from support.drawing import draw, histories
+from support.oracle import disagreements
+from support.simulated import History, QueuePlan, play
+
+from rmqbench.simulation import Misdeed
+
+pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
+pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
+pytestmark = pytest.mark.simulation
+from hypothesis import given, settings, strategies
+
+PARTS = 40  # so that processes can share them
+
+
+def require_true(history):
+    """Require that what is said of a history is what is true of it."""
+    played = play(history)
+    wrong = disagreements(played)
+    assert not wrong, f"{'; '.join(wrong)}\n{history}\n{played.result.verdict}"
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_the_verdict_on_a_history_of_any_seed_is_the_truth(part, request):
+    option = request.config.option
+    many, first = option.rmqbench_histories, option.rmqbench_seed
+    wrong = []
+    for seed in range(first + part, first + many, PARTS):
+        played = play(draw(seed))
+        if said := disagreements(played):
+            wrong.append(f"seed {seed}: {'; '.join(said)}")
+    assert not wrong, "\n".join(wrong)
+
+
+@settings(max_examples=40)
+@given(history=histories())
+def test_the_verdict_on_any_history_is_the_truth(history):
+    """One that is found here is shrunk to the smallest that still shows it."""
+    require_true(history)
+
+
+@pytest.mark.parametrize("vector", [True, False], ids=["vector", "pika"])
+@pytest.mark.parametrize("misdeed", Misdeed, ids=lambda misdeed: misdeed.name.lower())
+def test_each_misdeed_alone_is_found_and_nothing_else(misdeed, vector):
+    history = History(seed=6, vector=vector, misdeeds=((misdeed, 5),))
+    played = play(history)
+    done = [each.misdeed for each in played.broker.truth.misdeeds]
+    if misdeed is not Misdeed.MISROUTE_QUEUE:  # both queues are bound: there is no other
+        assert done == [misdeed]
+        assert not played.result.verdict.passed
+    assert not disagreements(played)
+
+
+def test_without_any_trouble_nothing_is_found():
+    played = play(History(seed=1, queues=(QueuePlan("work"), QueuePlan("audit", "quorum"))))
+    assert played.result.verdict.passed
+    assert played.result.verdict.found() == {}
+
+
+def said_by_both(history):
+    """Return what is said of the same bytes with the vector path and without."""
+    for vector in (True, False):
+        verdict = play(replace(history, vector=vector)).result.verdict
+        yield verdict.outcome, {q.name: verdict.found(q.name) for q in history.queues}
+
+
+@pytest.mark.parametrize("seed", range(200, 230))
+def test_both_ways_of_the_client_say_the_same(seed):
+    one, other = said_by_both(replace(draw(seed), acts=()))  # acts meet them at different moments
+    assert one == other
+
+
+@settings(max_examples=150)
+@given(
+    connection=strategies.integers(1, 3),
+    at=strategies.integers(480, 4000),
+    bit=strategies.integers(0, 7),
+    more=strategies.sampled_from([0, 0, 255]),
+)
+def test_both_ways_say_the_same_of_a_stream_in_which_a_bit_is_flipped(connection, at, bit, more):
+    flips = ((connection, at, 1 << bit | more),)
+    one, other = said_by_both(History(seed=3, queues=(QueuePlan("work"),), flips=flips))
+    assert one == other
+
+
+def test_the_same_seed_is_the_same_history_to_the_byte(tmp_path):
+    def digest(directory):
+        play(draw(77), directory)
+        sums = hashlib.sha256()
+        for path in sorted(directory.rglob("*")):
+            if path.is_file():
+                sums.update(path.relative_to(directory).as_posix().encode() + path.read_bytes())
+        return sums.hexdigest()
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    assert digest(first) == digest(second)

@@ -1,0 +1,348 @@
+"""What the verdict on a simulated history must be: from the truth, message by message.
+
+It reads what the model broker did and what passed the wires, and none of our evidence. It is
+written as plainly as can be, and shares no code with the judge.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+import pika.frame
+import pika.spec
+
+from rmqbench.amqp.framing import DELIVER, METHOD, PUBLISH, RETURN, ContentAssembler, FrameCutter
+from rmqbench.message import BROKER_HEADERS, Recipe
+from rmqbench.simulation import Content
+from rmqbench.simulation.content import content_of, decoded
+from rmqbench.simulation.truth import Connected, Deleted, Delivered, Published, Removed, Stopped
+from rmqbench.verdict.findings import FINDINGS, OUTCOMES
+from support.simulated import Played, Wire
+
+__all__ = ["Expected", "disagreements", "expect"]
+
+ALLOWED = {"redelivered", "survived", "vanished", "nacked but delivered"}
+
+
+@dataclass
+class Expected:
+    """What the verdict must be. ``open`` says why it may be inconclusive."""
+
+    publishes: Counter = field(default_factory=Counter)
+    queues: dict[str, Counter] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)  # what each queue truly holds in the end
+    excused: Counter = field(default_factory=Counter)  # redelivered after ack, node restarted
+
+    @property
+    def fails(self) -> bool:
+        found = {name for name, count in self.publishes.items() if count}
+        for queue, counts in self.queues.items():
+            found |= {n for n, c in counts.items() if c > self.excused.get((queue, n), 0)}
+        return bool(found - ALLOWED - {"foreign"})
+
+    @property
+    def is_open(self) -> bool:
+        foreign = any(counts["foreign"] for counts in self.queues.values())
+        return foreign or any(self.held.values())
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A delivery that a client has read."""
+
+    at: float  # when the broker sent it
+    message: int
+    queue: str
+    session: int
+    flagged: bool
+    exchange: str
+    key: str
+    content: Content
+
+
+@dataclass
+class Client:
+    """One connection, as far as its client has read what came."""
+
+    session: int
+    name: str
+    opened_at: float
+    confirms: list[tuple[int, bool, bool]] = field(default_factory=list)  # tag, multiple, nack
+    deliveries: list[tuple[int, bytes]] = field(default_factory=list)  # tag, body
+    returned: list[bytes] = field(default_factory=list)
+    closed_at: float | None = None
+    published: list[bytes] = field(default_factory=list)  # bodies, as written
+
+
+def _read(wire: Wire, name: str) -> Client:
+    client = Client(wire.session, name, 0.0)
+    cutter, contents = FrameCutter(), ContentAssembler()
+    for at, data in wire.received:
+        for frame in cutter.feed(data):
+            content, _ = contents.add(frame)
+            if content is not None:
+                if content.is_whole and content.method == DELIVER:
+                    method = pika.frame.decode_frame(content.frames[0])[1].method
+                    client.deliveries.append((method.delivery_tag, content_of(content.frames).body))
+                elif content.is_whole and content.method == RETURN:
+                    client.returned.append(content_of(content.frames).body)
+                continue
+            if frame.kind != METHOD:
+                continue
+            method = pika.frame.decode_frame(frame.data)[1].method
+            if isinstance(method, pika.spec.Basic.Ack | pika.spec.Basic.Nack):
+                nack = isinstance(method, pika.spec.Basic.Nack)
+                client.confirms.append((method.delivery_tag, method.multiple, nack))
+            elif isinstance(method, pika.spec.Channel.OpenOk) and not client.opened_at:
+                client.opened_at = at
+            elif isinstance(method, pika.spec.Channel.CloseOk):
+                client.closed_at = at
+    cutter, contents = FrameCutter(), ContentAssembler()
+    for data in wire.sent:
+        for frame in cutter.feed(data):
+            content, _ = contents.add(frame)
+            if content is not None and content.is_whole and content.method == PUBLISH:
+                client.published.append(content_of(content.frames).body)
+    return client
+
+
+def disagreements(played: Played) -> list[str]:
+    """Return in what a verdict differs from what it must be, a sentence each."""
+    expected, verdict = expect(played), played.result.verdict
+    found = []
+    for name in OUTCOMES:
+        said, true = verdict.count(name), expected.publishes[name]
+        if said != true:
+            found.append(f"{name}: {said} said, {true} true")
+    for plan in played.history.queues:
+        queue, counts = plan.name, expected.queues[plan.name]
+        unproven = bool(verdict.count("stuck", queue))
+        if unproven and not expected.held[queue]:
+            # It could not be asked, or served nobody in the end: nothing is missed from it then.
+            expected.held[queue] = 1
+            counts["lost"] = counts["removed"] = counts["vanished"] = 0
+        if not unproven and expected.held[queue]:
+            found.append(f"{queue}: proven empty, and it holds {expected.held[queue]}")
+        # From outside it cannot be told which of the missing ones a limit took.
+        mixed = counts["lost"] and counts["removed"]
+        mixed = mixed or (plan.arguments and played.history.misdeeds)
+        for name in FINDINGS:
+            said, true = verdict.count(name, queue), counts[name]
+            if name == "stuck" or (mixed and name in {"lost", "removed"}):
+                continue
+            if said != true:
+                found.append(f"{queue}: {name}: {said} said, {true} true")
+        missing = verdict.count("lost", queue) + verdict.count("removed", queue)
+        if missing != counts["lost"] + counts["removed"]:
+            found.append(f"{queue}: {missing} said to be missing")
+    outcome = "FAIL" if expected.fails else "INCONCLUSIVE" if expected.is_open else "PASS"
+    if verdict.outcome != outcome:
+        found.append(f"{verdict.outcome} said, {outcome} true")
+    return found
+
+
+def expect(played: Played) -> Expected:
+    """Return what the verdict on a history must be."""
+    truth, recipe, history = played.broker.truth, played.recipe, played.history
+    names = {event.session: event.name for event in truth.of(Connected)}
+    clients = {wire.session: _read(wire, names.get(wire.session, "")) for wire in played.wires}
+    published = {event.message: event for event in truth.of(Published)}
+    expected = Expected()
+
+    outcome = _outcomes(clients, recipe, expected)
+    everything = {
+        (producer, sequence)
+        for producer, count in enumerate(history.counts)
+        for sequence in range(count)
+    }
+    expected.publishes["unsent"] = len(everything - set(outcome))
+    for word in ("nacked", "returned", "indeterminate"):
+        expected.publishes[word] = sum(each == word for each in outcome.values())
+
+    receipts = _receipts(played, clients)
+    deleted = {event.queue for event in truth.of(Deleted)}
+    gone = defaultdict(set)
+    for removal in truth.of(Removed):
+        gone[removal.queue].add(removal.message)
+    for queue in history.queues:
+        mine = [receipt for receipt in receipts if receipt.queue == queue.name]
+        counts = expected.queues[queue.name] = Counter()
+        if queue.name in played.broker.default_host.queues:
+            held = played.broker.counts(queue.name)
+            expected.held[queue.name] = held.ready + held.unacked
+        else:
+            expected.held[queue.name] = 0
+        _judge(expected, queue.name, mine, published, clients, recipe, truth)
+        if queue.consumers == 1:
+            counts["reordered"] = _reordered(mine, published, recipe)
+        came = {
+            identity
+            for receipt in mine
+            if (identity := _identity(published[receipt.message], recipe)) in outcome
+        }
+        drained = not expected.held[queue.name]
+        for identity, word in outcome.items():
+            there = identity in came
+            if word == "confirmed" and not there and drained:
+                numbers = {m for m, e in published.items() if _identity(e, recipe) == identity}
+                # What is published after a queue's deletion does not reach it.
+                removed = queue.name in deleted or bool(numbers & gone[queue.name])
+                counts["removed" if removed else "lost"] += 1
+            elif word == "indeterminate" and (there or drained):
+                counts["survived" if there else "vanished"] += 1
+            elif word == "nacked" and there:
+                counts["nacked but delivered"] += 1
+    return expected
+
+
+def _identity(event: Published, recipe: Recipe) -> tuple[int, int] | None:
+    sent = recipe.read_head(event.content.body)
+    return None if sent is None else (sent.producer, sent.sequence)
+
+
+def _outcomes(
+    clients: dict[int, Client], recipe: Recipe, expected: Expected
+) -> dict[tuple[int, int], str]:
+    """Return what each publish came to, as its producer was told."""
+    words: dict[tuple[int, int], set[str]] = {}
+    for client in clients.values():
+        tags = []
+        for body in client.published:
+            sent = recipe.read_head(body)
+            assert sent is not None
+            tags.append((sent.producer, sent.sequence))
+            words.setdefault(tags[-1], set())
+        for body in client.returned:
+            sent = recipe.read_head(body)
+            assert sent is not None
+            words[sent.producer, sent.sequence].add("returned")
+        said: dict[int, str] = {}
+        for tag, multiple, nack in client.confirms:
+            word = "nacked" if nack else "confirmed"
+            top = len(tags) if multiple and tag == 0 else tag
+            if not 1 <= top <= len(tags):
+                expected.publishes["contradicted"] += 1
+                break  # the producer gives the connection up
+            if top in said:
+                expected.publishes["contradicted"] += 1
+            for each in range(1, top + 1) if multiple else [top]:
+                said.setdefault(each, word)
+        for tag, word in said.items():
+            words[tags[tag - 1]].add(word)
+    return {
+        identity: next(
+            (each for each in ("returned", "nacked", "confirmed") if each in heard),
+            "indeterminate",
+        )
+        for identity, heard in words.items()
+    }
+
+
+def _receipts(played: Played, clients: dict[int, Client]) -> list[Receipt]:
+    """Return what clients have read of all that the broker delivered, in the order of sending."""
+    taken: Counter[int] = Counter()
+    receipts = []
+    for event in played.broker.truth.of(Delivered):
+        if event.consumer_tag is None:
+            continue
+        client = clients[event.session]
+        at = taken[event.session]
+        taken[event.session] += 1
+        if at >= len(client.deliveries):
+            continue
+        tag, body = client.deliveries[at]
+        assert (tag, body) == (event.tag, event.content.body), "the wire carries something else"
+        receipts.append(
+            Receipt(
+                event.at,
+                event.message,
+                event.queue,
+                event.session,
+                event.redelivered,
+                event.exchange,
+                event.routing_key,
+                event.content,
+            )
+        )
+    return receipts
+
+
+def _judge(expected, queue, receipts, published, clients, recipe, truth):
+    """Count what is wrong with the deliveries themselves."""
+    counts = expected.queues[queue]
+    stops = [event.at for event in truth.of(Stopped)]
+    reported: dict[str, dict[int, Counter]] = defaultdict(lambda: defaultdict(Counter))
+    before: dict[int, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        event = published[receipt.message]
+        identity = _identity(event, recipe)
+        what = (receipt.message, receipt.content.body, _properties(receipt.content))
+        if identity is None:
+            reported["foreign"][receipt.session][receipt.content.body] += 1
+            continue
+        if _differs(event.content, receipt.content):
+            reported["corrupted"][receipt.session][what] += 1
+        elif (receipt.exchange, receipt.key) != (event.exchange, event.routing_key):
+            reported["misrouted"][receipt.session][what] += 1
+        if event.session == 0:
+            reported["phantom"][receipt.session][identity] += 1
+            continue
+        earlier = before[receipt.message]
+        if earlier:
+            counts["redelivered" if receipt.flagged else "duplicate"] += 1
+        if receipt.flagged:
+            if any(each.session == receipt.session for each in earlier):
+                counts["repeated"] += 1
+            taken = [each for each in earlier if _taken_before(clients, each, receipt)]
+            if taken:
+                counts["redelivered after ack"] += 1
+                if any(min(each.at for each in taken) < stop < receipt.at for stop in stops):
+                    expected.excused[queue, "redelivered after ack"] += 1
+        earlier.append(receipt)
+    for name, sessions in reported.items():
+        most: Counter = Counter()
+        for each in sessions.values():
+            most |= each
+        counts[name] = most.total()
+
+
+def _taken_before(clients: dict[int, Client], one: Receipt, other: Receipt) -> bool:
+    """Whether the acknowledgement of one delivery had surely been taken before another."""
+    here, there = clients[one.session], clients[other.session]
+    if here is there or here.closed_at is None:
+        return False
+    return there.closed_at is not None or there.opened_at >= here.closed_at
+
+
+def _differs(sent: Content, received: Content) -> bool:
+    if sent.body != received.body:
+        return True
+    return sent.properties != received.properties and _properties(sent) != _properties(received)
+
+
+def _properties(content: Content) -> str:
+    """Return the properties without what the broker adds, in a form that can be compared."""
+    properties = decoded(content.properties)
+    headers = properties.headers or {}
+    properties.headers = {k: v for k, v in headers.items() if k not in BROKER_HEADERS}
+    return repr(sorted(vars(properties).items()))
+
+
+def _reordered(receipts, published, recipe) -> int:
+    """Count first deliveries, without the flag, behind a later publish of the same channel."""
+    highest: dict[tuple[int, int], int] = {}
+    seen = set()
+    late = 0
+    for receipt in receipts:
+        event = published[receipt.message]
+        identity = _identity(event, recipe)
+        if identity is None or event.session == 0 or receipt.message in seen:
+            continue
+        seen.add(receipt.message)
+        channel = (event.session, event.channel)
+        if identity[1] < highest.get(channel, -1):
+            late += not receipt.flagged
+        else:
+            highest[channel] = identity[1]
+    return late

@@ -1,0 +1,443 @@
+"""A whole run in virtual time: our producers, consumers, drain and judge against a model broker.
+
+A :class:`History` says what is to happen; :func:`play` lets it happen. Everything in it follows
+from its values, so that it repeats itself to the byte.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from rmqbench.amqp.connection import Connection
+from rmqbench.amqp.network import Network
+from rmqbench.clients import producer as producers
+from rmqbench.clients import recording_consumer as consumers
+from rmqbench.clients.consumer import Subscription
+from rmqbench.clients.producer import Producer, ProducerPlan
+from rmqbench.clients.recording_consumer import ConsumerPlan, RecordingConsumer
+from rmqbench.endpoint import Endpoint
+from rmqbench.faults.disturbance import Disturbance
+from rmqbench.message import HEAD_SIZE, Recipe
+from rmqbench.results.judging import judge
+from rmqbench.results.result import Result
+from rmqbench.run_directory import RunDirectory
+from rmqbench.run_directory.journal import Declared, DrainTried, MessagesRemoved, Restarted
+from rmqbench.run_directory.ledger import PublishLedger
+from rmqbench.runner.drain import QueueDrain
+from rmqbench.simulation import Behaviour, Content, Misdeed, ModelBroker, SeededBehaviour
+from rmqbench.simulation.network import TO_CLIENT, Link, Transport, simulated_network
+from rmqbench.simulation.world import Task, World
+
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+EXCHANGE, KEY = "x", "k"
+
+
+@dataclass(frozen=True)
+class QueuePlan:
+    """A queue and its consumers."""
+
+    name: str
+    kind: str = "classic"  # or quorum
+    arguments: tuple[tuple[str, Any], ...] = ()
+    consumers: int = 1
+    prefetch: int = 10
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something that happens ``at_s`` seconds after the first publish.
+
+    ``what``: cut or swallow (a connection, by its number: the latter is half-open then), kill (the
+    node), stop (the node, cleanly), stall, purge or delete (a queue), slay (a consumer, by its
+    number), close (all connections), block (publishers).
+    """
+
+    at_s: float
+    what: str
+    which: int = 0
+    lasting_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class History:
+    """What is to happen."""
+
+    seed: int
+    messages: int = 20
+    producers: int = 1
+    window: int = 8
+    queues: tuple[QueuePlan, ...] = (QueuePlan("work"), QueuePlan("audit"))
+    during: bool = False
+    vector: bool = True
+    publish_again: bool = False
+    confirm_delay_s: float = 0.0
+    delivery_delay_s: float = 0.0
+    most_at_once: int = 1000
+    grouped: float = 1.0
+    recovery_s: float = 0.0
+    latency_s: float = 0.0002
+    piece_bytes: int = 0  # how small the network cuts what it carries; 0: not at all
+    publish_rate: float | None = None
+    version: str = "4.3.6"
+    acts: tuple[Act, ...] = ()
+    misdeeds: tuple[tuple[Misdeed, int], ...] = ()
+    flips: tuple[tuple[int, int, int], ...] = ()  # connection, byte that the client reads, mask
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        each, rest = divmod(self.messages, self.producers)
+        return tuple(each + (number < rest) for number in range(self.producers))
+
+
+@dataclass
+class Wire:
+    """What a client has seen of one connection."""
+
+    session: int
+    transport: Transport
+    received: list[tuple[float, bytes]] = field(default_factory=list)  # when, and what
+    sent: list[bytes] = field(default_factory=list)
+
+
+@dataclass
+class Played:
+    """What came of a history: what was said of it, and what is known of it."""
+
+    history: History
+    result: Result
+    broker: ModelBroker
+    wires: list[Wire]
+    recipe: Recipe
+    seconds: float
+
+
+class Play:
+    """One history under way."""
+
+    def __init__(self, history: History, directory: Path) -> None:
+        self.history = history
+        self.world = World()
+        self.recipe = Recipe(uuid.UUID(int=history.seed << 64 | 0xF00D))
+        self._random = random.Random(history.seed)
+        self._links = itertools.count()
+        self.broker = ModelBroker(self.world, behaviour=self._behaviour(), version=history.version)
+        self.wires: list[Wire] = []
+        self.network: Network = simulated_network(
+            self.world, self.broker, new_link=self._new_link, made=self._made
+        )
+        self._directory = RunDirectory(directory)
+        self._consumers: list[Task] = []
+        self._restarted_at: float | None = None
+        self._shaken = False
+
+    def _behaviour(self) -> Behaviour:
+        history = self.history
+        return SeededBehaviour(
+            random.Random(history.seed + 1),
+            plan=history.misdeeds,
+            confirm_delay_s=history.confirm_delay_s,
+            delivery_delay_s=history.delivery_delay_s,
+            most_at_once=history.most_at_once,
+            grouped=history.grouped,
+            recovery_s=history.recovery_s,
+            alter=self._alter,
+            forge=self._forge,
+        )
+
+    def _new_link(self) -> Link:
+        latency_s = self.history.latency_s
+        number = next(self._links)
+        draws = [random.Random(self.history.seed * 1000 + 2 * number + way) for way in (0, 1)]
+        begun = [0, 0]
+
+        def cut(way: int, data: bytes) -> list[bytes]:
+            at, begun[way] = begun[way], begun[way] + len(data)
+            if way == TO_CLIENT:
+                data = self._flipped(number, at, data)
+            return self._pieces(draws[way], data)
+
+        return Link(self.world, lambda way: latency_s * (0.5 + draws[way].random()), cut)
+
+    def _flipped(self, link: int, begins_at: int, data: bytes) -> bytes:
+        """Change the bits that the history names, counted from the first byte of a connection."""
+        changed = bytearray(data)
+        for which, at, mask in self.history.flips:
+            if which == link and 0 <= at - begins_at < len(data):
+                changed[at - begins_at] ^= mask
+        return bytes(changed)
+
+    def _pieces(self, source: random.Random, data: bytes) -> list[bytes]:
+        most = self.history.piece_bytes
+        if not most:
+            return [data]
+        pieces, at = [], 0
+        while at < len(data):
+            size = source.randint(1, most)
+            pieces.append(data[at : at + size])
+            at += size
+        return pieces
+
+    def _made(self, transport: Transport) -> None:
+        wire = Wire(transport.peer.number, transport)
+        self.wires.append(wire)
+        transport.on_read = lambda data: wire.received.append((self.world.now(), data))
+        transport.on_write = wire.sent.append
+
+    def _alter(self, content: Content) -> Content:
+        """Change one bit: of the body, of the send time (the checksum redone), or a property."""
+        body = bytearray(content.body)
+        kind = self._random.randrange(3)
+        sent = self.recipe.read_head(content.body)
+        if sent is None:
+            return content  # not of this run: whatever it says, it is foreign
+        if kind == 0:
+            body[self._random.randrange(len(body))] ^= 1 << self._random.randrange(8)
+            return Content(content.properties, bytes(body))
+        if kind == 1:
+            other = sent.sent_ns ^ 1 << self._random.randrange(30)
+            head = self.recipe.head(sent.producer, sent.sequence, other)
+            return Content(content.properties, head + content.body[HEAD_SIZE:])
+        properties = bytearray(content.properties)
+        properties[-1] ^= 1  # the timestamp's last byte
+        return Content(bytes(properties), content.body)
+
+    def _forge(self, content: Content) -> Content:
+        """Make a message that carries the run's identity and was never sent."""
+        sent = self.recipe.read_head(content.body)
+        assert sent is not None
+        sequence = self.history.counts[sent.producer] + 3
+        head = self.recipe.head(sent.producer, sequence, sent.sent_ns)
+        message_id = self.recipe.message_id(sent.producer, sent.sequence).encode()
+        forged_id = self.recipe.message_id(sent.producer, sequence).encode()
+        properties = content.properties.replace(message_id, forged_id)
+        return Content(properties, head + content.body[HEAD_SIZE:])
+
+    # --- the run --------------------------------------------------------------------------------
+
+    def run(self) -> Played:
+        result = self.world.run(self._main)
+        return Played(self.history, result, self.broker, self.wires, self.recipe, self.world.now())
+
+    def _main(self) -> Result:
+        history = self.history
+        self._declare()
+        with self._directory.open_journal(self.world.clock) as journal:
+            names = [queue.name for queue in history.queues]
+            journal.write(
+                Declared(
+                    exchange=EXCHANGE,
+                    routing_key=KEY,
+                    queues=names,
+                    arguments=[dict(queue.arguments) for queue in history.queues],
+                    notes=[],
+                )
+            )
+            self._journal = journal
+            self._schedule()
+            drains = [self._drain(index) for index in range(len(names))]
+            producers = [
+                self.world.spawn(f"producer {plan.number}", self._producer(plan))
+                for plan in self._producer_plans()
+            ]
+            finish = threading.Event()
+            early = []
+            if history.during:
+                early = [
+                    self._spawn(plan, finish)
+                    for drain in drains
+                    for plan in drain.next_round(lingers=True)
+                ]
+            self._join(producers)
+            finish.set()
+            self._join(early)
+            for drain in drains:
+                if history.during:
+                    self._end_round(drain)
+                while not drain.done:
+                    self._join([self._spawn(plan) for plan in drain.next_round()])
+                    self._end_round(drain)
+        return judge(self._directory.path)
+
+    def _declare(self) -> None:
+        history = self.history
+        self._directory.write_description(
+            {
+                "run": str(self.recipe.run),
+                "scenario": {},
+                "counts": list(history.counts),
+                "recipe": {
+                    "text": self.recipe.text,
+                    "size_bytes": self.recipe.size_bytes,
+                    "producer_id": self.recipe.producer_id,
+                    "host": self.recipe.host,
+                    "persistent": self.recipe.persistent,
+                },
+                "queues": [
+                    {
+                        "name": queue.name,
+                        "kind": queue.kind,
+                        "arguments": dict(queue.arguments),
+                        "consumers": queue.consumers,
+                        "prefetch": queue.prefetch,
+                    }
+                    for queue in history.queues
+                ],
+                "allowed": [],
+                "faults": [],
+                "broker": {"version": history.version},
+            }
+        )
+        with Connection(Endpoint(), name="topology", network=self.network) as connection:
+            channel = connection.channel()
+            answers: list[object] = []
+            channel.exchange_declare(EXCHANGE, "direct", durable=True)
+            for queue in history.queues:
+                arguments = {"x-queue-type": queue.kind, **dict(queue.arguments)}
+                channel.queue_declare(queue.name, durable=True, arguments=arguments)
+                channel.queue_bind(queue.name, EXCHANGE, KEY, callback=answers.append)
+            connection.wait_until(lambda: len(answers) == len(history.queues), 5, "the topology")
+
+    def _schedule(self) -> None:
+        for act in self.history.acts:
+            self.world.call_later(act.at_s, lambda act=act: self._do(act))
+
+    def _do(self, act: Act) -> None:
+        if act.what == "cut":
+            open_ones = [wire.transport for wire in self.wires if not wire.transport.over]
+            if open_ones:
+                open_ones[act.which % len(open_ones)].break_off()
+                self._shaken = True
+        elif act.what == "swallow":
+            open_ones = [wire.transport for wire in self.wires if not wire.transport.over]
+            if open_ones:
+                open_ones[act.which % len(open_ones)].swallow()
+                self._shaken = True
+        elif act.what == "close":
+            self.broker.close_connections()
+        elif act.what == "block":
+            self.broker.block()
+            self.world.call_later(act.lasting_s, self.broker.unblock)
+        elif act.what in {"purge", "delete"}:
+            self._remove(act)
+        elif act.what in {"kill", "stop"}:
+            if self.broker.running:
+                self._shaken = True
+                began_ns = self.world.time_ns()
+                self.broker.restart(down_s=act.lasting_s, clean=act.what == "stop")
+                self._restarted_at = self.world.now() + act.lasting_s
+                ended_ns = began_ns + round(act.lasting_s * 1e9)
+                self._journal.write(Restarted(after_ns=began_ns, before_ns=ended_ns))
+        elif act.what == "stall":
+            queue = self.history.queues[act.which % len(self.history.queues)].name
+            if self.broker.running and queue in self.broker.default_host.queues:
+                self.broker.stall(queue, act.lasting_s)
+        elif act.what == "slay":
+            alive = [task for task in self._consumers if not task.ended]
+            if alive:
+                victim = alive[act.which % len(alive)]
+                victim.kill()
+                for wire in self.wires:
+                    if wire.transport.owner is victim:
+                        wire.transport.vanish()
+
+    def _remove(self, act: Act) -> None:
+        """Take messages out of a queue as a fault does, and write it down."""
+        queue = self.history.queues[act.which % len(self.history.queues)].name
+        if not self.broker.running or queue not in self.broker.default_host.queues:
+            return
+        if act.what == "purge":
+            count = self.broker.purge(queue)
+            self._journal.write(MessagesRemoved(queue=queue, cause="a purge", at_most=count))
+        else:
+            self.broker.delete(queue)
+            self._journal.write(MessagesRemoved(queue=queue, cause="it was deleted"))
+
+    def _producer_plans(self) -> list[ProducerPlan]:
+        history = self.history
+        plans = []
+        for number, count in enumerate(history.counts):
+            plan = ProducerPlan(
+                endpoint=Endpoint(),
+                recipe=self.recipe,
+                number=number,
+                count=count,
+                directory=self._directory.producer(number),
+                exchange=EXCHANGE,
+                routing_key=KEY,
+                window=history.window,
+                rate=history.publish_rate,
+                publish_again=history.publish_again,
+                vector=history.vector,
+            )
+            PublishLedger.create(plan.directory, count)
+            plans.append(plan)
+        return plans
+
+    def _producer(self, plan: ProducerPlan) -> Callable[[], Any]:
+        return lambda: Producer(plan, network=self.network).run()
+
+    def _drain(self, index: int) -> QueueDrain:
+        history = self.history
+        queue = history.queues[index]
+        subscription = Subscription(
+            Endpoint(), queue.name, "", "", prefetch=queue.prefetch, vector=history.vector
+        )
+        plan = ConsumerPlan(
+            subscription=subscription,
+            recipe=self.recipe,
+            counts=history.counts,
+            number=0,
+            directory=self._directory.queue(index),
+            exchange=EXCHANGE,
+            routing_key=KEY,
+        )
+        return QueueDrain(plan, queue.consumers, self.network)
+
+    def _spawn(self, plan: ConsumerPlan, finish: threading.Event | None = None) -> Task:
+        task = self.world.spawn(
+            plan.subscription.name, lambda: RecordingConsumer(plan, finish, self.network).run()
+        )
+        self._consumers.append(task)
+        return task
+
+    def _join(self, tasks: list[Task]) -> None:
+        while not all(task.ended for task in tasks):
+            self.world.sleep(0.02)
+        for task in tasks:
+            if task.error is not None:
+                raise task.error
+
+    def _end_round(self, drain: QueueDrain) -> None:
+        drain.progress()
+        state = Disturbance(
+            shaken=self._shaken or drain.interrupted(),
+            restarted_at=self._restarted_at,
+        )
+        proof = drain.end_round(state)
+        self._journal.write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
+
+
+def play(history: History, directory: Path | None = None) -> Played:
+    """Let a history happen, and return what came of it."""
+    scratch = None
+    if directory is None:
+        directory = scratch = Path(tempfile.mkdtemp(dir=MEMORY))
+    try:
+        with (  # how much memory this process has is no part of a history
+            mock.patch.object(producers, "peak_rss_bytes", return_value=0),
+            mock.patch.object(consumers, "peak_rss_bytes", return_value=0),
+        ):
+            return Play(history, directory).run()
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch)
