@@ -54,6 +54,14 @@ class _Due:
         self._due[2] = None
 
 
+class NotOpenError(Exception):
+    """The connection was not opened; ``answer`` says why, or is None."""
+
+    def __init__(self, answer):
+        super().__init__(answer)
+        self.answer = answer
+
+
 class Got:
     """What came: a method, and its content where it carries one."""
 
@@ -142,7 +150,7 @@ class Client:
         asked = self.settings
         self.send_bytes(PROTOCOL_HEADER)
         self.start = self.got.pop().method
-        self.call(
+        tune = self.call(
             Connection.StartOk(
                 {"connection_name": "test", "capabilities": asked["capabilities"]},
                 "PLAIN",
@@ -151,10 +159,14 @@ class Client:
             ),
             0,
         )
+        if not isinstance(tune, Connection.Tune):
+            raise NotOpenError(tune)
         self.send(
             Connection.TuneOk(asked["channel_max"], asked["frame_max"], asked["heartbeat"]), 0
         )
-        assert isinstance(self.call(Connection.Open(asked["host"]), 0), Connection.OpenOk)
+        answer = self.call(Connection.Open(asked["host"]), 0)
+        if not isinstance(answer, Connection.OpenOk):
+            raise NotOpenError(answer)
         for number in range(1, channels + 1):
             assert isinstance(self.call(Channel.Open(), number), Channel.OpenOk)
             if confirm:
@@ -185,13 +197,13 @@ class Client:
         """Publish bodies, all in one piece."""
         data = b""
         for body in bodies:
-            body = str(body).encode() if isinstance(body, int) else body
+            sent = str(body).encode() if isinstance(body, int) else body
             method = Basic.Publish(exchange=exchange, routing_key=key, **settings)
             data += pika.frame.Method(channel, method).marshal()
-            data += pika.frame.Header(channel, len(body), properties).marshal()
+            data += pika.frame.Header(channel, len(sent), properties).marshal()
             most = self.settings["frame_max"] - 8
-            for at in range(0, len(body), most):
-                data += pika.frame.Body(channel, body[at : at + most]).marshal()
+            for at in range(0, len(sent), most):
+                data += pika.frame.Body(channel, sent[at : at + most]).marshal()
         self.send_bytes(data)
 
     def consume(self, queue="q", tag="c", channel=1, prefetch=None, **settings):
