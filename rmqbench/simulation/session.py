@@ -165,7 +165,7 @@ class Session:
         try:
             self._channel_frame(channel, frame)
         except RefusedError as error:
-            self._refuse(number, method, error)
+            self._refuse(number, method if kind == METHOD else PUBLISH, error)
 
     def _channel_frame(self, channel: Channel | None, frame: Frame) -> None:
         kind, number, method, data = frame
