@@ -148,7 +148,7 @@ class SeededBehaviour(Behaviour):
 
         ``rates`` has the probability of a misdeed at each of its moments. ``plan`` names misdeeds
         that are tried at the n-th time that their moment comes, counted from 0. The three ``…_s``
-        are upper limits of a uniform distribution; ``most_at_once`` is one of a burst's size.
+        are upper limits; ``most_at_once`` is one of a burst's size.
         ``grouped``, ``survival`` and ``ack_survival`` are probabilities.
         """
         self._random = source
@@ -170,8 +170,9 @@ class SeededBehaviour(Behaviour):
         self._is_honest = not self._rates and not self._plan
 
     def confirm_delay_s(self, queue: str, message: int) -> float:
-        """Return a random part of the longest delay."""
-        return self._random.random() * self._confirm_delay_s if self._confirm_delay_s else 0.0
+        """Return some quarters of the longest delay: so some confirms are due together."""
+        longest_s = self._confirm_delay_s
+        return self._random.randrange(5) / 4 * longest_s if longest_s else 0.0
 
     def groups_confirms(self) -> bool:
         """Whether the next confirms are grouped."""

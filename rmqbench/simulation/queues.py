@@ -61,6 +61,7 @@ class Queue:
         self.rejecting = False
         self.recovering_until = 0.0
         self._backlog: list[Callable[[], object]] = []  # what a stalled leader has not done yet
+        self._writes: dict[float, list[tuple[Entry, PendingConfirm]]] = {}
         self._ready_bytes = 0
         self._last_place = 0
         self._pause: object = None  # a burst of deliveries is due
@@ -147,7 +148,7 @@ class Queue:
                 delay_s = broker.behaviour.confirm_delay_s(self.name, entry.message)
             if delay_s > 0:
                 entry.on_disk = False
-                broker.later(delay_s, partial(self._written, entry, pending))
+                self._write(delay_s, entry, pending)
             else:
                 pending.taken()
         else:
@@ -159,10 +160,19 @@ class Queue:
         if self.limits.bounded:
             self._drop_overflow()
 
-    @staticmethod
-    def _written(entry: Entry, pending: PendingConfirm) -> None:
-        entry.on_disk = True
-        pending.taken()
+    def _write(self, delay_s: float, entry: Entry, pending: PendingConfirm) -> None:
+        """Have a message be on disk after a delay, with all others that are at the same time."""
+        due = self.broker.now() + delay_s
+        batch = self._writes.get(due)
+        if batch is None:
+            batch = self._writes[due] = []
+            self.broker.later(delay_s, partial(self._written, due))
+        batch.append((entry, pending))
+
+    def _written(self, due: float) -> None:
+        for entry, pending in self._writes.pop(due, ()):
+            entry.on_disk = True
+            pending.taken()
 
     def _store(self, entry: Entry) -> None:
         broker = self.broker
@@ -240,13 +250,16 @@ class Queue:
         if self.exists and self.broker.running:
             self._drop_expired()
 
-    def _drop_expired(self) -> None:
-        """Remove what has expired and has reached the head: elsewhere it stays until it has."""
+    def _drop_expired(self, *, only_before_now: bool = False) -> None:
+        """Remove what has expired and has reached the head: elsewhere it stays until it has.
+
+        What expires just now can still be delivered: so does a message whose time to live is 0.
+        """
         if self.stalled:
             return
         now = self.broker.now()
         while (head := self._head()) is not None and head.expires_at is not None:
-            if head.expires_at > now:
+            if head.expires_at > now or (only_before_now and head.expires_at == now):
                 self._watch_expiry(head.expires_at)
                 return
             self._remove(self._take(), "expired")
@@ -313,7 +326,7 @@ class Queue:
         left = max(1, self.broker.behaviour.burst(self.name))
         while left > 0 and self.consumers and self.exists:
             if self._expires:
-                self._drop_expired()
+                self._drop_expired(only_before_now=True)
             if not (self.ready or self.returns):
                 return
             consumer = self._next_consumer()
@@ -516,6 +529,7 @@ class Queue:
         """Lose what does not outlive the node; the channels are gone already."""
         self.stalled = False
         self._backlog.clear()
+        self._writes.clear()
         self._pause = None
         self._expiry_at = _ALWAYS
         self.consumers.clear()

@@ -76,6 +76,13 @@ def test_confirms_may_come_in_another_order(time):
     assert client.confirms() == [("ack", 4, False), ("ack", 1, False)]
 
 
+def test_messages_that_are_written_together_are_confirmed_together(time):
+    client = slow(time, 0.1, 0.1, 0.2, 0.1)
+    client.publish(1, 2, 3, 4)
+    time.advance(0.1)
+    assert client.confirms() == [("ack", 2, True), ("ack", 4, False)]
+
+
 def test_confirms_need_not_be_grouped(time):
     client = slow(time, 0, 0, 0, grouped=False)
     client.publish(1, 2, 3)
