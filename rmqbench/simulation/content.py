@@ -10,12 +10,14 @@ import struct
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+import pika.exceptions
 import pika.spec
 
 from rmqbench.amqp.framing import BODY, FRAME_END, HEADER, METHOD, OVERHEAD, PAYLOAD_AT
 from rmqbench.amqp.framing import PROPERTIES_AT as _PROPERTIES_AT
 
 __all__ = [
+    "MALFORMED",
     "NOTHING",
     "Content",
     "acknowledgement",
@@ -27,6 +29,16 @@ __all__ = [
     "traits_of",
     "with_numbers",
 ]
+
+MALFORMED: Final = (
+    struct.error,
+    pika.exceptions.AMQPError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What reading bytes raises that are not what they should be."""
 
 _UINT16: Final = struct.Struct(">H")
 _UINT32: Final = struct.Struct(">I")
@@ -169,7 +181,7 @@ def with_numbers(properties: bytes, numbers: Mapping[str, int]) -> bytes:
 
 
 def decoded(properties: bytes) -> Any:
-    """Return properties as pika.BasicProperties."""
+    """Return properties as pika.BasicProperties. Raise one of ``MALFORMED`` if they are none."""
     return pika.spec.BasicProperties().decode(properties)
 
 

@@ -23,12 +23,14 @@ from rmqbench.amqp.framing import (
 )
 from rmqbench.simulation import consuming, declaring
 from rmqbench.simulation.channel import Channel
+from rmqbench.simulation.content import MALFORMED
 from rmqbench.simulation.refusals import (
     ACCESS_REFUSED,
     CHANNEL_ERROR,
     COMMAND_INVALID,
     FRAME_ERROR,
     NOT_ALLOWED,
+    SYNTAX_ERROR,
     UNEXPECTED_FRAME,
     RefusedError,
 )
@@ -149,6 +151,8 @@ class Session:
         if number == 0:
             try:
                 self._connection_method(kind, method, data)
+            except MALFORMED:
+                self._refuse(0, method, RefusedError(SYNTAX_ERROR, "malformed method"))
             except RefusedError as error:
                 self._refuse(0, method, error)
             return
@@ -164,6 +168,8 @@ class Session:
             return
         try:
             self._channel_frame(channel, frame)
+        except MALFORMED:
+            self._refuse(0, method, RefusedError(SYNTAX_ERROR, "malformed method or content"))
         except RefusedError as error:
             self._refuse(number, method if kind == METHOD else PUBLISH, error)
 

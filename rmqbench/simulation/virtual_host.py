@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from rmqbench.simulation.content import Content, decoded, encoded
+from rmqbench.simulation.content import MALFORMED, Content, decoded, encoded
 from rmqbench.simulation.entries import Entry
 from rmqbench.simulation.exchanges import PREDECLARED, Exchange
 from rmqbench.simulation.policies import Policy
@@ -177,7 +178,7 @@ def _with_death(entry: Entry, queue: str, reason: str, now: float) -> tuple[dict
         "queue": queue,
         "reason": reason,
         "routing-keys": [entry.routing_key],
-        "time": int(now),
+        "time": datetime.fromtimestamp(int(now), UTC),
     }
     if entry.expiration is not None:
         death["original-expiration"] = entry.expiration
@@ -186,7 +187,10 @@ def _with_death(entry: Entry, queue: str, reason: str, now: float) -> tuple[dict
 
 def _dead(entry: Entry, deaths: tuple[dict[str, Any], ...]) -> Content:
     """Return the content with the headers that RabbitMQ adds, and without its expiration."""
-    properties = decoded(entry.content.properties)
+    try:
+        properties = decoded(entry.content.properties)
+    except MALFORMED:
+        return entry.content
     headers = dict(properties.headers or {})
     headers["x-death"] = [dict(death) for death in deaths]
     for name in _DEATH:

@@ -160,6 +160,13 @@ def test_a_method_within_a_content_is_unexpected(client):
     assert closed(client)[0] == 505
 
 
+@pytest.mark.parametrize("channel", [0, 1])
+def test_a_method_that_cannot_be_read_ends_the_connection(client, channel):
+    method = Connection.UpdateSecret if channel == 0 else Queue.Declare
+    client.send_bytes(make_frame(1, channel, method.INDEX.to_bytes(4, "big") + b"\xff"))
+    assert closed(client)[0] == 502
+
+
 def test_a_channel_must_be_opened(client):
     client.send(Basic.Qos(0, 1), 9)
     assert closed(client) == (504, "CHANNEL_ERROR - expected 'channel.open'")
