@@ -4,7 +4,7 @@ import random
 
 import pytest
 from pika.spec import Basic, Channel
-from support.amqp_client import Client
+from support.amqp_client import Client, VirtualTime
 
 from rmqbench.simulation import Behaviour, Content, Misdeed, ModelBroker, Moment, SeededBehaviour
 from rmqbench.simulation.truth import Acknowledged, Published, Stored
@@ -253,8 +253,6 @@ def test_an_acknowledged_message_comes_again(misbehaving, misdeed, flag):
 
 def history(seed, **settings):
     """Run a history, and return its truth without the times."""
-    from support.amqp_client import VirtualTime
-
     time = VirtualTime()
     behaviour = SeededBehaviour(random.Random(seed), **settings)
     broker = ModelBroker(time, behaviour=behaviour)
