@@ -15,7 +15,7 @@ import pika.frame
 import pika.spec
 
 from rmqbench.simulation.behaviour import Behaviour, Misdeed
-from rmqbench.simulation.channel import Channel
+from rmqbench.simulation.confirms import Confirms
 from rmqbench.simulation.content import NOTHING, Content, traits_of
 from rmqbench.simulation.entries import Entry
 from rmqbench.simulation.policies import Policy, version_of
@@ -149,7 +149,7 @@ class ModelBroker:
         self._last_message = 0
         self._last_name = 0
         self._with_output: list[Session] = []
-        self._with_confirms: list[Channel] = []
+        self._with_confirms: list[Confirms] = []
 
     def connect(self, send: Callable[[bytes], None], lost: Callable[[], None]) -> Session:
         """Accept a TCP connection.
@@ -341,9 +341,9 @@ class ModelBroker:
         """Take note that a session has something to send."""
         self._with_output.append(session)
 
-    def has_settled(self, channel: Channel) -> None:
+    def has_settled(self, confirms: Confirms) -> None:
         """Take note that a channel has confirms to send."""
-        self._with_confirms.append(channel)
+        self._with_confirms.append(confirms)
 
     def forget(self, session: Session) -> None:
         """Take note that a session has ended."""
@@ -353,8 +353,8 @@ class ModelBroker:
         """Send all that is to be sent."""
         while self._with_confirms or self._with_output:
             confirming, self._with_confirms = self._with_confirms, []
-            for channel in confirming:
-                channel.flush_confirms()
+            for confirms in confirming:
+                confirms.flush()
             sending, self._with_output = self._with_output, []
             for session in sending:
                 session.flush()

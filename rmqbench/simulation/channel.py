@@ -17,9 +17,9 @@ import pika.spec
 
 from rmqbench.amqp.framing import PAYLOAD_AT, PUBLISH
 from rmqbench.simulation.behaviour import Misdeed, Moment
+from rmqbench.simulation.confirms import Confirms
 from rmqbench.simulation.content import (
     Content,
-    acknowledgement,
     content_frames,
     content_of,
     delivery,
@@ -38,9 +38,7 @@ from rmqbench.simulation.refusals import (
 from rmqbench.simulation.truth import (
     Acknowledged,
     ChannelClosed,
-    Confirmed,
     Delivered,
-    Nacked,
     Returned,
     Routed,
 )
@@ -56,7 +54,6 @@ _ACK: Final[int] = pika.spec.Basic.Ack.INDEX
 _ACK_FIELDS: Final = struct.Struct(">QB")
 _FIELDS_AT: Final = PAYLOAD_AT + 4
 _NO_ROUTE: Final = 312
-_NEVER_PUBLISHED: Final = 1000  # how far above the last tag a misdeed confirms
 
 
 class Held(NamedTuple):
@@ -77,15 +74,12 @@ class Channel:
         self.number = number
         self.is_open = True
         self.is_closing = False  # the server has closed it, and the client has not answered yet
-        self.confirms = False
+        self.confirms: Confirms | None = None  # in confirm mode
         self.prefetch = 0
         self.consumers: dict[str, Consumer] = {}
         self.last_queue = ""
         self.unacked: dict[int, Held] = {}
         self._forgotten: list[Held] = []  # acknowledged, which a misdeed ignores
-        self._published = 0
-        self._unconfirmed: dict[int, int] = {}  # the message of each tag
-        self._settled: list[tuple[int, bool]] = []  # tag and nack, not sent yet
         self._next_tag = 1
         self._waiting: deque[tuple[int, bytes, list[bytes]]] | None = None
 
@@ -124,8 +118,8 @@ class Channel:
     def reply(self, method: Any) -> None:
         """Send a method, behind the confirms that are due."""
         if self.is_open:
-            if self._settled:
-                self.flush_confirms()
+            if self.confirms is not None:
+                self.confirms.flush()
             self.session.write(pika.frame.Method(self.number, method).marshal())
 
     # --- publishing -----------------------------------------------------------------------------
@@ -148,24 +142,23 @@ class Channel:
         if expiration is not None and not expiration.isdecimal():
             raise RefusedError(PRECONDITION_FAILED, f"invalid expiration '{expiration}'")
         queues = host.route(exchange, routing_key, content)
-        tag = 0
-        if self.confirms:
-            self._published = tag = self._published + 1
+        confirms = self.confirms
+        tag = confirms.next_tag() if confirms is not None else 0
         session = self.session.number
         message = broker.published(exchange, routing_key, content, by=(session, self.number, tag))
         pending = None
-        if tag:
-            self._unconfirmed[tag] = message
-            pending = PendingConfirm(self, tag, len(queues))
+        if confirms is not None:
+            confirms.expect(tag, message)
+            pending = PendingConfirm(confirms, tag, len(queues))
         if not queues:
             if method.mandatory:
                 self._return(message, method, content)
-            if pending is not None:
-                self.settle(tag, nack=False)
+            if confirms is not None:
+                confirms.settle(tag, nack=False)
             return
-        if broker.behaviour.misdeed(Moment.PUBLISH, "", message) is not None and pending:
+        if broker.behaviour.misdeed(Moment.PUBLISH, "", message) is not None and confirms:
             broker.misdone(Misdeed.ACK_UNSTORED, message, to=(session, self.number, tag))
-            self.settle(tag, nack=False)
+            confirms.settle(tag, nack=False)
             return
         now, note = broker.now(), broker.note
         for queue in queues:
@@ -185,73 +178,6 @@ class Channel:
             pika.frame.Method(self.number, returned).marshal()
             + content_frames(self.number, content, session.frame_max)
         )
-
-    # --- confirms -------------------------------------------------------------------------------
-
-    def settle(self, tag: int, *, nack: bool) -> None:
-        """Confirm a publish, or nack it, with all that is settled at the same time."""
-        if not self.is_open:
-            return
-        if not nack:
-            behaviour = self.broker.behaviour
-            misdeed = behaviour.misdeed(Moment.CONFIRM, "", self._unconfirmed[tag])
-            if misdeed is not None:
-                self._misconfirm(misdeed, tag)
-                return
-        self._settled.append((tag, nack))
-        self.broker.has_settled(self)
-
-    def flush_confirms(self) -> None:
-        """Send the confirms that are due, grouped as RabbitMQ does it or one by one."""
-        settled, self._settled = self._settled, []
-        if not settled or not self.is_open:
-            return
-        if len(settled) == 1 or not self.broker.behaviour.groups_confirms():
-            for tag, nack in settled:
-                self._send_confirm(tag, False, nack, (self._unconfirmed.pop(tag),))
-            return
-        messages = {tag: self._unconfirmed.pop(tag) for tag, _ in settled}
-        oldest = next(iter(self._unconfirmed), self._published + 1)
-        acks = sorted(tag for tag, nack in settled if not nack)
-        nacks = sorted(tag for tag, nack in settled if nack)
-        for nack, tags, others in ((False, acks, nacks), (True, nacks, acks)):
-            end = min(oldest, others[0]) if others else oldest
-            below = [tag for tag in tags if tag < end]
-            if below:
-                covered = tuple(messages[tag] for tag in below)
-                self._send_confirm(below[-1], True, nack, covered)
-            for tag in tags[len(below) :]:
-                self._send_confirm(tag, False, nack, (messages[tag],))
-
-    def _send_confirm(self, tag: int, multiple: bool, nack: bool, covered: tuple[int, ...]) -> None:
-        broker, session = self.broker, self.session
-        session.write(acknowledgement(self.number, tag, multiple, nack))
-        kind = Nacked if nack else Confirmed
-        broker.note(kind(broker.now(), session.number, self.number, tag, multiple, covered))
-
-    def _misconfirm(self, misdeed: Misdeed, tag: int) -> None:
-        message = self._unconfirmed[tag]
-        self.broker.misdone(misdeed, message, to=(self.session.number, self.number, tag))
-        if misdeed is Misdeed.WITHHOLD_CONFIRM:
-            return
-        if self._settled:
-            self.flush_confirms()
-        del self._unconfirmed[tag]
-        further = {
-            Misdeed.CONFIRM_TOO_HIGH: self._published + _NEVER_PUBLISHED,
-            Misdeed.CONFIRM_ZERO: 0,
-            Misdeed.CONFIRM_HUGE: (1 << 63) + tag,
-        }
-        sent = {
-            Misdeed.NACK_STORED: [(tag, True)],
-            Misdeed.ACK_THEN_NACK: [(tag, False), (tag, True)],
-            Misdeed.NACK_THEN_ACK: [(tag, True), (tag, False)],
-            Misdeed.CONFIRM_TWICE: [(tag, False), (tag, False)],
-        }.get(misdeed, [(tag, False)])
-        for each, nack in sent:
-            self._send_confirm(each, False, nack, (message,))
-        if misdeed in further:
-            self._send_confirm(further[misdeed], False, False, ())
 
     # --- deliveries -----------------------------------------------------------------------------
 
@@ -455,7 +381,6 @@ class Channel:
         if not self.is_open:
             return
         self.is_open = False
-        self._settled.clear()
         self._waiting = None
         broker = self.broker
         broker.note(ChannelClosed(broker.now(), self.session.number, self.number, code, text))

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pika.spec
 
 from rmqbench.simulation.channel import Channel, Handler
+from rmqbench.simulation.confirms import Confirms
 from rmqbench.simulation.declaring import accessible
 from rmqbench.simulation.entries import Consumer
 from rmqbench.simulation.queues import Queue
@@ -124,7 +125,7 @@ def _recover(channel: Channel, method: Any) -> None:
 
 
 def _confirm_select(channel: Channel, method: Any) -> None:
-    channel.confirms = True
+    channel.confirms = channel.confirms or Confirms(channel)
     if not method.nowait:
         channel.reply(_spec.Confirm.SelectOk())
 

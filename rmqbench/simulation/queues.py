@@ -1,36 +1,32 @@
-"""A queue, with the rules of a classic queue where the types differ.
+"""A queue: how messages come in, and to whom they are delivered.
 
-https://www.rabbitmq.com/docs/queues, /docs/classic-queues, /docs/maxlen, /docs/ttl.
+What it holds is in :mod:`rmqbench.simulation.storage`. https://www.rabbitmq.com/docs/queues,
+/docs/consumers, /docs/confirms.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rmqbench.simulation.behaviour import Misdeed, Moment
-from rmqbench.simulation.content import Content
 from rmqbench.simulation.entries import Consumer, Entry, PendingConfirm
-from rmqbench.simulation.policies import Limits, limits
+from rmqbench.simulation.policies import limits
 from rmqbench.simulation.refusals import resource
-from rmqbench.simulation.truth import Declared, Deleted, Refused, Removed, Requeued, Stored
+from rmqbench.simulation.storage import Storage
+from rmqbench.simulation.truth import Declared, Deleted, Refused, Removed
 
 if TYPE_CHECKING:
+    from rmqbench.simulation.broker import Cancellable
     from rmqbench.simulation.virtual_host import VirtualHost
 
 __all__ = ["Queue"]
 
-_ALWAYS: Final = float("inf")
 
-
-class Queue:
-    """A queue: what is ready, what is unacknowledged, and who consumes.
-
-    ``returns`` is ready before everything else; a classic queue leaves it empty.
-    """
+class Queue(Storage):
+    """A queue: what it holds, and who consumes."""
 
     type: ClassVar[str] = "classic"
 
@@ -44,31 +40,18 @@ class Queue:
         auto_delete: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        self.host = host
-        self.broker = host.broker
-        self.name = name
+        super().__init__(host, name)
         self.durable = durable
         self.owner = owner  # the session that it is exclusive to
         self.auto_delete = auto_delete
         self.arguments = dict(arguments or {})
-        self.limits = Limits()
-        self.ready: deque[Entry] = deque()
-        self.returns: deque[Entry] = deque()
-        self.unacked: dict[int, Entry] = {}  # by place
         self.consumers: deque[Consumer] = deque()
-        self.exists = True
-        self.stalled = False
         self.rejecting = False
         self.recovering_until = 0.0
         self._backlog: list[Callable[[], object]] = []  # what a stalled leader has not done yet
         self._writes: dict[float, list[tuple[Entry, PendingConfirm]]] = {}
-        self._ready_bytes = 0
-        self._last_place = 0
-        self._pause: object = None  # a burst of deliveries is due
-        self._expires = False  # some message has a time to live
-        self._expiry_at = _ALWAYS
+        self._pause: Cancellable | None = None  # until the next burst of deliveries
         self._used_at = self.broker.now()
-        self._lately_acked: deque[Entry] = deque(maxlen=64)
         self.broker.note(Declared(self._used_at, name, self.type, durable))
 
     @property
@@ -80,14 +63,6 @@ class Queue:
     def is_recovering(self) -> bool:
         """Whether it still holds its messages back after a start of the node."""
         return self.recovering_until > 0 and self.broker.now() < self.recovering_until
-
-    # --- counts and limits ----------------------------------------------------------------------
-
-    def ready_count(self) -> int:
-        """Return the true number of ready messages."""
-        if self._expires:
-            self._drop_expired()
-        return len(self.ready) + len(self.returns)
 
     def shown_count(self) -> int:
         """Return the number of ready messages that it answers."""
@@ -119,7 +94,7 @@ class Queue:
         if self.broker.now() >= self._used_at + expires_ms / 1000:
             self.delete("expires")
 
-    # --- taking messages in ---------------------------------------------------------------------
+    # --- taking messages in -----------------------------------------------------------------------
 
     def take_in(self, entry: Entry, pending: PendingConfirm | None) -> None:
         """Store a message, or refuse it; the confirm hears of it."""
@@ -160,6 +135,12 @@ class Queue:
         if self.limits.bounded:
             self._drop_overflow()
 
+    def _refuses(self, entry: Entry) -> bool:
+        """Whether it has no room for a further message and refuses it."""
+        if self.limits.overflow == "drop-head":
+            return False
+        return self._is_over(1, len(entry.content.body))
+
     def _write(self, delay_s: float, entry: Entry, pending: PendingConfirm) -> None:
         """Have a message be on disk after a delay, with all others that are at the same time."""
         due = self.broker.now() + delay_s
@@ -173,16 +154,6 @@ class Queue:
         for entry, pending in self._writes.pop(due, ()):
             entry.on_disk = True
             pending.taken()
-
-    def _store(self, entry: Entry) -> None:
-        broker = self.broker
-        broker.note(Stored(broker.now(), entry.message, self.name))
-        self._last_place += 1
-        entry.place = self._last_place
-        if self.limits.message_ttl_ms is not None or entry.expiration is not None:
-            self._set_expiry(entry)
-        self.ready.append(entry)
-        self._ready_bytes += len(entry.content.body)
 
     def _misstore(self, misdeed: Misdeed, entry: Entry) -> None:
         broker = self.broker
@@ -208,73 +179,7 @@ class Queue:
         broker.misdone(misdeed, number, self.name, detail=f"behind message {message}")
         self._store(Entry(number, content, entry.exchange, entry.routing_key, True))
 
-    # --- overflow -------------------------------------------------------------------------------
-
-    def _refuses(self, entry: Entry) -> bool:
-        """Whether it has no room for a further message and refuses it."""
-        if self.limits.overflow == "drop-head":
-            return False
-        return self._is_over(1, len(entry.content.body))
-
-    def _is_over(self, more: int = 0, more_bytes: int = 0) -> bool:
-        most, most_bytes = self.limits.max_length, self.limits.max_length_bytes
-        ready = len(self.ready) + len(self.returns)
-        return (most is not None and ready + more > most) or (
-            most_bytes is not None and self._ready_bytes + more_bytes > most_bytes
-        )
-
-    def _drop_overflow(self) -> None:
-        if self.limits.overflow == "drop-head":
-            while (self.ready or self.returns) and self._is_over():
-                self._remove(self._take(), "maxlen")
-
-    # --- time to live ---------------------------------------------------------------------------
-
-    def _set_expiry(self, entry: Entry) -> None:
-        of_queue, own = self.limits.message_ttl_ms, entry.expiration
-        ttl_ms = int(own) if own is not None else of_queue
-        if of_queue is not None and ttl_ms is not None:
-            ttl_ms = min(of_queue, ttl_ms)
-        assert ttl_ms is not None
-        self._expires = True
-        entry.expires_at = self.broker.now() + ttl_ms / 1000
-        self._watch_expiry(entry.expires_at)
-
-    def _watch_expiry(self, at: float) -> None:
-        if at < self._expiry_at:
-            self._expiry_at = at
-            self.broker.later(max(0.0, at - self.broker.now()), self._expiry_due)
-
-    def _expiry_due(self) -> None:
-        self._expiry_at = _ALWAYS
-        if self.exists and self.broker.running:
-            self._drop_expired()
-
-    def _drop_expired(self, *, only_before_now: bool = False) -> None:
-        """Remove what has expired and has reached the head: elsewhere it stays until it has.
-
-        What expires just now can still be delivered: so does a message whose time to live is 0.
-        """
-        if self.stalled:
-            return
-        now = self.broker.now()
-        while (head := self._head()) is not None and head.expires_at is not None:
-            if head.expires_at > now or (only_before_now and head.expires_at == now):
-                self._watch_expiry(head.expires_at)
-                return
-            self._remove(self._take(), "expired")
-
-    # --- delivering -----------------------------------------------------------------------------
-
-    def _head(self) -> Entry | None:
-        if self.returns:
-            return self.returns[0]
-        return self.ready[0] if self.ready else None
-
-    def _take(self) -> Entry:
-        entry = self.returns.popleft() if self.returns else self.ready.popleft()
-        self._ready_bytes -= len(entry.content.body)
-        return entry
+    # --- delivering -------------------------------------------------------------------------------
 
     def pump(self) -> None:
         """Deliver what is ready to consumers that may have it, now or when the burst is due."""
@@ -363,18 +268,6 @@ class Queue:
         self.unacked[entry.place] = entry
         return entry
 
-    def repeat(self, entry: Entry, *, flagged: bool) -> Entry:
-        """Return a second copy of a message, unacknowledged like the first."""
-        again = entry.copy()
-        self._last_place += 1
-        again.place = self._last_place
-        again.redelivered = flagged
-        again.acquired = int(flagged)
-        self.unacked[again.place] = again
-        return again
-
-    # --- settling -------------------------------------------------------------------------------
-
     def acknowledge(self, entry: Entry) -> Misdeed | None:
         """Forget an unacknowledged message; return the misdeed that was done instead, if any."""
         if self.unacked.pop(entry.place, None) is None:
@@ -393,72 +286,7 @@ class Queue:
             self._put_back([entry])
         return misdeed
 
-    def give_back(self, entries: list[Entry], cause: str) -> None:
-        """Make unacknowledged messages ready again, in the order in which they were delivered."""
-        broker = self.broker
-        now = broker.now()
-        back = []
-        for entry in entries:
-            if self.unacked.pop(entry.place, None) is None:
-                continue
-            entry.acquired += 1
-            if self._counts_as_failed(cause):
-                entry.failed += 1
-            if self._is_past_limit(entry):
-                self._remove(entry, "delivery_limit")
-                continue
-            entry.redelivered = True
-            broker.note(Requeued(now, entry.message, self.name, cause))
-            back.append(entry)
-        if back:
-            self._put_back(back, cause)
-            if self._expires:
-                self._drop_expired()
-            if self.limits.bounded:
-                self._drop_overflow()
-
-    def _counts_as_failed(self, cause: str) -> bool:
-        return False
-
-    def _is_past_limit(self, entry: Entry) -> bool:
-        return False
-
-    def _put_back(self, entries: list[Entry], cause: str = "") -> None:
-        """Put messages to their old places."""
-        ready = self.ready
-        for entry in sorted(entries, key=_place, reverse=True):
-            self._ready_bytes += len(entry.content.body)
-            if not ready or entry.place < ready[0].place:
-                ready.appendleft(entry)
-            else:
-                ready.insert(bisect_left(ready, entry.place, key=_place), entry)
-
-    def discard(self, entries: list[Entry]) -> None:
-        """Drop or dead-letter unacknowledged messages that were rejected."""
-        for entry in entries:
-            if self.unacked.pop(entry.place, None) is not None:
-                self._remove(entry, "rejected")
-
-    def _remove(self, entry: Entry, cause: str) -> None:
-        broker = self.broker
-        broker.note(Removed(broker.now(), entry.message, self.name, cause))
-        if self.limits.dead_letter_exchange is not None:
-            self.host.dead_letter(self, entry, cause)
-
-    def purge(self) -> int:
-        """Remove what is ready and return how many these were."""
-        if self._expires:
-            self._drop_expired()
-        now, note = self.broker.now(), self.broker.note
-        entries = [*self.returns, *self.ready]
-        for entry in entries:
-            note(Removed(now, entry.message, self.name, "purge"))
-        self.returns.clear()
-        self.ready.clear()
-        self._ready_bytes = 0
-        return len(entries)
-
-    # --- consumers ------------------------------------------------------------------------------
+    # --- consumers --------------------------------------------------------------------------------
 
     def add_consumer(self, consumer: Consumer) -> None:
         """Deliver to a further consumer from now on, once :meth:`pump` is called."""
@@ -479,10 +307,6 @@ class Queue:
         else:
             self.pump()
 
-    def shown(self, entry: Entry, *, got: bool = False) -> Content:
-        """Return the content as it is delivered; ``got`` where basic.get asked for it."""
-        return entry.content
-
     def delete(self, cause: str) -> int:
         """Remove the queue and return how many messages were ready."""
         broker, now = self.broker, self.broker.now()
@@ -502,7 +326,7 @@ class Queue:
         self.go_on()
         return ready
 
-    # --- standing still, and restarts -----------------------------------------------------------
+    # --- standing still, stopping, starting -------------------------------------------------------
 
     def stall(self) -> None:
         """Stand still: nothing is stored, delivered, settled or answered until :meth:`go_on`."""
@@ -530,47 +354,11 @@ class Queue:
         self.stalled = False
         self._backlog.clear()
         self._writes.clear()
-        self._pause = None
-        self._expiry_at = _ALWAYS
         self.consumers.clear()
-        behaviour, broker = self.broker.behaviour, self.broker
-        if self.unacked:  # their channels could not give them back: the leader stood still
-            self.give_back(list(self.unacked.values()), "closed")
-        held = [*self.returns, *self.ready]
-        self.returns.clear()
-        self.ready.clear()
-        if not clean:
-            for entry in self._lately_acked:
-                if not behaviour.ack_survives_kill(self.name, entry.message):
-                    entry.redelivered = True
-                    entry.acquired += 1
-                    held.append(entry)
-        self._lately_acked.clear()
-        for entry in held:
-            survives = self._survives(entry) and (
-                clean or entry.on_disk or behaviour.survives_kill(self.name, entry.message)
-            )
-            if survives:
-                entry.on_disk = True
-                self._recover(entry, clean=clean)
-            else:
-                broker.note(Removed(broker.now(), entry.message, self.name, "restart"))
-        self._order_recovered()
-        self._ready_bytes = sum(len(entry.content.body) for entry in self.ready)
-        self._ready_bytes += sum(len(entry.content.body) for entry in self.returns)
-
-    def _survives(self, entry: Entry) -> bool:
-        """Whether a message is of the kind that outlives the node."""
-        return entry.persistent
-
-    def _recover(self, entry: Entry, *, clean: bool) -> None:
-        """Take a message over into the next life; a kill marks all of them as redelivered."""
-        if not clean:
-            entry.redelivered = True
-        self.ready.append(entry)
-
-    def _order_recovered(self) -> None:
-        self.ready = deque(sorted(self.ready, key=_place))
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self.lose_what_does_not_last(clean=clean)
 
     def start(self) -> float:
         """Begin to serve again; return for how many seconds messages are held back."""
@@ -580,7 +368,3 @@ class Queue:
         if self._expires:
             self._drop_expired()
         return held_s
-
-
-def _place(entry: Entry) -> int:
-    return entry.place

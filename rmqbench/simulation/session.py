@@ -369,7 +369,8 @@ class Session:
         channel = self.channels.get(number)
         if number and channel is not None and not error.ends_connection:
             if channel.is_open:
-                channel.flush_confirms()
+                if channel.confirms is not None:
+                    channel.confirms.flush()
                 channel.is_closing = True
                 self._assembler.open.pop(number, None)
                 close = _spec.Channel.Close(error.code, error.text, class_id, method_id)
@@ -406,8 +407,8 @@ class Session:
     def _end_channels(self, error: RefusedError | None = None) -> None:
         for channel in list(self.channels.values()):
             if channel.is_open:
-                if error is None:
-                    channel.flush_confirms()
+                if error is None and channel.confirms is not None:
+                    channel.confirms.flush()
                 channel.end(error.code if error else 0, error.text if error else "")
         self.channels.clear()
 

@@ -13,6 +13,7 @@ from rmqbench.simulation.policies import Policy
 from rmqbench.simulation.queues import Queue
 from rmqbench.simulation.quorum import QuorumQueue
 from rmqbench.simulation.refusals import NOT_FOUND, RefusedError, resource
+from rmqbench.simulation.storage import Storage
 from rmqbench.simulation.truth import DeadLettered, Routed
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class VirtualHost:
                 return other
         return None
 
-    def dead_letter(self, queue: Queue, entry: Entry, reason: str) -> None:
+    def dead_letter(self, queue: Storage, entry: Entry, reason: str) -> None:
         """Publish a removed message to the dead-letter exchange of its queue, at most once.
 
         https://www.rabbitmq.com/docs/dlx: a message that comes back to a queue by itself, without
