@@ -7,6 +7,10 @@ client gets RabbitMQ's rules without RabbitMQ::
     session = broker.connect(to_client, on_lost)      # one TCP connection
     session.receive(b"AMQP\\x00\\x00\\x09\\x01")        # what the client has sent
     broker.truth.events                               # what has truly happened
+
+Not modelled: streams, clusters, transactions, priorities of messages, the CC and BCC headers,
+direct reply-to, ``basic.qos`` for a whole channel (it counts as for each consumer), consumer
+timeouts, permissions, and mechanisms other than PLAIN.
 """
 
 from rmqbench.simulation.behaviour import Behaviour, Misdeed, Moment, SeededBehaviour

@@ -299,7 +299,7 @@ class Queue(Storage):
 
     def consumers_left(self) -> None:
         """Act on it that consumers were removed: it may have been the last one."""
-        if not self.exists:
+        if not self.exists or not self.broker.running:
             return
         self.used()
         if not self.consumers and self.auto_delete:

@@ -182,7 +182,7 @@ class Session:
                     raise RefusedError(UNEXPECTED_FRAME, "a content was expected to go on")
             else:
                 if content.is_whole:
-                    self._on_channel(channel, PUBLISH, content.frames[0], content.frames)
+                    self._on_channel(channel, content.method, content.frames[0], content.frames)
                     if self.broker.blocked_reason is not None:
                         self._block(self.broker.blocked_reason)
                 return

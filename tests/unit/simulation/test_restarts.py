@@ -323,3 +323,14 @@ def test_purging_waits_for_a_stalled_leader(stalled, time):
     assert stalled.got == []
     time.advance(10)
     assert stalled.take()[0].method.message_count == 3
+
+
+def test_a_durable_auto_delete_queue_survives_the_death_of_its_consumer_with_the_node(
+    broker, client, time
+):
+    client.declare(auto_delete=True)
+    client.publish(1)
+    client.consume()
+    broker.restart(down_s=1, clean=False)
+    time.advance(1)
+    assert broker.counts("q") == (1, 0, 0)
