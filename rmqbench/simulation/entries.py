@@ -123,6 +123,7 @@ class Consumer:
         "exclusive",
         "in_flight",
         "no_ack",
+        "passed_over",
         "prefetch",
         "priority",
         "queue",
@@ -149,6 +150,7 @@ class Consumer:
         self.exclusive = exclusive
         self.priority = priority
         self.in_flight = 0
+        self.passed_over = False  # for want of credit
 
     @property
     def has_credit(self) -> bool:

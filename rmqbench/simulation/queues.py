@@ -218,11 +218,19 @@ class Queue(Storage):
         if self.limits.single_active_consumer:
             first = consumers[0]
             return first if first.has_credit else None
+        if len(consumers) == 1:
+            return consumers[0] if consumers[0].has_credit else None
+        for consumer in [each for each in consumers if each.passed_over and each.has_credit]:
+            consumer.passed_over = False  # it stands in line again, behind all others
+            consumers.remove(consumer)
+            consumers.append(consumer)
         best: Consumer | None = None
         for consumer in consumers:
-            if consumer.has_credit and (best is None or consumer.priority > best.priority):
+            if not consumer.has_credit:
+                consumer.passed_over = True
+            elif best is None or consumer.priority > best.priority:
                 best = consumer
-        if best is not None and len(consumers) > 1:
+        if best is not None:
             consumers.remove(best)
             consumers.append(best)
         return best

@@ -326,7 +326,9 @@ def taking_turns(client, kind):
         client.publish(body)
         yield
     client.ack(1)
-    yield
+    for body in range(7, 10):
+        client.publish(body)
+        yield
     yield client.call(Basic.Cancel("a"))
     yield client.counts()
 

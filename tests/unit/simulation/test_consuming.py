@@ -75,6 +75,18 @@ def test_who_has_no_credit_is_passed_over(client, declare):
     assert tags == ["a", "b", "b", "b"]
 
 
+def test_who_has_credit_again_stands_behind_the_others(client, declare):
+    declare()
+    client.consume(tag="a", prefetch=1)
+    client.consume(tag="b", prefetch=10)
+    client.publish(1, 2, 3)
+    client.take()
+    client.ack(1)
+    client.publish(4, 5)
+    tags = [each.method.consumer_tag for each in client.take(Basic.Deliver)]
+    assert tags == ["b", "a"]
+
+
 def test_a_higher_priority_comes_first_while_it_has_credit(client, declare):
     declare()
     client.consume(tag="low")
