@@ -6,6 +6,7 @@ What is declared and consumed through it is in :mod:`rmqbench.simulation.declari
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -140,7 +141,7 @@ class Channel:
             raise RefusedError(ACCESS_REFUSED, f"cannot publish to internal {what}")
         persistent, expiration = traits_of(content.properties)
         if expiration is not None and not expiration.isdecimal():
-            raise RefusedError(PRECONDITION_FAILED, f"invalid expiration '{expiration}'")
+            raise _invalid_expiration(expiration)
         queues = host.route(exchange, routing_key, content)
         confirms = self.confirms
         tag = confirms.next_tag() if confirms is not None else 0
@@ -394,3 +395,12 @@ class Channel:
         self._give_back(held, "closed")
         for queue in queues:
             queue.consumers_left()
+
+
+def _invalid_expiration(text: str) -> RefusedError:
+    number = re.match(r"[+-]?\d+", text)
+    why = "no_integer"
+    if number is not None:
+        rest = text[number.end() :]
+        why = f'{{leftover_string,"{rest}"}}' if rest else f"{{value_negative,{text}}}"
+    return RefusedError(PRECONDITION_FAILED, f"invalid expiration '{text}': {why}")

@@ -37,8 +37,12 @@ def _consume(channel: Channel, method: Any) -> None:
     tag = method.consumer_tag or channel.broker.generated_name("amq.ctag")
     if tag in channel.consumers:
         raise RefusedError(NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'")
-    others = queue.consumers
-    if others and (method.exclusive or any(each.exclusive for each in others)):
+    others = queue.consumers  # a quorum queue lets exclusive ones and others share it
+    if (
+        queue.type != "quorum"
+        and others
+        and (method.exclusive or any(each.exclusive for each in others))
+    ):
         raise RefusedError(ACCESS_REFUSED, f"{queue.title} in exclusive use")
     priority = (method.arguments or {}).get("x-priority", 0)
     consumer = Consumer(
@@ -83,8 +87,8 @@ def _cancel(channel: Channel, method: Any) -> None:
 def _get(channel: Channel, method: Any) -> None:
     queue = accessible(channel, method.queue)
     if queue.limits.single_active_consumer and queue.type == "quorum":
-        why = f"cannot obtain access to {queue.title}. basic.get operations are not supported by "
-        why += "quorum queues with single active consumer"
+        why = f"cannot obtain access to locked {queue.title}. basic.get operations are not "
+        why += "supported by quorum queues with single active consumer"
         raise RefusedError(RESOURCE_LOCKED, why)
     queue.used()
     if queue.stalled:

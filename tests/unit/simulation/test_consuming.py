@@ -232,11 +232,17 @@ def test_a_consumer_tag_is_used_once_on_a_channel(client, declare):
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_an_exclusive_consumer_is_alone(client, declare, first):
-    declare()
+def test_an_exclusive_consumer_of_a_classic_queue_is_alone(client, first):
+    client.declare()
     client.consume(exclusive=first)
     client.send(Basic.Consume(queue="q", consumer_tag="d", exclusive=not first))
     assert exception(client) == (403, "queue 'q' in vhost '/' in exclusive use")
+
+
+def test_a_quorum_queue_does_not_look_at_exclusive(client):
+    client.declare(quorum=True)
+    client.consume(exclusive=True)
+    assert client.consume(tag="d", exclusive=True).consumer_tag == "d"
 
 
 def test_prefetch_by_size_is_not_implemented(client):

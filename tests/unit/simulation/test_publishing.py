@@ -189,7 +189,7 @@ def test_what_is_mandatory_and_routed_is_not_returned(publisher, declare):
         (
             {"properties": pika.BasicProperties(expiration="soon")},
             406,
-            "PRECONDITION_FAILED - invalid expiration 'soon'",
+            "PRECONDITION_FAILED - invalid expiration 'soon': no_integer",
         ),
         (
             {"exchange": "inner"},
@@ -205,6 +205,17 @@ def test_a_publish_that_is_refused_ends_its_channel(broker, client, settings, co
     assert (close.method.reply_code, close.method.reply_text) == (code, text)
     assert (close.method.class_id, close.method.method_id) == (60, 40)
     assert not list(broker.truth.of(Published))
+
+
+@pytest.mark.parametrize(
+    ("expiration", "why"),
+    [("", "no_integer"), ("5s", '{leftover_string,"s"}'), ("-1", "{value_negative,-1}")],
+)
+def test_an_expiration_is_a_number_of_milliseconds(client, expiration, why):
+    client.publish(1, properties=pika.BasicProperties(expiration=expiration))
+    (close,) = client.take(Channel.Close)
+    text = f"PRECONDITION_FAILED - invalid expiration '{expiration}': {why}"
+    assert close.method.reply_text == text
 
 
 def test_what_the_channel_is_owed_comes_before_its_end(publisher):
