@@ -1,5 +1,6 @@
 """Exchanges, queues and bindings: what is declared, and what is refused in which words."""
 
+import pika
 import pytest
 from pika.spec import Basic, Exchange, Queue
 from support.amqp_client import Client
@@ -113,6 +114,30 @@ def test_a_classic_queue_is_one_with_and_without_its_type(client):
 )
 def test_what_makes_no_sense_is_refused(refusal, settings, code, text):
     assert refusal(Queue.Declare(**settings)) == (code, text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"x-queue-type": "odd"}, "'x-queue-type' for queue 'q' in vhost '/': "),
+        ({"x-expires": 0}, "'x-expires' for queue 'q' in vhost '/': {value_zero,0}"),
+        ({"x-max-length": "5"}, "'x-max-length' for queue 'q' in vhost '/': "),
+        ({"x-max-length": True}, "'x-max-length' for queue 'q' in vhost '/': "),
+        ({"x-overflow": "odd"}, "'x-overflow' for queue 'q' in vhost '/': "),
+        ({"x-dead-letter-routing-key": "k"}, "'x-dead-letter-routing-key' for queue 'q' in "),
+    ],
+)
+def test_arguments_are_checked(refusal, arguments, text):
+    code, refused_for = refusal(Queue.Declare(queue="q", durable=True, arguments=arguments))
+    assert code == 406
+    assert refused_for.startswith(f"invalid arg {text}")
+
+
+def test_a_queue_is_bound_by_its_name_where_neither_is_given(client):
+    name = client.declare("").queue
+    client.call(Queue.Bind(queue="", exchange="amq.direct", routing_key=""))
+    client.publish(1, exchange="amq.direct", key=name)
+    assert client.get(name).body == b"1"
 
 
 @pytest.mark.parametrize(
@@ -258,6 +283,25 @@ def test_a_topic_exchange_compares_words(client, pattern, keys):
     client.declare()
     client.bind("x", key=pattern, kind="topic")
     assert routed(client, "x", ["a", "a.b", "a.b.c", ""]) == keys
+
+
+@pytest.mark.parametrize(
+    ("binding", "comes"),
+    [
+        ({"a": "1", "b": "2"}, True),
+        ({"a": "1", "b": "3"}, False),
+        ({"x-match": "any", "a": "1", "b": "3"}, True),
+        ({"x-match": "any", "c": "1"}, False),
+        ({"a": None}, True),
+        ({"x-own": "1"}, True),
+        ({"x-match": "all-with-x", "x-own": "1"}, False),
+    ],
+)
+def test_a_headers_exchange_compares_headers(client, binding, comes):
+    client.declare()
+    client.bind("x", kind="headers", **binding)
+    properties = pika.BasicProperties(headers={"a": "1", "b": "2"})
+    assert bool(routed(client, "x", ["k"], properties=properties)) == comes
 
 
 def test_a_message_comes_once_to_a_queue_however_many_bindings_lead_there(client, declare):

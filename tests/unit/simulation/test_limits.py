@@ -213,6 +213,35 @@ def test_what_was_delivered_too_often_becomes_a_dead_letter(client):
     assert client.get("dead").properties.headers["x-last-death-reason"] == "delivery_limit"
 
 
+def test_deaths_are_counted_for_each_queue_and_reason(client, time, declare):
+    client.declare("dead", arguments={"x-dead-letter-exchange": "", "x-message-ttl": 0})
+    client.bind("dlx", "dead", kind="fanout")
+    declare(arguments={"x-dead-letter-exchange": "dlx"})
+    client.publish(1)
+    for times in (1, 2):
+        got = client.get()
+        client.send(Basic.Reject(got.method.delivery_tag, False))
+        time.advance(0)  # it expires in the queue of dead letters, and comes back by its key
+        got = client.get()
+        headers = got.properties.headers
+        assert [(each["queue"], each["reason"], each["count"]) for each in headers["x-death"]] == [
+            ("dead", "expired", times),
+            ("q", "rejected", times),
+        ]
+        assert (headers["x-first-death-queue"], headers["x-last-death-queue"]) == ("q", "dead")
+        client.send(Basic.Nack(got.method.delivery_tag, False, True))
+
+
+def test_what_a_queue_has_no_room_for_may_be_nacked_and_become_a_dead_letter(broker, publisher):
+    publisher.declare("dead")
+    overflow = {"x-max-length": 1, "x-overflow": "reject-publish-dlx"}
+    dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    publisher.declare(arguments={**overflow, **dead})
+    publisher.publish(1, 2)
+    assert publisher.confirms() == [("ack", 1, True), ("nack", 2, False)]
+    assert publisher.get("dead").body == b"2"
+
+
 def test_a_dead_letter_has_no_expiration_any_more(client, time, letters):
     letters()
     client.publish(1, properties=pika.BasicProperties(expiration="500"))
@@ -294,6 +323,14 @@ def test_a_policy_gives_a_time_to_live_to_what_comes_later(broker, client, time,
     time.advance(1)
     assert client.get().body == b"1"
     assert isinstance(client.get().method, Basic.GetEmpty)
+
+
+def test_a_stricter_delivery_limit_holds_and_none_is_the_loosest(broker, client):
+    client.declare(quorum=True, arguments={"x-delivery-limit": 3})
+    queue = broker.hosts["/"].queues["q"]
+    for policy, limit in ((1, 1), (9, 3), (-1, 3)):
+        broker.set_policy("limit", "", {"delivery-limit": policy})
+        assert queue.limits.delivery_limit == limit
 
 
 def test_a_policy_sets_the_delivery_limit(broker, client):

@@ -334,3 +334,41 @@ def test_a_durable_auto_delete_queue_survives_the_death_of_its_consumer_with_the
     broker.restart(down_s=1, clean=False)
     time.advance(1)
     assert broker.counts("q") == (1, 0, 0)
+
+
+def test_a_burst_that_was_due_does_not_outlive_the_node(time):
+    class Slow(Behaviour):
+        def delivery_delay_s(self, queue):
+            return 5.0
+
+    broker = ModelBroker(time, behaviour=Slow())
+    client = Client(broker).open()
+    client.declare()
+    client.publish(1)
+    client.consume()
+    time.advance(4)
+    broker.restart(down_s=0.5, clean=False)
+    time.advance(0.5)
+    client = Client(broker).open()
+    client.consume()
+    time.advance(4.9)
+    assert client.bodies() == []
+    time.advance(0.1)
+    assert client.bodies() == [1]
+
+
+def test_a_queue_that_was_deleted_while_it_stood_still_confirms_what_was_under_way(
+    broker, stalled, publisher, time
+):
+    publisher.publish(4)
+    broker.delete("q")
+    assert publisher.confirms() == [("ack", 1, False)]
+    time.advance(20)
+
+
+def test_a_refusal_that_had_to_wait_ends_its_channel(stalled, time):
+    stalled.send(Queue.Declare(queue="q", passive=True))
+    stalled.send(Queue.Declare(queue="none", passive=True))
+    stalled.send(Basic.Qos(0, 1))
+    time.advance(1)
+    assert [type(each.method) for each in stalled.take()] == [Queue.DeclareOk, Channel.Close]

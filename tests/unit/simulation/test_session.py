@@ -93,6 +93,29 @@ def test_users_can_be_given(time):
     assert list(broker.hosts["here"].queues) == ["q"]
 
 
+@pytest.mark.parametrize("channel", [0, 1])
+def test_methods_come_in_their_order(broker, channel):
+    client = Client(broker)
+    client.send_bytes(PROTOCOL_HEADER)
+    client.take()
+    method = Channel.Open() if channel else Connection.Open("/")
+    client.send(method, channel)
+    assert closed(client)[0] == 504
+
+
+def test_a_content_on_channel_0_is_unexpected(client):
+    client.send_bytes(make_frame(3, 0, b"x"))
+    assert closed(client)[0] == 505
+
+
+def test_another_mechanism_is_unknown(broker):
+    client = Client(broker)
+    client.send_bytes(PROTOCOL_HEADER)
+    client.take()
+    client.send(Connection.StartOk({}, "EXTERNAL", "", "en_US"), 0)
+    assert closed(client) == (503, "COMMAND_INVALID - unknown authentication mechanism 'EXTERNAL'")
+
+
 def test_an_unknown_virtual_host_is_not_allowed(broker):
     client = Client(broker, host="nowhere")
     assert refusal(client) == (530, "NOT_ALLOWED - vhost nowhere not found")

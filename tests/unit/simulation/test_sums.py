@@ -82,7 +82,8 @@ class World:
         if self.publisher.lost:
             self.publisher = self.connect()
             self.publisher.call(Confirm.Select())
-        if self.consumer.lost:
+        if self.consumer.lost or not self.consumer.session.channels:  # it used a tag twice
+            self.consumer.session.disconnected()
             self.consumer = self.connect()
 
     def tags(self):
