@@ -7,8 +7,8 @@ project of an environment where rmqbench is installed, costs next to nothing.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # to import it from typing would take longer than all the rest
 if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python does
     from rmqbench.broker import Broker, open_broker
     from rmqbench.endpoint import Endpoint

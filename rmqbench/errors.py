@@ -17,6 +17,7 @@ __all__ = [
     "BrokerUnavailable",
     "ConnectionLost",
     "DeadlineExceeded",
+    "EvidenceNotWritten",
     "ManagementUnavailable",
     "MessageUnreadable",
     "QueueLocked",
@@ -98,6 +99,10 @@ class ConnectionLost(BrokerError):
 
 class MessageUnreadable(BrokerError):
     """A message or frame from the broker cannot be decoded; it was not acknowledged."""
+
+
+class EvidenceNotWritten(RmqbenchError):
+    """What was seen could not be written down: the disk is full, for example."""
 
 
 class DeadlineExceeded(RmqbenchError):

@@ -102,7 +102,8 @@ class Scenario:
     With ``look_at_backlog`` the broker is asked where its backlog is, in memory or on disk, while
     it stands. ``stall_s`` is how long anything may go without progress. ``allowed`` names findings
     that fail by default and are expected here. ``rest_s`` is how long the queues are left alone
-    before anything is published.
+    before anything is published. With ``declare_last`` the queues are declared only when all
+    producers are connected and ready to publish: for what happens to queues just made.
 
     ``faults`` strike while it runs. Then the workers reconnect and go on; what is indeterminate is
     published again only with ``publish_again``.
@@ -132,6 +133,7 @@ class Scenario:
     publish_rate: float | None = None
     heartbeat_s: int = 30
     rest_s: float = 0.0
+    declare_last: bool = False
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -147,6 +149,12 @@ class Scenario:
             )
         if self.consume not in get_args(When):
             raise UsageError(f"consume is {self.consume!r}.", "It is 'after' or 'during'.")
+        if self.declare_last and (self.rest_s or self.consume == "during"):
+            raise UsageError(
+                "With declare_last the queues are there only when the publishing begins: they "
+                "cannot rest, nor have consumers, before it.",
+                "Leave out rest_s, and consume them after the publishing.",
+            )
         require_utf8("text", self.text)
         if not self.stall_s > 0:
             raise UsageError(f"stall_s is {self.stall_s}.", "Give seconds, more than 0.")
@@ -192,6 +200,21 @@ class Scenario:
         """The number of messages of each producer, at the most."""
         each, rest = divmod(self.most_messages, self.producers)
         return tuple(each + (number < rest) for number in range(self.producers))
+
+    @property
+    def longest_pause_s(self) -> float:
+        """How long a worker may do nothing only because its own rate asks for it.
+
+        A producer waits for one message; a consumer may have to for all that it has prefetched.
+        """
+        pauses = [
+            queue.consumers * (queue.prefetch + 1) / queue.consume_rate
+            for queue in self.queues
+            if queue.consume_rate
+        ]
+        if self.publish_rate:
+            pauses.append(self.producers / self.publish_rate)
+        return max(pauses, default=0.0)
 
     @property
     def queue_names(self) -> tuple[str, ...]:
@@ -298,6 +321,7 @@ def faulty(fault: str = "kill-broker", during: Phase | None = None, **changes: A
         "faults": (described,),
         "allowed": tuple(sorted(expected)),
         "heartbeat_s": kind.heartbeat_s,
+        "declare_last": kind.within_s is not None,
         "rest_s": kind.rest_s if changes.get("queue_kind") == "quorum" else kind.rest_s / 4,
         "consumers": 3 if fault == "kill-consumer" else 1,
         "prefetch": 500,

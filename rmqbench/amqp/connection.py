@@ -145,8 +145,16 @@ class Connection:
     @property
     def server_version(self) -> str:
         """The version that the broker reports of itself; ``unknown`` if it reports none."""
-        version = (self._pika.server_properties or {}).get("version", "unknown")
-        return version.decode() if isinstance(version, bytes) else str(version)
+        return self._server_property("version") or "unknown"
+
+    @property
+    def cluster_name(self) -> str | None:
+        """The name that the broker reports of its cluster; None if it reports none."""
+        return self._server_property("cluster_name")
+
+    def _server_property(self, name: str) -> str | None:
+        value = (self._pika.server_properties or {}).get(name)
+        return value.decode() if isinstance(value, bytes) else None if value is None else str(value)
 
     @property
     def unsent_bytes(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from rmqbench.broker.container import open_container_node
-from rmqbench.broker.external import probe
+from rmqbench.broker.external import probe_both
 from rmqbench.broker.handle import Broker, Node
 from rmqbench.broker.installation import Installation, find_installed
 from rmqbench.broker.local import open_local_node
@@ -51,7 +51,7 @@ def open_broker(
     image = image or DEFAULT_IMAGE
     if spec.startswith(("amqp://", "amqps://")):
         endpoint = Endpoint.from_url(spec, management_url)
-        version = probe(endpoint)
+        version = probe_both(endpoint)
         yield Broker("external", endpoint, version, "named by its URL")
     elif spec == "container":
         with _container(image, say) as broker:

@@ -17,6 +17,7 @@ import typer
 import rmqbench
 from rmqbench.cli import broker, cleanup, consume, gui, judge, monitor, produce, run
 from rmqbench.cli.output import ReaderGone, prepare_streams, say, settle_stdout, write_out
+from rmqbench.cli.signals import uninterrupted
 from rmqbench.endpoint import hide_password
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible
@@ -26,7 +27,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="rmqbench",
     help="Does your RabbitMQ lose messages, and how fast is it?\n\n"
-    "Exit codes: 0 pass, 1 fail, 2 wrong usage, 3 inconclusive, 4 no broker.",
+    "Exit codes: 0 pass, 1 fail, 2 wrong usage, 3 inconclusive, 4 no broker, 5 fail, but nothing "
+    "is known to be lost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -64,7 +66,8 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    prepare_streams()
+    with uninterrupted():
+        prepare_streams()
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):  # there is no SIGHUP on Windows
             signal.signal(getattr(signal, name), _terminate)

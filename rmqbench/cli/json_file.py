@@ -55,13 +55,15 @@ def require_writable(path: Path | None) -> None:
         )
 
 
-def write_file(path: Path, text: str, instead: str) -> None:
-    """Write a text; where that fails say so, and ``instead`` where else the result is."""
+def write_file(path: Path, text: str, instead: str) -> bool:
+    """Write a text and return whether it is there; else say so, and ``instead`` where it is."""
     try:
         with os.fdopen(_opened(path), "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         say(f"The result could not be written out to {path} ({error.strerror}). {instead}")
+        return False
+    return True
 
 
 def _descriptor(path: Path) -> int | None:

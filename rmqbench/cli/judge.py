@@ -34,8 +34,10 @@ def judge(
 
     require_writable(json_file)
     result = judge_directory(directory)
+    written = True
     try:
         RunDirectory(result.directory).write_result(result.as_dict())
     except OSError as error:
+        written = False
         say(f"result.json could not be written to {result.directory} ({error.strerror}).")
-    show_result(result, json_file)
+    show_result(result, json_file, written=written)

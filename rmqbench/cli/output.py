@@ -110,8 +110,10 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def write_out(text: str, instead: str = "") -> None:
+def write_out(text: str, instead: str = "") -> bool:
     """Write to standard output; where that fails go on, for it is no verdict.
+
+    Return False where there was somebody to read it, and it could not be written.
 
     ``instead`` is what a person reads then: the result once more, or where it is.
     """
@@ -124,6 +126,8 @@ def write_out(text: str, instead: str = "") -> None:
         elif not isinstance(error, ReaderGone):
             say(f"Standard output could not be written ({error.strerror}).")
         let_go_of_stdout()
+        return isinstance(error, ReaderGone)
+    return True
 
 
 def settle_stdout() -> None:

@@ -15,6 +15,7 @@ from rmqbench.cli.connecting import with_options
 from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
 from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
 from rmqbench.cli.output import say, write_out
+from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible_line
 
 if TYPE_CHECKING:
@@ -69,6 +70,15 @@ PrefetchOption = Annotated[
     int, typer.Option(help="Unacknowledged deliveries of each consumer, at most.")
 ]
 
+PublishAgainOption = Annotated[
+    bool,
+    typer.Option(
+        "--publish-again",
+        help="After an interruption publish what is indeterminate again: nothing may be missing "
+        "then, and some may arrive twice.",
+    ),
+]
+
 
 # The scenarios' own, for the help; to import the scenarios for it would take too long.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -117,6 +127,7 @@ def _command(name: str) -> Callable[..., None]:
         consumers: ConsumersOption = own["consumers"],
         window: WindowOption = own["window"],
         prefetch: PrefetchOption = own["prefetch"],
+        publish_again: PublishAgainOption = False,
         in_place: InPlaceOption = False,
         directory: DirectoryOption = None,
         keep: KeepOption = 10,
@@ -135,6 +146,7 @@ def _command(name: str) -> Callable[..., None]:
             consumers=consumers,
             window=window,
             prefetch=prefetch,
+            publish_again=publish_again,
         )
         evidence = _Evidence(directory, keep, keep_days)
         _run(scenario, broker.open(), evidence, json_file, progress_every, in_place=in_place)
@@ -146,14 +158,6 @@ FaultOption = Annotated[str, typer.Option(help="The fault; --list shows them all
 DuringOption = Annotated[
     str | None,
     typer.Option(help="publish, backlog or drain.", show_default="the first one of the fault"),
-]
-PublishAgainOption = Annotated[
-    bool,
-    typer.Option(
-        "--publish-again",
-        help="After an interruption publish what is indeterminate again: nothing may be missing "
-        "then, and some may arrive twice.",
-    ),
 ]
 
 
@@ -267,24 +271,30 @@ def _run(
                 scenario, opened, directory=evidence.directory, in_place=in_place, watch=watch
             )
     evidence.tidy()
-    show_result(result, json_file)
+    written = (result.directory / "result.json").exists()
+    if not written:
+        say(f"result.json could not be written to {result.directory}.")
+    show_result(result, json_file, written=written)
 
 
-def show_result(result: Result, json_file: Path | None) -> NoReturn:
-    """Show the result, write it where asked to, and exit with the verdict's code in any case."""
+def show_result(result: Result, json_file: Path | None, *, written: bool = True) -> NoReturn:
+    """Show the result, write it where asked to, and exit with the verdict's code.
+
+    Only where a result that passed could not be written, here or before (``written``), it is 3.
+    """
     from rich.console import Console
 
     from rmqbench.report.terminal import render, result_view
 
     text = json.dumps(result.as_dict(), indent=2) + "\n"
-    where = f"It is in {result.directory}"
+    where = f"It is in {result.directory}" if written else "The evidence is kept."
     if is_stdout(json_file):
-        write_out(text, where)
+        written &= write_out(text, where)
     else:
         # Rendered first: rich exits with 1, which is a verdict, where nobody reads its output.
         terminal = Console()
         colour = terminal.is_terminal and not terminal.no_color
         write_out(render([result_view(result)], width=terminal.width, colour=colour), where)
         if json_file is not None:
-            write_file(json_file, text, where)
-    raise typer.Exit(result.verdict.exit_code)
+            written &= write_file(json_file, text, where)
+    raise typer.Exit(result.verdict.exit_code or (0 if written else RmqbenchError.exit_code))

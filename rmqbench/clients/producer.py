@@ -19,7 +19,7 @@ from rmqbench.clients.rate import Pace
 from rmqbench.clients.recovery import Interruption, Recovery, pause
 from rmqbench.clock import Clock
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import BrokerError, DeadlineExceeded
+from rmqbench.errors import AccessRefused, BrokerError, DeadlineExceeded
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
 from rmqbench.run_directory.journal import (
@@ -28,6 +28,7 @@ from rmqbench.run_directory.journal import (
     Interrupted,
     Journal,
     WorkEnded,
+    WorkReady,
     WorkStarted,
 )
 from rmqbench.run_directory.recorder import PublishRecorder
@@ -36,6 +37,7 @@ from rmqbench.verdict.findings import FindingName
 
 __all__ = ["Producer", "ProducerPlan", "ProducerReport"]
 
+_TURN_S = 0.5  # while it waits for the word to begin, so often it takes care of its connection
 _BYTES_IN_FLIGHT = 16 << 20  # large messages: the window is cut to what this many bytes hold
 
 
@@ -49,6 +51,8 @@ class ProducerPlan:
     messages a second. ``stall_s`` is how long it goes on without any confirm, and how long it tries
     to reconnect after an interruption. It then goes on with what it has not sent; with
     ``publish_again`` it first sends again what is indeterminate.
+
+    One that ``waits`` connects, says in its journal that it is ready, and begins when told to.
 
     Without ``confirms`` it does as publishers do who do not ask for them: what is written to the
     connection counts as confirmed. ``epoch_ns`` makes its clock that of the run's other workers.
@@ -66,6 +70,7 @@ class ProducerPlan:
     duration_s: float | None = None
     confirms: bool = True
     publish_again: bool = False
+    waits: bool = False
     mandatory: bool = True
     vector: bool = True
     heartbeat_s: int = 30
@@ -75,10 +80,10 @@ class ProducerPlan:
     def run(self, finish: threading.Event | None = None) -> ProducerReport:
         """Publish everything, wait for all confirms, and return how it went.
 
-        ``finish`` is for consumers: a producer ends by itself.
+        ``finish`` is the word to begin, for one that ``waits``: a producer ends by itself.
         """
         network = replace(REAL_NETWORK, clock=Clock.since(self.epoch_ns))
-        return Producer(self, network=network).run()
+        return Producer(self, go=finish if self.waits else None, network=network).run()
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,15 @@ class Producer:
         self,
         plan: ProducerPlan,
         watch: Callable[[int], None] = lambda _: None,
+        go: threading.Event | None = None,
         network: Network = REAL_NETWORK,
     ) -> None:
-        """Open the plan's ledger; ``watch`` is called all along with the number settled."""
+        """Open the plan's ledger; ``watch`` is called all along with the number settled.
+
+        Nothing is published before ``go`` is set.
+        """
         self.plan = plan
+        self._go = go
         self._watch = watch
         self._network = network
         self._clock = clock = network.clock
@@ -160,9 +170,14 @@ class Producer:
                     incidents=self._recorder.incidents,
                     peak_rss_bytes=peak_rss_bytes(),
                     error=report.error,
+                    refused=isinstance(error, AccessRefused) and not self._confirmed_any,
                 )
             )
         return report
+
+    @property
+    def _confirmed_any(self) -> bool:
+        return bool((self._ledger.state & CONFIRMED).any())
 
     @property
     def _time_is_up(self) -> bool:
@@ -191,6 +206,7 @@ class Producer:
             if plan.confirms:
                 connection.expect_confirms(channel, self._on_confirms(settling))
             if not self._begun:
+                self._wait_for_the_word(connection)
                 self._begin()
             self._pace.start()
             self._journal.write(ChannelOpened(number=self._channels, first=self._unsent))
@@ -199,6 +215,13 @@ class Producer:
             finally:
                 self._known += settling.settled
 
+    def _wait_for_the_word(self, connection: Connection) -> None:
+        if self._go is None:
+            return
+        self._journal.write(WorkReady())
+        while not self._go.wait(_TURN_S):
+            connection.turn()
+
     def _begin(self) -> None:
         """Start the clocks: from here on its figures and its duration count."""
         self._begun = True
@@ -206,7 +229,7 @@ class Producer:
         if self.plan.duration_s is not None:
             self._until = self._clock.monotonic() + self.plan.duration_s
         self._journal.write(WorkStarted(time_ns=self._started_ns))
-        self._recovery.progressed()
+        self._recovery.waited()
 
     def _left_indeterminate(self) -> npt.NDArray[np.int64]:
         """Return the messages that are to be sent again: those whose fate is not known."""
@@ -298,7 +321,7 @@ class Producer:
 
     def _require_progress(self, connection: Connection, settling: _Settling) -> None:
         if settling.sent == settling.settled and self._pace.allowance() < 1:
-            self._recovery.progressed()  # it waits for its own pace, and for nobody
+            self._recovery.waited()  # for its own pace only
         if self._recovery.idle_s <= self.plan.stall_s:
             return
         why = f" The broker blocks publishers: {connection.blocked}." if connection.blocked else ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rmqbench.clock import REAL_CLOCK, Clock
 from rmqbench.errors import (
     AccessRefused,
+    EvidenceNotWritten,
     MessageUnreadable,
     QueueLocked,
     QueueNotFound,
@@ -20,7 +21,8 @@ __all__ = ["Interruption", "Recovery", "pause"]
 _FIRST_PAUSE_S = 0.1
 _MOST_PAUSE_S = 2.0
 _STEP_S = 0.05
-_FINAL = (UsageError, QueueNotFound, MessageUnreadable)  # trying again changes nothing about these
+# Trying again changes nothing about these.
+_FINAL = (UsageError, QueueNotFound, MessageUnreadable, EvidenceNotWritten)
 _REFUSALS = (AccessRefused, QueueLocked)  # as final, where nothing has gone well before
 
 
@@ -71,6 +73,10 @@ class Recovery:
         if not self._was_connected:
             self._progress_at = self._clock.monotonic()
         self._connected = self._was_connected = True
+
+    def waited(self) -> None:
+        """Record that nobody else was waited for so far: the limit counts from now on."""
+        self._progress_at = self._clock.monotonic()
 
     def progressed(self) -> None:
         """Record that the work came on: its limit and the pauses begin anew."""

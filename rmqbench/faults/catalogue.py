@@ -80,7 +80,9 @@ class Kind:
     ``rate`` (messages a second) makes a phase of 10,000 messages last long enough.
     ``rest_s``: so long a quorum queue is left alone before anything is published, because a younger
     one may lose everything, and a classic queue for a quarter of it: before RabbitMQ 4.2 one that
-    is younger than about 2 s may itself be gone (see the page on faults).
+    is younger than about 2 s may itself be gone (see the page on faults). ``within_s``: the fault
+    shows something only so soon after the queues' declaration, which is therefore left until the
+    producers stand ready.
     """
 
     text: str
@@ -93,6 +95,7 @@ class Kind:
     rest_s: float = 0.0
     needs_proxy: bool = False
     first_message: bool = False
+    within_s: float | None = None
 
 
 _NOTHING: frozenset[str] = frozenset()
@@ -106,10 +109,11 @@ FAULTS: Mapping[str, Kind] = {
         rest_s=12.0,
     ),
     "kill-newborn": Kind(
-        "the node is ended by SIGKILL within a second of the queues' declaration",
+        "the node is ended by SIGKILL at the first confirm, right after the queues' declaration",
         effects.kill_broker,
         phases=("publish",),
         first_message=True,
+        within_s=0.8,
     ),
     "restart-broker": Kind(
         "the node is shut down cleanly and started again",

@@ -157,7 +157,11 @@ class Injection:
     def _note(self, phase: str, text: str) -> None:
         self._write(
             FaultEvent(
-                time_ns=time.time_ns(), fault=self.name, phase=phase, text=text, own=self._own
+                fault=self.name,
+                phase=phase,
+                text=text,
+                own=self._own,
+                within_s=FAULTS[self.name].within_s,
             )
         )
 
@@ -165,7 +169,6 @@ class Injection:
         queue = self.target.queue
         self._write(
             MessagesRemoved(
-                time_ns=time.time_ns(),
                 queue=queue,
                 cause=removal.cause,
                 at_most=removal.at_most,

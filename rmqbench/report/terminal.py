@@ -66,6 +66,8 @@ def result_line(result: Result, title: str | None = None, remark: str = "") -> T
 def _headline(result: Result, title: str | None, remark: str) -> Text:
     """Show the verdict and what it is about; a remark takes the green from a PASS."""
     outcome = result.verdict.outcome
+    if not remark and result.verdict.outcomes_unknown:
+        remark = "outcomes unknown"
     style = _STYLES["INCONCLUSIVE" if remark and result.verdict.passed else outcome]
     return Text.assemble(
         (f"{outcome} ({remark}) " if remark else f"{outcome} ", style),

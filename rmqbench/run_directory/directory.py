@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,8 +110,13 @@ class RunDirectory:
         return dict(description)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write ``result.json``: what came of it."""
-        self._write("result.json", result)
+        """Write ``result.json``: what came of it. It is there only as a whole."""
+        try:
+            self._write("result.json.part", result)
+            os.replace(self.path / "result.json.part", self.path / "result.json")
+        finally:
+            with suppress(OSError):
+                (self.path / "result.json.part").unlink(missing_ok=True)
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         (self.path / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

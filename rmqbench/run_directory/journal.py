@@ -6,8 +6,10 @@ The run has a journal, and each of its workers has one. An entry is in the kerne
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from rmqbench.clock import REAL_CLOCK, Clock
+from rmqbench.errors import EvidenceNotWritten
 
 __all__ = [
     "JOURNAL_FILE",
@@ -34,6 +37,7 @@ __all__ = [
     "StageBegan",
     "TroubleSeen",
     "WorkEnded",
+    "WorkReady",
     "WorkStarted",
     "read_journal",
 ]
@@ -50,6 +54,13 @@ class Entry:
 
 
 # --- of a worker -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkReady(Entry):
+    """The worker's first channel is open, and it waits for the word to begin."""
+
+    kind = "ready"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +102,8 @@ class WorkEnded(Entry):
     ``until_ns`` is when its last message was settled or delivered, ``messages`` how many it was to
     publish or has received, repetitions included. ``repeats`` is how many rows stand in its file of
     what was sent or delivered again, ``incidents`` how many it has reported. ``error`` is a
-    sentence where it gave up.
+    sentence where it gave up; ``refused`` where the broker refused access to a producer before it
+    had confirmed anything.
     """
 
     kind = "ended"
@@ -102,6 +114,7 @@ class WorkEnded(Entry):
     incidents: int = 0
     peak_rss_bytes: int = 0
     error: str | None = None
+    refused: bool = False
 
 
 # --- of the run --------------------------------------------------------------------------------
@@ -119,7 +132,7 @@ class StageBegan(Entry):
 class Declared(Entry):
     """The topology is there, under these names. ``notes`` are sentences for a person.
 
-    ``arguments`` are those that each queue was declared with.
+    ``arguments`` are those that each queue was declared with, ``since_ns`` is when that began.
     """
 
     kind = "declared"
@@ -128,6 +141,7 @@ class Declared(Entry):
     queues: list[str]
     arguments: list[dict[str, Any]]
     notes: list[str]
+    since_ns: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +168,7 @@ class FaultEvent(Entry):
     """Something a fault did. ``own`` is its place among the scenario's faults; None: not of them.
 
     ``phase``: it ``struck``, something ``happened``, it is ``over``, or it ``failed``.
+    ``within_s``: so soon after the declaration of the queues it has to happen (None: whenever).
     """
 
     kind = "fault"
@@ -161,6 +176,7 @@ class FaultEvent(Entry):
     phase: str
     text: str
     own: int | None = None
+    within_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +235,7 @@ class MemoryUsed(Entry):
 _ENTRIES: dict[str, type[Entry]] = {
     each.kind: each
     for each in (
+        WorkReady,
         WorkStarted,
         ChannelOpened,
         ChannelClosed,
@@ -244,7 +261,9 @@ class Journal:
     def __init__(self, path: Path, clock: Clock = REAL_CLOCK) -> None:
         """Open the file, which may be new; raise OSError where it cannot be written."""
         self.path = path
+        self.failure: str | None = None  # why an entry is missing, in a sentence
         self._clock = clock
+        self._lock = threading.Lock()
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def __enter__(self) -> Self:
@@ -261,11 +280,36 @@ class Journal:
         self.close()
 
     def write(self, entry: Entry) -> None:
-        """Append an entry; it is in the kernel's hands when this returns."""
+        """Append an entry; it is in the kernel's hands when this returns.
+
+        Raise EvidenceNotWritten where that fails; of the entry nothing is left then.
+        """
         if not entry.time_ns:
             entry = replace(entry, time_ns=self._clock.time_ns())
-        line = json.dumps({"kind": entry.kind, **asdict(entry)}, separators=(",", ":"))
-        os.write(self._file, line.encode() + b"\n")
+        text = json.dumps({"kind": entry.kind, **asdict(entry)}, separators=(",", ":"))
+        line = text.encode() + b"\n"
+        with self._lock:
+            try:
+                size = os.fstat(self._file).st_size
+                if os.write(self._file, line) < len(line):  # there was room for a part of it
+                    os.ftruncate(self._file, size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                raise EvidenceNotWritten(
+                    f"The journal {self.path} cannot be written: {error.strerror}.",
+                    "Free some disk space, or name another directory for the run.",
+                ) from None
+
+    def note(self, entry: Entry) -> None:
+        """Append an entry as :meth:`write` does; what cannot be written is a :attr:`failure`.
+
+        Nothing is written behind a hole: an entry that is there has all before it.
+        """
+        if self.failure is None:
+            try:
+                self.write(entry)
+            except EvidenceNotWritten as error:
+                self.failure = error.what
 
     def close(self) -> None:
         """Close the file."""

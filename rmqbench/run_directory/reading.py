@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rmqbench.errors import UsageError
+from rmqbench.errors import AccessRefused, UsageError
 from rmqbench.message import Recipe
 from rmqbench.run_directory.directory import RunDirectory
 from rmqbench.run_directory.journal import (
@@ -21,10 +21,12 @@ from rmqbench.run_directory.journal import (
     DrainTried,
     Entry,
     FaultEvent,
+    Interrupted,
     MessagesRemoved,
     Restarted,
     TroubleSeen,
     WorkEnded,
+    WorkReady,
     read_journal,
 )
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
@@ -51,6 +53,7 @@ __all__ = [
     "WorkerRecord",
     "peak_of",
     "read_run",
+    "stands_ready",
 ]
 
 _NOT_DRAINED = Drain(False, 0, "the run ended before its drain was proven")
@@ -118,6 +121,12 @@ class RunRecord:
         """Yield the entries of one kind in the run's journal."""
         return (each for each in self.entries if isinstance(each, kind))
 
+    def require_access(self) -> None:
+        """Raise AccessRefused if a producer got no access: there is nothing to judge then."""
+        for producer in self.producers:
+            if producer.end is not None and producer.end.refused:
+                raise AccessRefused(producer.end.error or f"{producer.name} got no access.")
+
 
 def read_run(path: Path) -> RunRecord:
     """Read the directory of a run, finished or not.
@@ -145,6 +154,14 @@ def peak_of(worker: Path) -> int:
     return ends[0].peak_rss_bytes if ends else 0
 
 
+def stands_ready(worker: Path) -> bool:
+    """Whether a worker has said that it waits for the word to begin."""
+    try:
+        return any(isinstance(e, WorkReady) for e in read_journal(worker / JOURNAL_FILE))
+    except (OSError, ValueError):
+        return False
+
+
 class _Reader:
     """Reads one directory, and collects what of it is missing."""
 
@@ -168,7 +185,7 @@ class _Reader:
                 for each in entries
                 if isinstance(each, Restarted)
             ),
-            missing=(*self._missing, *_faults_that_failed(description, entries)),
+            missing=(*self._missing, *_faults_that_failed(description, entries, producers)),
             troubles=tuple(_troubles(entries, producers, queues)),
         )
         return RunRecord(self._directory, description, entries, producers, queues, evidence)
@@ -332,9 +349,13 @@ def _recipe(description: Mapping[str, Any]) -> Recipe:
     return Recipe(**{**fields, "run": uuid.UUID(description["run"])})
 
 
-def _faults_that_failed(description: Mapping[str, Any], entries: Sequence[Entry]) -> Iterator[str]:
+def _faults_that_failed(
+    description: Mapping[str, Any], entries: Sequence[Entry], producers: Sequence[ProducerRecord]
+) -> Iterator[str]:
     """Yield the scenario's faults that did not do what they should: what they show is open."""
     events = [each for each in entries if isinstance(each, FaultEvent)]
+    declared = next((each for each in entries if isinstance(each, Declared)), None)
+    felt_ns = [each.time_ns for producer in producers for each in producer.of(Interrupted)]
     for number, name in enumerate(description["faults"]):
         mine = {each.phase: each for each in events if each.own == number}
         if "failed" in mine:
@@ -343,6 +364,30 @@ def _faults_that_failed(description: Mapping[str, Any], entries: Sequence[Entry]
             yield f"the fault {name} never struck: the phase was over before"
         elif "over" not in mine:
             yield f"the fault {name} struck, and its end is not on record"
+        elif late := _late(mine, declared, felt_ns):
+            yield f"the fault {name} missed its moment: {late}"
+
+
+def _late(
+    phases: Mapping[str, FaultEvent], declared: Declared | None, felt_ns: Sequence[int]
+) -> str | None:
+    """Return by how much a fault of newborn queues was done too late; None if it was not.
+
+    It is done when it has happened (which is written down once that is certain), or when a producer
+    has felt it, whichever is earlier.
+    """
+    struck = phases["struck"]
+    if struck.within_s is None or declared is None:
+        return None
+    happened = phases.get("happened", struck).time_ns
+    done_ns = min([happened, *(each for each in felt_ns if each >= struck.time_ns)])
+    after_s = (done_ns - (declared.since_ns or declared.time_ns)) / 1e9
+    if after_s <= struck.within_s:
+        return None
+    return (
+        f"it was done {after_s:.2f} s after the declaration of the queues, and only within "
+        f"{struck.within_s:g} s of it does it show what it is for"
+    )
 
 
 def _troubles(

@@ -12,14 +12,14 @@ from rmqbench.amqp import topology as topologies
 from rmqbench.amqp.topology import Topology
 from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import AccessRefused, BrokerError, RmqbenchError
+from rmqbench.errors import AccessRefused, BrokerError, RmqbenchError, UsageError
 
-__all__ = ["Place", "declared_place"]
+__all__ = ["Place", "declared", "declared_place", "own_place"]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a run happens: endpoint and topology, declared and empty, with notes for a person."""
+    """Where a run happens: endpoint and topology, with notes for a person."""
 
     endpoint: Endpoint
     topology: Topology
@@ -30,13 +30,22 @@ class Place:
 def declared_place(
     broker: Broker, topology: Topology, run_name: str, *, in_place: bool
 ) -> Iterator[Place]:
-    """Declare a topology for one run and remove it afterwards.
+    """Declare a topology for one run and remove it afterwards: :func:`own_place`, declared."""
+    with (
+        own_place(broker, topology, run_name, in_place=in_place) as place,
+        declared(broker, place, in_place=in_place) as there,
+    ):
+        yield there
 
-    It gets a virtual host of its own; where none may be created, its names carry ``run_name``.
-    With ``in_place`` it is declared as it is named, in the endpoint's virtual host: queues that
-    exist must have the same arguments (QueueMismatch) and be empty (QueueNotEmpty), and only what
-    was not there before is deleted afterwards, and only if it is empty then: under a plain name
-    somebody else may have found it in the meantime.
+
+@contextlib.contextmanager
+def own_place(
+    broker: Broker, topology: Topology, run_name: str, *, in_place: bool
+) -> Iterator[Place]:
+    """Make a place for one run, in which nothing is declared yet, and remove it afterwards.
+
+    It is a virtual host of its own; where none may be created, its names carry ``run_name``. With
+    ``in_place`` names and virtual host stay as they are.
     """
     with contextlib.ExitStack() as stack:
         endpoint = broker.endpoint
@@ -50,15 +59,39 @@ def declared_place(
                     f"No virtual host of its own could be created: {error.what} The run used "
                     f"{endpoint.virtual_host!r}, with names that end in {run_name!r}.",
                 )
-        declared = topologies.declare(endpoint, topology, broker.version)
+        yield Place(endpoint, topology, notes)
+
+
+@contextlib.contextmanager
+def declared(broker: Broker, place: Place, *, in_place: bool) -> Iterator[Place]:
+    """Declare the topology of a place, remove it afterwards, and yield the place with all notes.
+
+    With ``in_place`` queues that exist must have the same arguments (QueueMismatch) and be empty
+    (QueueNotEmpty), and only what was not there before is deleted afterwards, and only if it is
+    empty then: under a plain name somebody else may have found it in the meantime.
+    """
+    endpoint, topology = place.endpoint, place.topology
+    try:
+        made = topologies.declare(endpoint, topology, broker.version)
+    except AccessRefused as error:
+        if endpoint == broker.endpoint or "has no virtual host" not in error.what:
+            raise
+        # The virtual host was made, with every permission, and the broker knows nothing of it.
+        raise UsageError(
+            f"The Management API of {broker.endpoint} is that of another broker: it says that it "
+            f"has made a virtual host, and: {error.what}",
+            "Name the broker's own with --management-url, for pytest --rmqbench-management-url.",
+        ) from error
+    with contextlib.ExitStack() as stack:
         if endpoint == broker.endpoint:
 
             def delete() -> None:
-                topologies.delete(endpoint, declared, if_empty=in_place)
+                topologies.delete(endpoint, made, if_empty=in_place)
 
             stack.callback(_clean_up, broker, "a queue of the run", delete)
-        topologies.require_empty(endpoint, topology.queue_names)
-        yield Place(endpoint, topology, (*notes, *declared.notes))
+        if in_place:  # nobody else knows the names of a run
+            topologies.require_empty(endpoint, topology.queue_names)
+        yield replace(place, notes=(*place.notes, *made.notes))
 
 
 @contextlib.contextmanager

@@ -54,6 +54,7 @@ class Planner:
                 duration_s=scenario.duration_s,
                 confirms=scenario.confirms,
                 publish_again=scenario.publish_again,
+                waits=scenario.declare_last,
                 vector=vector_path_is_on(),
                 heartbeat_s=scenario.heartbeat_s,
                 stall_s=scenario.stall_s,

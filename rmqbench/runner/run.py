@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +14,6 @@ from typing import Self
 import numpy as np
 
 from rmqbench.amqp import topology as topologies
-from rmqbench.amqp.vector import vector_path_is_on
 from rmqbench.broker import Broker
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.clients.recording_consumer import ConsumerPlan
@@ -37,16 +34,18 @@ from rmqbench.run_directory.journal import (
     DrainTried,
     Entry,
     Interrupted,
+    Journal,
     MemoryUsed,
     StageBegan,
     TroubleSeen,
 )
 from rmqbench.run_directory.ledger import PublishLedger
-from rmqbench.run_directory.reading import peak_of, read_run
+from rmqbench.run_directory.reading import peak_of, read_run, stands_ready
+from rmqbench.runner.description import describe
 from rmqbench.runner.drain import QueueDrain
-from rmqbench.runner.isolation import Place, declared_place
+from rmqbench.runner.isolation import Place, declared, own_place
 from rmqbench.runner.plans import Planner
-from rmqbench.runner.workers import Worker, WorkerPlan, run_workers
+from rmqbench.runner.workers import Gate, Worker, WorkerPlan, run_workers
 from rmqbench.scenarios import Scenario
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED
 from rmqbench.verdict.removals import may_remove
@@ -84,11 +83,10 @@ def run(
 
     The evidence is kept in ``directory`` (None: a new one among the user's runs, which the command
     line tidies). The run has a virtual host of its own unless ``in_place``; see
-    :func:`rmqbench.runner.isolation.declared_place`. ``watch`` is called all along, with the
-    progress.
+    :func:`rmqbench.runner.isolation.own_place`. ``watch`` is called all along, with the progress.
 
     A bad verdict is not raised: ``result.verdict.require_pass()`` does that. Raise RmqbenchError
-    where the run could not be begun.
+    where the run could not be begun, AccessRefused also where nothing could be published.
     """
     with Run(scenario, broker, directory=directory, in_place=in_place, watch=watch) as stages:
         stages.publish()
@@ -142,6 +140,7 @@ class Run:
         self._stack = ExitStack()
         self._place: Place | None = None
         self._planner: Planner | None = None
+        self._journal: Journal | None = None
         self._write: Callable[[Entry], None] = lambda _: None
         self._ready: dict[str, int] = {}
         self._drains: dict[str, QueueDrain] = {}  # by the scenario's names
@@ -150,16 +149,18 @@ class Run:
         """Declare the topology in a place of its own."""
         self._directory.write_description(self._describe())
         with ExitStack() as stack:
-            self._write = stack.enter_context(self._directory.open_journal(self._clock)).write
+            self._journal = journal = stack.enter_context(self._directory.open_journal(self._clock))
+            self._write = journal.write
             topology = self.scenario.topology()
             self._place = place = stack.enter_context(
-                declared_place(self.broker, topology, self._name, in_place=self._in_place)
+                own_place(self.broker, topology, self._name, in_place=self._in_place)
             )
-            self._write(self._declared(place))
+            if not self.scenario.declare_last:
+                self._declare(stack)
             stack.enter_context(Sampler(place.endpoint, self._directory.path))
             names = place.topology.queue_names
             endpoint = self._disturber.prepare(
-                place.endpoint, names, self.scenario.queue_names, self._write, stack
+                place.endpoint, names, self.scenario.queue_names, journal.note, stack
             )
             self._planner = Planner(
                 scenario=self.scenario,
@@ -173,6 +174,7 @@ class Run:
             )
             self._stack = stack.pop_all()
         self._rest()
+        self._write = journal.note  # from here on a full disk does not take the verdict away
         return self
 
     def __exit__(
@@ -201,7 +203,10 @@ class Run:
         )
 
     def publish(self) -> Throughput:
-        """Publish everything; consumers are at work only where the scenario says so."""
+        """Publish everything; consumers are at work only where the scenario says so.
+
+        Raise AccessRefused where the broker let nothing be published.
+        """
         self._write(StageBegan(stage="publish"))
         producers = self._plans.producers()
         for plan in producers:
@@ -218,9 +223,17 @@ class Run:
             self._watch(Progress("publish", done, self.scenario.messages))
             return done + sum(self._progress_of(drain) for drain in drains)
 
-        self._work([*producers, *consumers], progress)
+        gate = None
+        if self.scenario.declare_last:
+            gate = Gate(
+                ready=lambda worker: stands_ready(worker.plan.directory),
+                open=lambda: self._declare(self._stack),
+            )
+        self._work([*producers, *consumers], progress, gate)
         self._disturber.settle()
-        return publish_throughput(read_run(self._directory.path).producers, self.confirmed)
+        record = read_run(self._directory.path)
+        record.require_access()
+        return publish_throughput(record.producers, self.confirmed)
 
     def look_at_backlog(self) -> None:
         """Ask what each queue holds before any consumer is there; it decides no verdict."""
@@ -238,7 +251,19 @@ class Run:
         self._disturber.settle()
 
     def drain(self, queue: str) -> Throughput:
-        """Consume one queue of the scenario until it is proven empty, or gives no more."""
+        """Consume one queue of the scenario until it is proven empty, or gives no more.
+
+        What keeps it from that, a full disk for example, is written down, not raised.
+        """
+        try:
+            self._drain(queue)
+        except (OSError, RmqbenchError) as error:
+            what = error.what if isinstance(error, RmqbenchError) else f"{error}."
+            self._write(TroubleSeen(text=f"The drain of {queue} was given up: {what}"))
+        index = self.scenario.queue_names.index(queue)
+        return consume_throughput(read_run(self._directory.path).queues[index].consumers)
+
+    def _drain(self, queue: str) -> None:
         self._write(StageBegan(stage=f"drain {self._plans.declared_name(queue)}"))
         drain = self._drains.get(queue)
         if drain is None:
@@ -248,8 +273,6 @@ class Run:
         while not drain.done:
             self._consume(drain)
             self._end_round(drain)
-        index = self.scenario.queue_names.index(queue)
-        return consume_throughput(read_run(self._directory.path).queues[index].consumers)
 
     def drain_work_queue(self) -> Throughput:
         """Drain the scenario's first queue."""
@@ -260,11 +283,20 @@ class Run:
         return self.drain(self.scenario.queue_names[1])
 
     def judge(self) -> Result:
-        """Judge by what is in the directory, write ``result.json``, and return the result."""
+        """Judge by what is in the directory, write ``result.json``, and return the result.
+
+        What cannot be written down leaves the verdict open, or is a note.
+        """
         self._write(StageBegan(stage="judge"))
         self._write(MemoryUsed(peak_rss_bytes=peak_rss_bytes()))
         result = judge(self._directory.path)
-        self._directory.write_result(result.as_dict())
+        if self._journal is not None and self._journal.failure:
+            result = replace(result, verdict=result.verdict.left_open(self._journal.failure))
+        try:
+            self._directory.write_result(result.as_dict())
+        except OSError as error:
+            note = f"result.json could not be written ({error.strerror})."
+            result = replace(result, notes=(*result.notes, note))
         return result
 
     # --- how ------------------------------------------------------------------------------------
@@ -309,7 +341,9 @@ class Run:
         consumers = (consumer for queue in record.queues for consumer in queue.consumers)
         return any(any(worker.of(Interrupted)) for worker in (*record.producers, *consumers))
 
-    def _work(self, plans: Sequence[WorkerPlan], progress: Callable[[], int]) -> None:
+    def _work(
+        self, plans: Sequence[WorkerPlan], progress: Callable[[], int], gate: Gate | None = None
+    ) -> None:
         """Run workers, and write down what became of them as far as they cannot."""
 
         def started(workers: Sequence[Worker]) -> None:
@@ -329,9 +363,10 @@ class Run:
         troubles = run_workers(
             plans,
             progress=progress,
-            stall_s=_PATIENCE * self.scenario.stall_s,
+            stall_s=_PATIENCE * self.scenario.stall_s + self.scenario.longest_pause_s,
             started=started,
             needed=lambda worker: isinstance(worker.plan, ProducerPlan),
+            gate=gate,
         )
         for trouble in troubles:
             self._write(TroubleSeen(text=trouble))
@@ -391,42 +426,23 @@ class Run:
                     )
                 )
 
-    def _declared(self, place: Place) -> Declared:
-        version = self.broker.version
-        return Declared(
-            exchange=place.topology.exchange,
-            routing_key=place.topology.routing_key,
-            queues=list(place.topology.queue_names),
-            arguments=[topologies.arguments(each, version)[0] for each in place.topology.queues],
-            notes=list(place.notes),
+    def _declare(self, stack: ExitStack) -> None:
+        """Declare the topology, which is removed with the run, and write that down."""
+        began = StageBegan(stage="declare")
+        self._write(began)
+        place = stack.enter_context(declared(self.broker, self.place, in_place=self._in_place))
+        self._place = place
+        version, topology = self.broker.version, place.topology
+        self._write(
+            Declared(
+                exchange=topology.exchange,
+                routing_key=topology.routing_key,
+                queues=list(topology.queue_names),
+                arguments=[topologies.arguments(each, version)[0] for each in topology.queues],
+                notes=list(place.notes),
+                since_ns=began.time_ns,
+            )
         )
 
     def _describe(self) -> dict[str, object]:
-        scenario, recipe, broker = self.scenario, self._recipe, self.broker
-        return {
-            "run": str(self._id),
-            "scenario": scenario.as_dict(),
-            "counts": list(scenario.counts),
-            "recipe": {
-                "text": recipe.text,
-                "size_bytes": recipe.size_bytes,
-                "producer_id": recipe.producer_id,
-                "host": recipe.host,
-                "persistent": recipe.persistent,
-            },
-            "queues": [asdict(queue) for queue in scenario.queues],
-            "allowed": list(scenario.allowed),
-            "faults": [fault.name for fault in scenario.faults],
-            "broker": {
-                "kind": broker.kind,
-                "version": broker.version,
-                "how": broker.how,
-                "endpoint": str(broker.endpoint),
-            },
-            "vector": vector_path_is_on(),
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("rmqbench", "pika", "numpy")},
-            },
-            "platform": platform.platform(),
-        }
+        return describe(self._id, self.scenario, self._recipe, self.broker)

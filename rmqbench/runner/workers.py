@@ -2,8 +2,8 @@
 
 A worker is a Python that runs :func:`main`: it reads its plan from standard input and runs it. The
 plan travels by pipe, so no password is in a process title. Standard input stays open as long as the
-parent lives: one byte on it tells the worker to finish, its end is the worker's end. All that a
-worker has to say is in its directory.
+parent lives: one byte on it is the word for which a worker waits (a consumer to finish, a producer
+to begin), its end is the worker's end. All that a worker has to say is in its directory.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, Self
 
-__all__ = ["Crew", "Worker", "WorkerPlan", "main", "run_workers"]
+from rmqbench.errors import EvidenceNotWritten
+
+__all__ = ["Crew", "Gate", "Worker", "WorkerPlan", "main", "run_workers"]
 
 _POLL_S = 0.02
+_CANNOT_WRITE = 74  # the exit code of a worker that could not write its evidence (EX_IOERR)
 
 
 class WorkerPlan(Protocol):
@@ -33,7 +38,10 @@ class WorkerPlan(Protocol):
         """Where it keeps its evidence, and what it prints."""
 
     def run(self, finish: threading.Event | None = None) -> object:
-        """Do it; ``finish`` is set when one that would wait for more is to come to its end."""
+        """Do it; ``finish`` is set when one that would wait for more is to come to its end.
+
+        For one that waits to begin it is set when it may.
+        """
 
 
 class Worker:
@@ -65,8 +73,8 @@ class Worker:
         """Whether the process has ended."""
         return self._process.poll() is not None
 
-    def finish(self) -> None:
-        """Ask a worker that would wait for more to come to its end."""
+    def tell(self) -> None:
+        """Give a worker the word: to begin, or to come to its end, whichever it waits for."""
         with contextlib.suppress(OSError):  # it has ended already
             self._stdin.write(b"\n")
             self._stdin.flush()
@@ -78,6 +86,11 @@ class Worker:
             return f"a worker (process {self.pid}) did not end, and was ended"
         if code == 0:
             return None
+        if code == _CANNOT_WRITE:
+            return (
+                f"a worker (process {self.pid}) could not write what it saw to "
+                f"{self.plan.directory}, and ended: is the disk full?"
+            )
         lines = self._log.read_text(errors="replace").strip().splitlines()
         why = f": {lines[-1]}" if lines else ""
         how = f"exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
@@ -95,6 +108,18 @@ class Worker:
         self._process.wait(10)
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the needed workers wait for, all of them together, before they begin.
+
+    ``ready`` says whether one stands ready; ``open`` is called once when all do, and then they are
+    told to begin. What it raises ends them.
+    """
+
+    ready: Callable[[Worker], bool]
+    open: Callable[[], object]
 
 
 class Crew:
@@ -134,14 +159,15 @@ def run_workers(
     stall_s: float,
     started: Callable[[Sequence[Worker]], None] = lambda _: None,
     needed: Callable[[Worker], bool] = lambda _: False,
+    gate: Gate | None = None,
 ) -> list[str]:
     """Run each plan in a process of its own, and wait until all have ended.
 
     ``progress`` is called all along and returns a number that grows while anything is done.
     ``started`` is given the workers once. When all that are ``needed`` have ended, the others are
-    told to finish. Workers end by themselves when they are stuck; those who do not, with no
-    progress for ``stall_s``, are killed, and what they have recorded stays. Return a sentence for
-    each that did not end by itself.
+    told to finish; with a ``gate`` the needed ones begin together. Workers end by themselves when
+    they are stuck; those who do not, with no progress for ``stall_s``, are killed, and what they
+    have recorded stays. Return a sentence for each that did not end by itself.
     """
     with Crew(plans) as crew:
         started(crew.workers)
@@ -149,10 +175,15 @@ def run_workers(
         waited_for = [worker for worker in crew.workers if needed(worker)]
         told = False
         while not crew.ended():
+            if gate is not None and all(gate.ready(each) or each.ended() for each in waited_for):
+                gate.open()
+                gate = None
+                for worker in waited_for:
+                    worker.tell()
             if not told and all(worker.ended() for worker in waited_for):
                 told = True
                 for worker in crew.workers:
-                    worker.finish()
+                    worker.tell()
             time.sleep(_POLL_S)
             now_done = progress()
             if now_done != done:
@@ -192,4 +223,9 @@ def main() -> None:
     plan: WorkerPlan = pickle.loads(_read(int.from_bytes(_read(8), "big")))
     finish = threading.Event()
     threading.Thread(target=_listen, args=(finish,), daemon=True).start()
-    plan.run(finish)
+    try:
+        plan.run(finish)
+    except (OSError, EvidenceNotWritten):
+        with contextlib.suppress(OSError):  # its log is on the same disk
+            traceback.print_exc()
+        os._exit(_CANNOT_WRITE)

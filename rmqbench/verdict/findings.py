@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -102,6 +102,13 @@ FINDINGS: Mapping[FindingName, Effect] = MappingProxyType(
 
 _ALL = (*OUTCOMES, *FINDINGS)
 _EXIT_CODES = {Judgement.PASS: 0, Judgement.FAIL: 1, Judgement.INCONCLUSIVE: 3}
+_OUTCOMES_UNKNOWN = 5  # the exit code of a FAIL in which nothing is known to be lost
+_UNKNOWN = frozenset({FindingName.INDETERMINATE, FindingName.UNSENT})
+_ARRIVED_OR_NOT = frozenset({FindingName.SURVIVED, FindingName.VANISHED})
+_WHAT_TO_DO = (
+    "The broker was away, or did not answer in time. Publish again what is unknown "
+    "(--publish-again, publish_again=True), or give the broker more time to come back (stall_s)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +177,16 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """The command line's exit code: 0 pass, 1 fail, 3 inconclusive."""
-        return _EXIT_CODES[self.outcome]
+        """The command line's exit code: 0 pass, 1 fail, 3 inconclusive, 5 outcomes unknown."""
+        return _OUTCOMES_UNKNOWN if self.outcomes_unknown else _EXIT_CODES[self.outcome]
+
+    @property
+    def outcomes_unknown(self) -> bool:
+        """Whether it fails only by what was not sent, or by publishes whose outcome is not known.
+
+        The broker was away, or did not answer in time: nothing is known to be lost.
+        """
+        return self.outcome is Judgement.FAIL and {f.name for f in self._failing} <= _UNKNOWN
 
     def count(self, name: str, queue: str | None = None) -> int:
         """Return the count of one finding, over all queues or of one.
@@ -193,6 +208,11 @@ class Verdict:
         """Return only what was found, as :meth:`counts` does."""
         return {name: count for name, count in self.counts(queue).items() if count}
 
+    def left_open(self, reason: str) -> Verdict:
+        """Return this verdict with one more reason for which it cannot be a pass."""
+        outcome = Judgement.INCONCLUSIVE if self.passed else self.outcome
+        return replace(self, outcome=outcome, reasons=(*self.reasons, reason))
+
     def require_pass(self) -> None:
         """Raise VerdictError (an AssertionError) unless the outcome is PASS."""
         if not self.passed:
@@ -200,7 +220,12 @@ class Verdict:
 
     def __str__(self) -> str:
         """Write the outcome, its reasons, and the first few messages of each finding."""
-        lines = [f"{self.outcome}: " + ("; ".join(self.reasons) or "nothing was found")]
+        reasons = [*self._in_words(), *self.reasons] or ["nothing was found"]
+        if self.outcomes_unknown:  # said in words
+            reasons = [
+                r for r in reasons if r not in {f"{f.count} {f.name}" for f in self._failing}
+            ]
+        lines = [f"{self.outcome}: " + "; ".join(reasons)]
         for finding in self.findings:
             where = f" in {finding.queue}" if finding.queue else ""
             why = "" if finding.effect is Effect.FAILS else f" ({finding.effect})"
@@ -209,9 +234,38 @@ class Verdict:
             lines += [f"    {message}" for message in finding.messages]
             if finding.messages and finding.count > len(finding.messages):
                 lines.append(f"    … and {finding.count - len(finding.messages)} more")
+        if self.outcomes_unknown:
+            lines.append(f"  {_WHAT_TO_DO}")
         if self.evidence_at:
             lines.append(f"  The evidence lies in {self.evidence_at}")
         return visible("\n".join(lines))
+
+    @property
+    def _failing(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.effect is Effect.FAILS)
+
+    def _in_words(self) -> Iterator[str]:
+        """Describe outcomes that are not known, and how many of these messages arrived."""
+        if not self.outcomes_unknown:
+            return
+        if unknown := self.count(FindingName.INDETERMINATE):
+            queues = [f.queue for f in self.findings if f.name in _ARRIVED_OR_NOT]
+            arrived = {q: self.count(FindingName.SURVIVED, q) for q in dict.fromkeys(queues)}
+            yield f"the outcome of {unknown} publishes is unknown{_how_many(arrived)}"
+        if unsent := self.count(FindingName.UNSENT):
+            yield f"{unsent} messages were not sent"
+        yield "nothing is known to be lost"
+
+
+def _how_many(arrived: Mapping[str | None, int]) -> str:
+    """Say in brackets how many messages arrived in each queue, or in all of them alike."""
+    if not arrived:
+        return ""
+    (first, count), *others = arrived.items()
+    if set(arrived.values()) == {count}:
+        return f" ({count} of them arrived)"
+    rest = "".join(f", {count} in {queue}" for queue, count in others)
+    return f" ({count} of them arrived in {first}{rest})"
 
 
 def _utc(time_ns: int) -> str:

@@ -444,9 +444,10 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_run(tmp_path):
     assert "RabbitMQ" not in ended.stderr
 
 
-def test_a_full_disk_for_the_output_keeps_the_verdicts_exit_code(vhost):
+def test_a_result_that_could_not_be_written_is_said_and_no_success(vhost):
     ended = run_in(vhost, "--json", "/dev/full", messages=100)
-    assert ended.returncode == 0
+    assert ended.stdout.startswith("PASS ")
+    assert ended.returncode == 3
     assert "could not be written out" in ended.stderr
 
 

@@ -31,7 +31,15 @@ from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import JOURNAL_FILE, Entry
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.verdict.evidence import CONFIRMED, SENT, Incident
-from rmqbench.verdict.findings import FINDINGS, OUTCOMES, Effect
+from rmqbench.verdict.findings import (
+    FINDINGS,
+    OUTCOMES,
+    Effect,
+    Finding,
+    FindingName,
+    Judgement,
+    Verdict,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -320,7 +328,8 @@ def test_the_exit_codes_are_those_of_the_page():
     codes = [int(row[0]) for row in rows(VERDICT_PAGE, "exit code of `rmqbench run` and `judge`")]
     errors = import_module("rmqbench.errors")
     raised = {getattr(errors, name).exit_code for name in errors.__all__}
-    assert codes == sorted({0, 1, *raised})
+    unknown = Verdict(Judgement.FAIL, (Finding(FindingName.UNSENT, 1, Effect.FAILS),))
+    assert codes == sorted({0, 1, unknown.exit_code, *raised})
 
 
 # --- the run's directory ------------------------------------------------------------------------

@@ -51,6 +51,32 @@ def test_a_rate_that_the_broker_would_not_wait_for_is_refused():
     assert rmqbench.faulty("kill-consumer", auto_ack=True).queues[0].consume_rate is None
 
 
+@pytest.mark.parametrize("clash", [{"rest_s": 1.0}, {"consume": "during"}])
+def test_queues_that_are_declared_last_neither_rest_nor_have_consumers_before(clash):
+    with pytest.raises(UsageError, match="declare_last"):
+        rmqbench.reliability(declare_last=True, **clash)
+
+
+def test_the_queues_of_a_fault_of_newborn_ones_are_declared_last():
+    assert rmqbench.faulty("kill-newborn", queue_kind="quorum").declare_last
+    assert not rmqbench.faulty("kill-broker", queue_kind="quorum").declare_last
+
+
+@pytest.mark.parametrize(
+    ("changes", "pause_s"),
+    [
+        ({}, 0.0),
+        ({"publish_rate": 0.01}, 100.0),
+        ({"publish_rate": 0.01, "producers": 3}, 300.0),
+        ({"consume_rate": 10.0, "prefetch": 999}, 100.0),
+        ({"consume_rate": 10.0, "prefetch": 999, "consumers": 2}, 200.0),
+        ({"consume_rate": 10.0, "prefetch": 999, "publish_rate": 0.001}, 1000.0),
+    ],
+)
+def test_a_worker_may_be_idle_for_as_long_as_its_own_rate_asks_for(changes, pause_s):
+    assert rmqbench.reliability(**changes).longest_pause_s == pytest.approx(pause_s)
+
+
 def test_a_scenario_is_a_value():
     with pytest.raises(dataclasses.FrozenInstanceError):
         rmqbench.reliability().messages = 5

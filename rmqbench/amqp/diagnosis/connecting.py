@@ -139,7 +139,8 @@ def _refusal(  # noqa: PLR0911  one return for each kind of refusal
         pika.exceptions.ProbableAuthenticationError,
         pika.exceptions.ProbableAccessDeniedError,
     )
-    if "StreamLostError" in text and any(isinstance(c, probable) for c in causes):
+    forced = "StreamLostError" in text or "(320)" in text  # 320 CONNECTION_FORCED: an operator
+    if forced and any(isinstance(c, probable) for c in causes):
         return BrokerUnavailable(  # pika takes every end at this stage for a refusal
             f"The broker at {endpoint.address} closed the connection during the login.",
             "See the broker's log. A broker that is stopping does this.",

@@ -64,6 +64,18 @@ def connect_and_lose(recovery):
     return step
 
 
+def test_to_wait_for_oneself_is_no_success_and_begins_the_limit_anew(recovery, clock):
+    def refused():
+        recovery.connected()
+        clock.now += 29.0
+        recovery.waited()
+        assert recovery.idle_s == 0.0
+        return AccessRefused("No.")
+
+    assert isinstance(recovery.run(work_of(recovery, refused)), AccessRefused)
+    assert not clock.slept
+
+
 @pytest.mark.parametrize("refusal", [AccessRefused("No."), QueueLocked("Mine.")])
 def test_a_refusal_is_believed_unless_something_went_well_before(recovery, clock, refusal):
     def refused():

@@ -11,7 +11,7 @@ from support.histories import Consumed, History, Published, Queued
 from rmqbench import judge
 from rmqbench.errors import UsageError
 from rmqbench.run_directory import FORMAT
-from rmqbench.run_directory.journal import FaultEvent, Journal
+from rmqbench.run_directory.journal import Declared, FaultEvent, Interrupted, Journal, read_journal
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN, Drain
 from rmqbench.verdict.findings import FINDINGS, FindingName
 from rmqbench.verdict.rules import judge_evidence
@@ -183,6 +183,47 @@ def test_a_fault_that_was_not_what_it_should_have_been_leaves_the_verdict_open(c
     verdict = judge(clean).verdict
     assert verdict.passed == (said is None)
     assert said is None or said in str(verdict)
+
+
+@pytest.mark.parametrize(("after_s", "in_time"), [(0.1, True), (0.8, True), (0.9, False)])
+@pytest.mark.parametrize("phases", [["struck", "over"], ["struck", "happened", "over"]])
+def test_a_fault_of_newborn_queues_that_came_too_late_leaves_the_verdict_open(
+    clean, phases, after_s, in_time
+):
+    description = json.loads((clean / "run.json").read_text())
+    (clean / "run.json").write_text(json.dumps(description | {"faults": ["kill-newborn"]}))
+    (declared,) = (e for e in read_journal(clean / "journal.jsonl") if isinstance(e, Declared))
+    at = {"struck": 0.05, "over": 5.0, phases[-2]: after_s}
+    with Journal(clean / "journal.jsonl") as journal:
+        for phase in phases:
+            time_ns = declared.time_ns + round(at[phase] * 1e9)
+            more = {"own": 0, "within_s": 0.8, "time_ns": time_ns}
+            journal.write(FaultEvent(fault="kill-newborn", phase=phase, text="it did", **more))
+    verdict = judge(clean).verdict
+    assert verdict.outcome == ("PASS" if in_time else "INCONCLUSIVE")
+    missed = "the fault kill-newborn missed its moment: it was done 0.90 s after the declaration"
+    assert (missed in str(verdict)) is not in_time
+
+
+def test_a_fault_is_in_time_when_a_producer_has_felt_it_in_time(clean):
+    description = json.loads((clean / "run.json").read_text())
+    (clean / "run.json").write_text(json.dumps(description | {"faults": ["kill-newborn"]}))
+    (declared,) = (e for e in read_journal(clean / "journal.jsonl") if isinstance(e, Declared))
+
+    def at(seconds):
+        return declared.time_ns + round(seconds * 1e9)
+
+    with Journal(clean / "journal.jsonl") as journal:
+        for phase, seconds in (("struck", 0.1), ("happened", 1.5), ("over", 5.0)):
+            more = {"own": 0, "within_s": 0.8, "time_ns": at(seconds)}
+            journal.write(FaultEvent(fault="kill-newborn", phase=phase, text="it did", **more))
+    assert judge(clean).verdict.outcome == "INCONCLUSIVE"
+    with Journal(clean / "producer-0" / "journal.jsonl") as journal:
+        journal.write(Interrupted(time_ns=at(0.05), why="before it struck"))
+    assert judge(clean).verdict.outcome == "INCONCLUSIVE"
+    with Journal(clean / "producer-0" / "journal.jsonl") as journal:
+        journal.write(Interrupted(time_ns=at(0.3), why="the node is gone"))
+    assert judge(clean).verdict.passed
 
 
 # --- directories that are none --------------------------------------------------------------------

@@ -8,14 +8,24 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from rmqbench.errors import EvidenceNotWritten
 from rmqbench.memory import peak_rss_bytes
-from rmqbench.runner.workers import run_workers
+from rmqbench.run_directory.journal import (
+    JOURNAL_FILE,
+    ChannelOpened,
+    Interrupted,
+    Journal,
+    read_journal,
+)
+from rmqbench.runner.workers import Gate, run_workers
+
+CHANNELS = 5000
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,29 @@ class Deed:
                 threading.Event().wait(600)
             case "linger":
                 self.leave(finish.wait(60))
+            case "wait for the word":
+                (self.directory / "ready").touch()
+                self.leave(finish.wait(60) and time.monotonic())
             case "return much":
                 self.leave("x" * 200_000)
+            case "talk much":
+                with Journal(self.directory / JOURNAL_FILE) as journal:
+                    for number in range(CHANNELS):
+                        journal.write(ChannelOpened(number=number, first=number))
+                        journal.write(Interrupted(why=f"interruption {number}"))
+                for _ in range(20):
+                    print("o" * 50_000, flush=True)
+                    print("e" * 50_000, file=sys.stderr, flush=True)
+                ways = {
+                    number: os.readlink(f"/proc/self/fd/{number}")
+                    for number in map(int, os.listdir("/proc/self/fd"))
+                    if os.path.exists(f"/proc/self/fd/{number}") or number < 3
+                }
+                self.leave([n for n, way in ways.items() if way.startswith(("pipe:", "socket:"))])
+            case "cannot write":
+                raise EvidenceNotWritten("The journal cannot be written: the disk is full.")
+            case "no room":
+                raise OSError(28, "No space left on device")
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +122,26 @@ def test_what_a_worker_leaves_may_be_of_any_size(deeds):
     assert len(plans[0].left) == 200_000
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="it reads /proc")
+def test_nothing_that_a_worker_says_goes_through_a_pipe_that_may_fill(deeds):
+    """Of thousands of channels and interruptions, and a log of megabytes, which nobody reads."""
+    (plan,) = deeds("talk much")
+    plan = replace(plan, secret="s" * 500_000)  # a plan that is larger than a pipe, too
+    assert run([plan], stall_s=60.0) == []
+    assert plan.left == [0], "its only pipe is the one that its plan came by"
+    entries = [*read_journal(plan.directory / JOURNAL_FILE)]
+    assert len(entries) == 2 * CHANNELS
+    assert entries[-1].why == f"interruption {CHANNELS - 1}"
+    assert (plan.directory / "worker.log").stat().st_size == 40 * 50_001
+
+
+@pytest.mark.parametrize("what", ["cannot write", "no room"])
+def test_a_worker_that_cannot_write_its_evidence_says_that_by_its_exit_code(deeds, what):
+    plans = deeds(what)
+    (trouble,) = run(plans)
+    assert f"could not write what it saw to {plans[0].directory}" in trouble
+
+
 def test_a_worker_that_raises_leaves_its_last_line(deeds):
     plans = deeds("raise")
     (trouble,) = run(plans)
@@ -110,6 +161,55 @@ def test_those_who_wait_for_more_are_told_once_the_needed_ones_have_ended(deeds)
     assert run(plans, needed=lambda worker: worker.plan.what == "report") == []
     assert plans[1].left["pid"]
     assert plans[0].left is plans[2].left is True
+
+
+def is_ready(worker):
+    return (worker.plan.directory / "ready").exists()
+
+
+def is_waiting(worker):
+    return worker.plan.what == "wait for the word"
+
+
+def test_the_gate_opens_when_all_stand_ready_and_only_then_they_begin(deeds):
+    plans = deeds("wait for the word", "linger", "wait for the word")
+    opened = []
+
+    def open_it():
+        assert all((each.directory / "ready").exists() for each in (plans[0], plans[2]))
+        time.sleep(0.3)
+        opened.append(time.monotonic())
+
+    assert run(plans, needed=is_waiting, gate=Gate(is_ready, open_it)) == []
+    assert len(opened) == 1
+    assert opened[0] < min(plans[0].left, plans[2].left)
+    assert plans[1].left is True
+
+
+def test_one_that_ended_before_it_was_ready_keeps_no_other_waiting(deeds):
+    plans = deeds("die", "wait for the word")
+    gate = Gate(is_ready, lambda: None)
+    (trouble,) = run(plans, needed=lambda _: True, gate=gate)
+    assert "by SIGKILL" in trouble
+    assert plans[1].left
+
+
+def test_what_the_gate_raises_ends_those_who_wait(deeds):
+    workers = []
+
+    def fail():
+        raise RuntimeError("it cannot be declared")
+
+    with pytest.raises(RuntimeError, match="it cannot be declared"):
+        run_workers(
+            deeds("wait for the word"),
+            progress=lambda: 0,
+            stall_s=30.0,
+            started=workers.extend,
+            needed=is_waiting,
+            gate=Gate(is_ready, fail),
+        )
+    assert all(worker.ended() for worker in workers)
 
 
 def test_workers_without_progress_are_ended(deeds):

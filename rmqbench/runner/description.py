@@ -1,0 +1,48 @@
+"""What is asked of a run and of what, as ``run.json`` has it."""
+
+from __future__ import annotations
+
+import platform
+import uuid
+from dataclasses import asdict
+from importlib.metadata import version
+
+from rmqbench.amqp.vector import vector_path_is_on
+from rmqbench.broker import Broker
+from rmqbench.message import Recipe
+from rmqbench.scenarios import Scenario
+
+__all__ = ["describe"]
+
+
+def describe(
+    run: uuid.UUID, scenario: Scenario, recipe: Recipe, broker: Broker
+) -> dict[str, object]:
+    """Return all that is known of a run before it begins, as plain values."""
+    return {
+        "run": str(run),
+        "scenario": scenario.as_dict(),
+        "counts": list(scenario.counts),
+        "recipe": {
+            "text": recipe.text,
+            "size_bytes": recipe.size_bytes,
+            "producer_id": recipe.producer_id,
+            "host": recipe.host,
+            "persistent": recipe.persistent,
+        },
+        "queues": [asdict(queue) for queue in scenario.queues],
+        "allowed": list(scenario.allowed),
+        "faults": [fault.name for fault in scenario.faults],
+        "broker": {
+            "kind": broker.kind,
+            "version": broker.version,
+            "how": broker.how,
+            "endpoint": str(broker.endpoint),
+        },
+        "vector": vector_path_is_on(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("rmqbench", "pika", "numpy")},
+        },
+        "platform": platform.platform(),
+    }

@@ -1,0 +1,78 @@
+"""Ctrl-C at any moment of the first second: exit code 130, and not a word."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+MODULE = [sys.executable, "-m", "rmqbench"]
+PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+ENTRY_MODULE, ENTRY_NAME = PROJECT["project"]["scripts"]["rmqbench"].split(":")
+# What the installer writes.
+SCRIPT = [
+    *(sys.executable, "-c"),
+    f"import re, sys; from {ENTRY_MODULE} import {ENTRY_NAME} as main; sys.exit(main())",
+]
+COMMANDS = {
+    ("--version",): 0,
+    ("run", "faults", "--list"): 0,
+    ("judge", "/nowhere"): 2,
+    ("run", "reliability", "--url", "amqp://127.0.0.1:1"): 4,
+    ("monitor", "--once", "--host", "127.0.0.1:1"): 3,
+}
+ROUNDS = 6
+SPREAD_S = 0.6
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+
+
+def is_prepared(pid: int, command: list[str]) -> bool:
+    """Whether the program has begun: it catches SIGALRM, which Python by itself does not."""
+    try:
+        if Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1] != command:
+            return False  # still a copy of ours, with our signals
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGALRM - 1) & 1)
+
+
+@pytest.mark.parametrize("program", [MODULE, SCRIPT], ids=["module", "script"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_interrupt_in_the_first_second_ends_it_quietly(program, command):
+    chance = random.Random(repr((program[0], command)))
+    codes = []
+    for moment in range(ROUNDS):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        whole = [*program, *command]
+        with subprocess.Popen(whole, **pipes) as process:
+            while process.poll() is None and not is_prepared(process.pid, whole):
+                time.sleep(0.001)
+            time.sleep(SPREAD_S * (moment + chance.random()) / ROUNDS)
+            process.send_signal(signal.SIGINT)
+            out, errors = process.communicate(timeout=60)
+        assert "Traceback" not in errors
+        assert "KeyboardInterrupt" not in out + errors
+        assert "Exception ignored" not in errors
+        if process.returncode == 130:  # it may have said before what went wrong
+            assert not errors or errors.startswith("Error: ")
+        codes.append(process.returncode)
+    assert set(codes) <= {130, COMMANDS[command]}
+    assert 130 in codes
+
+
+def test_one_that_ignores_interrupts_goes_on_ignoring_them():
+    command = f"trap '' INT; exec {sys.executable} -m rmqbench --version"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(["sh", "-c", command], **pipes) as process:
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert out
