@@ -28,6 +28,7 @@ def main() -> None:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _interrupt)
             signal.signal(signal.SIGALRM, _interrupt)
+            sys.unraisablehook = _not_ignored
         try:
             from rmqbench.cli import main as run_command  # noqa: PLC0415
 
@@ -53,6 +54,14 @@ def _interrupt(_number: int, frame: FrameType | None) -> None:
             return
         frame = frame.f_back
     raise KeyboardInterrupt
+
+
+def _not_ignored(ignored: sys.UnraisableHookArgs) -> None:
+    """Try again where Python would ignore the interrupt: in a finalizer, say."""
+    if isinstance(ignored.exc_value, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 if __name__ == "__main__":

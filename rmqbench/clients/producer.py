@@ -396,15 +396,20 @@ class _Settling:
         """
         now_ns = self._origin.clock.time_ns()
         # Tag 0 with multiple stands for all outstanding (AMQP 0-9-1, basic.ack).
-        tags = np.where(confirms.multiple & (confirms.tags == 0), self.sent, confirms.tags)
+        everything = confirms.multiple & (confirms.tags == 0)
+        tags = np.where(everything, self.sent, confirms.tags)
         known = (tags >= 1) & (tags <= self.sent)
         good = len(tags) if known.all() else int(np.argmin(known))
         if confirms.nack.any():
             for i in range(good):
                 bit = NACKED if confirms.nack[i] else CONFIRMED
-                self._settle(tags[i : i + 1], confirms.multiple[i : i + 1], bit, now_ns)
+                one = slice(i, i + 1)
+                self._settle(tags[one], confirms.multiple[one], everything[one], bit, now_ns)
         elif good:
-            self._settle(tags[:good], confirms.multiple[:good], CONFIRMED, now_ns)
+            these = slice(good)
+            self._settle(
+                tags[these], confirms.multiple[these], everything[these], CONFIRMED, now_ns
+            )
         if good < len(tags):
             self._refuse(int(tags[good]) % 2**64, now_ns)
 
@@ -422,16 +427,20 @@ class _Settling:
         self,
         tags: npt.NDArray[np.int64],
         multiple: npt.NDArray[np.bool_],
+        everything: npt.NDArray[np.bool_],
         bit: int,
         now_ns: int,
     ) -> None:
-        """Settle in the order of the confirms, each of which is to settle its own tag at least."""
+        """Settle in the order of the confirms.
+
+        Each is to settle its own tag at least, but for one of ``everything``: that names none.
+        """
         covered = np.maximum.accumulate(np.where(multiple, tags, self._low_tag - 1))
         before = np.concatenate(([self._low_tag - 1], covered[:-1]))
         first = np.zeros(len(tags), np.bool_)
         first[np.unique(tags, return_index=True)[1]] = True
         fresh = (tags > before) & (self._said_of(tags - 1) == 0) & first
-        for tag in tags[~fresh].tolist():
+        for tag in tags[~fresh & ~everything].tolist():
             self._say_again(tag - 1, bit, now_ns)
         self._settle_places(tags[fresh & ~multiple] - 1, bit, now_ns)
         top = int(covered[-1])

@@ -57,7 +57,7 @@ def consume_throughput(consumers: Sequence[ConsumerRecord]) -> Throughput:
     messages = sum(
         each.end.messages
         if each.end
-        else int(np.count_nonzero(each.ledger.state)) + len(each.ledger.again())
+        else int(np.count_nonzero(each.ledger.state)) + len(each.again)
         for each in consumers
     )
     spans = [_span(each, each.ledger.first_ns) for each in consumers]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from rmqbench.errors import AccessRefused, UsageError
 from rmqbench.message import Recipe
@@ -31,6 +32,8 @@ from rmqbench.run_directory.journal import (
 )
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.verdict.evidence import (
+    AGAIN,
+    COPY,
     SENT,
     ConsumerChannel,
     ConsumerEvidence,
@@ -79,9 +82,13 @@ class WorkerRecord:
 
 @dataclass(frozen=True, eq=False)
 class ProducerRecord(WorkerRecord):
-    """One producer: its journal, and arrays of shape (count,); all zero if not ``readable``."""
+    """One producer: its journal, and arrays of shape (count,); all zero if not ``readable``.
+
+    ``copies`` holds what it sent again, as far as that can be read.
+    """
 
     ledger: PublishLedger
+    copies: npt.NDArray[Any]
     readable: bool
 
 
@@ -89,10 +96,12 @@ class ProducerRecord(WorkerRecord):
 class ConsumerRecord(WorkerRecord):
     """One consumer: its journal, and arrays over all producers' messages in a row.
 
-    They are all zero if they are not ``readable``.
+    They are all zero if they are not ``readable``. ``again`` holds what it received again, as far
+    as that can be read.
     """
 
     ledger: DeliveryLedger
+    again: npt.NDArray[Any]
     readable: bool
 
 
@@ -203,7 +212,11 @@ class _Reader:
         name, place = f"producer {number}", self._directory.producer(number)
         count = self._counts[number]
         ledger, readable = self._ledger(PublishLedger, place, count, name)
-        return ProducerRecord(name, self._worker_journal(place, name), ledger, readable)
+        journal = self._worker_journal(place, name)
+        copies = self._rows(PublishLedger.copies, ledger, COPY, f"the copies of {name}")
+        record = ProducerRecord(name, journal, ledger, copies, readable)
+        self._require_all(record, "copies", len(copies))
+        return record
 
     def _queues(self, entries: Sequence[Entry]) -> list[QueueRecord]:
         declared = next((each for each in entries if isinstance(each, Declared)), None)
@@ -223,7 +236,10 @@ class _Reader:
         ledger, readable = self._ledger(DeliveryLedger, place, sum(self._counts), name)
         if not journal and ledger.state.any():
             self._missing.append(f"the journal of {name} is not there")
-        return ConsumerRecord(name, journal, ledger, readable)
+        again = self._rows(DeliveryLedger.again, ledger, AGAIN, f"the repeats of {name}")
+        record = ConsumerRecord(name, journal, ledger, again, readable)
+        self._require_all(record, "repeated deliveries", len(again))
+        return record
 
     def _worker_journal(self, place: Path, name: str) -> list[Entry]:
         """Read a worker's journal; one that was ended before its first word has none."""
@@ -243,6 +259,20 @@ class _Reader:
             self._missing.append(f"the ledger of {whose} cannot be read ({_reason(error)})")
             return kind.empty(place, count), False
 
+    def _rows(
+        self,
+        read: Callable[[_Ledger], npt.NDArray[Any]],
+        ledger: _Ledger,
+        dtype: np.dtype[Any],
+        what: str,
+    ) -> npt.NDArray[Any]:
+        """Return what stands in rows beside a ledger, or none of it where it cannot be read."""
+        try:
+            return read(ledger)
+        except OSError as error:
+            self._missing.append(f"{what} cannot be read ({_reason(error)}: {error.filename})")
+            return np.zeros(0, dtype)
+
     def _producer_evidence(self, producer: ProducerRecord) -> ProducerEvidence:
         end, ledger = producer.end, producer.ledger
         channels = [
@@ -250,12 +280,10 @@ class _Reader:
             for each in producer.of(ChannelOpened)
             if each.first is not None
         ]
-        copies = ledger.copies()
-        self._require_all(producer, "copies", len(copies))
         return ProducerEvidence(
             state=ledger.state,
             sent_ns=ledger.sent_ns,
-            copies=copies,
+            copies=producer.copies,
             channels=tuple(channels),
             incidents=self._incidents(producer),
             wanted=end.messages if end else None,
@@ -294,7 +322,7 @@ class _Reader:
             drain = Drain(last.proven, last.ready, last.detail, last.there)
         circumstances = Circumstances(
             arrived=sum(
-                int(np.count_nonzero(each.ledger.state & SENT)) + len(each.ledger.copies())
+                int(np.count_nonzero(each.ledger.state & SENT)) + len(each.copies)
                 for each in producers
             ),
             size_bytes=_recipe(self._description).body_size,
@@ -325,14 +353,12 @@ class _Reader:
 
     def _consumer_evidence(self, consumer: ConsumerRecord) -> ConsumerEvidence:
         ledger = consumer.ledger
-        again = ledger.again()
-        self._require_all(consumer, "repeated deliveries", len(again))
         closed = {each.number: each.time_ns for each in consumer.of(ChannelClosed)}
         return ConsumerEvidence(
             state=ledger.state,
             stamp=ledger.stamp,
             first_ns=ledger.first_ns,
-            again=again,
+            again=consumer.again,
             incidents=self._incidents(consumer),
             channels=tuple(
                 ConsumerChannel(each.number, each.time_ns, closed.get(each.number))

@@ -178,7 +178,7 @@ class DeliveryRecorder:
             ledger.stamp[places] = stamps
         ledger.first_ns[places] = at_ns
         # Last: a torn record is a delivery that was not seen.
-        ledger.state[places] = _bits(redelivered, stamps)
+        ledger.state[places] = DELIVERED | _flags(redelivered, stamps)
 
     def _record_again(
         self,
@@ -193,14 +193,14 @@ class DeliveryRecorder:
         rows["channel"] = self.channel
         if stamps is not None:
             rows["stamp"] = stamps
-        rows["flags"] = _bits(redelivered, stamps)
+        rows["flags"] = _flags(redelivered, stamps)
         self._again.append(rows)
 
 
-def _bits(
+def _flags(
     redelivered: npt.NDArray[np.bool_], stamps: npt.NDArray[np.uint32] | None
 ) -> npt.NDArray[np.uint8]:
-    always = DELIVERED | (REPORTED if stamps is None else 0)
+    always = REPORTED if stamps is None else 0
     return np.where(redelivered, always | REDELIVERED, always).astype(np.uint8)
 
 
@@ -212,7 +212,9 @@ class _Rows:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def append(self, rows: npt.NDArray[Any]) -> None:
-        os.write(self._file, rows.tobytes())
+        left = memoryview(rows.tobytes())
+        while left:  # of a nearly full disk the kernel takes what still fits
+            left = left[os.write(self._file, left) :]
         self.count += len(rows)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import pika.spec
 from rmqbench.amqp.connection import Connection
 from rmqbench.amqp.network import Network
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import QueueNotFound, RmqbenchError
+from rmqbench.errors import QueueLocked, QueueNotFound, RmqbenchError
 from rmqbench.verdict.evidence import Drain
 
 __all__ = ["prove_empty"]
@@ -98,9 +98,7 @@ class _Question:
                 ready = self._get()
             return ready, consumers
         except BaseException:
-            if self._connection is not None:
-                self._connection.abort()
-                self._connection = None
+            self._abort()
             raise
 
     def _declare(self) -> tuple[int, int]:
@@ -121,11 +119,23 @@ class _Question:
             answers.append(method)
 
         self._channel.basic_get(self._queue, on_message)
-        self._wait_for(answers)
+        try:
+            self._wait_for(answers)
+        except QueueLocked:
+            # So the leader of a quorum queue with a single active consumer refuses it: what was
+            # declared stands, for it is there.
+            self._abort()
+            return 0
         if not got:
             return 0
         self._channel.basic_reject(got[0].delivery_tag, requeue=True)
         return int(got[0].message_count) + 1
+
+    def _abort(self) -> None:
+        """End the connection; the next question makes another."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
 
     def _wait_for(self, answers: list[Any]) -> None:
         assert self._connection is not None

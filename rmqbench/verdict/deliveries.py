@@ -39,8 +39,9 @@ _NEVER = np.iinfo(np.int64).max
 class Sends:
     """What was published, of all producers in a row: each message once, and each further copy.
 
-    ``sent`` bool and ``stamp`` uint32 are of shape (count,). ``copy_place``, ``copy_stamp`` and
-    ``copy_channel`` have one row for each further copy, ``copied`` says which messages have any.
+    ``sent`` bool and ``stamp`` uint32 are of shape (count,). ``copy_place``,
+    ``copy_stamp``, ``copy_sent_ns`` and ``copy_channel`` have one row for each further copy,
+    ``copied`` says which messages have any.
     """
 
     starts: IntArray
@@ -49,6 +50,7 @@ class Sends:
     copied: BoolArray
     copy_place: IntArray
     copy_stamp: npt.NDArray[np.uint32]
+    copy_sent_ns: IntArray
     copy_channel: IntArray
 
     @classmethod
@@ -62,15 +64,18 @@ class Sends:
             sequences = np.arange(len(producer.state))
             stamps.append(recipe.stamps(number, sequences, producer.sent_ns))
             known = _known_copies(producer)
-            again = known["sequence"].astype(np.int64)
+            again, sent_ns = (known[of].astype(np.int64) for of in ("sequence", "sent_ns"))
             copies.append(
                 (
                     starts[number] + again,
-                    recipe.stamps(number, again, known["sent_ns"].astype(np.int64)),
+                    recipe.stamps(number, again, sent_ns),
+                    sent_ns,
                     known["channel"].astype(np.int64),
                 )
             )
-        places, copy_stamps, channels = (np.concatenate(each) for each in zip(*copies, strict=True))
+        places, copy_stamps, copy_sent_ns, channels = (
+            np.concatenate(each) for each in zip(*copies, strict=True)
+        )
         copied = np.zeros(starts[-1], np.bool_)
         copied[places] = True
         return cls(
@@ -80,6 +85,7 @@ class Sends:
             copied=copied,
             copy_place=places,
             copy_stamp=copy_stamps,
+            copy_sent_ns=copy_sent_ns,
             copy_channel=channels,
         )
 

@@ -261,10 +261,7 @@ class _QueueJudge:
 
     def _last_sent_ns(self) -> IntArray:
         sent_ns = np.concatenate([each.sent_ns for each in self._producers])
-        for number, producer in enumerate(self._producers):
-            places = self._sends.starts[number] + producer.copies["sequence"]
-            inside = (places >= 0) & (places < len(sent_ns))
-            np.maximum.at(sent_ns, places[inside], producer.copies["sent_ns"][inside])
+        np.maximum.at(sent_ns, self._sends.copy_place, self._sends.copy_sent_ns)
         return sent_ns
 
     def _reordered(self) -> Finding:

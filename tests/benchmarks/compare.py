@@ -107,7 +107,7 @@ class Ours:
     def _require_pass(self):
         sent = PublishLedger.read(self.directory / "producer")
         got = DeliveryLedger.read(self.directory / "consumer")
-        columns = (got.delivered, got.redelivered, got.acked, got.first_ns)
+        columns = (got.state, got.stamp, got.first_ns, got.again())
         evidence = Evidence(
             self.recipe,
             [ProducerEvidence(sent.state, sent.sent_ns)],

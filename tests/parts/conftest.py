@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from support.evidence import consumer_evidence, producer_evidence
 from support.plans import consumer_plan
 
 from rmqbench.amqp.admin import admin
@@ -14,13 +15,7 @@ from rmqbench.clients.recording_consumer import ConsumerReport
 from rmqbench.message import Recipe
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.runner.isolation import Place, declared_place
-from rmqbench.verdict.evidence import (
-    ConsumerEvidence,
-    Drain,
-    Evidence,
-    ProducerEvidence,
-    QueueEvidence,
-)
+from rmqbench.verdict.evidence import Drain, Evidence, QueueEvidence
 from rmqbench.verdict.findings import Verdict
 from rmqbench.verdict.rules import judge_evidence
 
@@ -97,21 +92,19 @@ class ByHand:
 
     def judge(self) -> Verdict:
         """Judge by what the ledgers hold."""
-        published = PublishLedger.read(self.directory / "producer")
-        consumers = []
-        for directory, report in self.reports:
-            ledger = DeliveryLedger.read(directory)
-            columns = (ledger.delivered, ledger.redelivered, ledger.acked, ledger.first_ns)
-            consumers.append(
-                ConsumerEvidence(*columns, tuple(ledger.incidents()), report.closed_channels)
-            )
+        consumers = [consumer_evidence(directory) for directory, _ in self.reports]
         return judge_evidence(
             Evidence(
                 self.recipe,
-                [ProducerEvidence(published.state, published.sent_ns)],
+                [producer_evidence(self.directory / "producer")],
                 [QueueEvidence(self.queue, consumers, Drain(True))],
             )
         )
+
+    def closed_channels(self) -> list[int]:
+        """Return the channels of the last consumer that were closed cleanly."""
+        channels = consumer_evidence(self.reports[-1][0]).channels
+        return [each.number for each in channels if each.closed_ns]
 
     def found(self) -> dict[str, int]:
         """Only what was found: name -> count."""

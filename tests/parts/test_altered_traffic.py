@@ -274,10 +274,19 @@ def test_a_dropped_confirm_leaves_its_publish_indeterminate(by_hand):
     assert by_hand.found() == {"indeterminate": 1, "survived": 1}
 
 
-@pytest.mark.parametrize("kind", [repeat, swap, lambda *which: delay(*which, 0.3)])
+@classic
+def test_a_repeated_confirm_is_contradicted(by_hand):
+    plan = [repeat("confirm", 10)]
+    assert publish_through(by_hand, *plan) == plan
+    assert (states(by_hand) == SENT | CONFIRMED).all()
+    assert by_hand.found() == {"contradicted": 1}
+    assert "first confirmed, then confirmed" in str(by_hand.judge())
+
+
+@pytest.mark.parametrize("kind", [swap, lambda *which: delay(*which, 0.3)])
 @pytest.mark.usefixtures("patient")
 @classic
-def test_confirms_in_another_order_or_twice_are_no_finding(by_hand, kind):
+def test_confirms_in_another_order_are_no_finding(by_hand, kind):
     plan = [kind("confirm", 10)]
     assert publish_through(by_hand, *plan) == plan
     assert (states(by_hand) == SENT | CONFIRMED).all()

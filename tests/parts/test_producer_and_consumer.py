@@ -13,7 +13,7 @@ from rmqbench.errors import QueueNotEmpty
 from rmqbench.proxy import Proxy, cut_inside
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.runner.isolation import declared_place
-from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT
+from rmqbench.verdict.evidence import ACKED, CONFIRMED, NACKED, RETURNED, SENT
 from rmqbench.waiting import wait_until
 
 COUNT = 50
@@ -160,7 +160,8 @@ def test_a_message_with_another_routing_key_is_misrouted(by_hand):
 def test_two_in_the_wrong_order_are_reordered(by_hand):
     by_hand.publish()
     by_hand.consume()
-    again = [(0, n, NOW) for n in (0, 2, 1, 3)]
+    sent_ns = PublishLedger.read(by_hand.directory / "producer").sent_ns.tolist()
+    again = [(0, n, sent_ns[n]) for n in (0, 2, 1, 3)]
     by_hand.reports.clear()
     for message in again:
         by_hand.inject(by_hand.recipe.body(*message), by_hand.recipe.properties(*message))
@@ -178,8 +179,21 @@ def test_what_a_consumer_did_not_acknowledge_comes_again_flagged(by_hand):
     assert by_hand.reports[0][1].deliveries == COUNT
 
 
-def test_what_comes_again_although_it_was_acknowledged_is_a_finding(by_hand):
-    """A copy of an acknowledged message, taken and given back by somebody who goes first."""
+def give_back_a_copy(by_hand, channel, sequence):
+    """Send a message once more as it was, take it before anybody else, and give it back."""
+    sent_ns = int(PublishLedger.read(by_hand.directory / "producer").sent_ns[sequence])
+    taken = []
+    channel.basic_consume(by_hand.queue, lambda *it: taken.append(it), arguments={"x-priority": 10})
+    message = (0, sequence, sent_ns)
+    by_hand.inject(by_hand.recipe.body(*message), by_hand.recipe.properties(*message))
+    for _ in range(50):
+        channel.connection.process_data_events(time_limit=0.2)
+        if taken:
+            break
+    channel.close()
+
+
+def test_what_comes_again_on_a_channel_that_still_has_it_is_repeated(by_hand):
     by_hand.publish()
     with ThreadPoolExecutor(1) as pool, admin(by_hand.place.endpoint, timeout_s=30) as channel:
         consuming = pool.submit(by_hand.consume, idle_s=3)
@@ -187,19 +201,18 @@ def test_what_comes_again_although_it_was_acknowledged_is_a_finding(by_hand):
         # Its file of incidents is the last that is made.
         wait_until((directory / "incidents.jsonl").exists, 20, "the consumer to begin")
         ledger = DeliveryLedger.read(directory)
-        wait_until(lambda: bool((ledger.acked > 0).all()), 20, "all to be acknowledged")
-        taken = []
-        channel.basic_consume(
-            by_hand.queue, lambda *it: taken.append(it), arguments={"x-priority": 10}
-        )
-        message = (0, 4, NOW)
-        by_hand.inject(by_hand.recipe.body(*message), by_hand.recipe.properties(*message))
-        for _ in range(50):
-            channel.connection.process_data_events(time_limit=0.2)
-            if taken:
-                break
-        channel.close()
+        wait_until(lambda: bool((ledger.state & ACKED != 0).all()), 20, "all to be acknowledged")
+        give_back_a_copy(by_hand, channel, 4)
         consuming.result(30)
+    assert by_hand.found() == {"redelivered": 1, "repeated": 1}
+
+
+def test_what_comes_again_after_its_acknowledgement_was_taken_is_a_finding(by_hand):
+    by_hand.publish()
+    by_hand.consume()
+    with admin(by_hand.place.endpoint, timeout_s=30) as channel:
+        give_back_a_copy(by_hand, channel, 4)
+    by_hand.consume()
     assert by_hand.found() == {"redelivered": 1, "redelivered after ack": 1}
 
 
@@ -209,7 +222,7 @@ def test_a_deleted_queue_ends_the_consumer_with_a_sentence(by_hand):
         channel.queue_delete(by_hand.queue)
     report = by_hand.consume()
     assert "no queue 'work.queue'" in report.error
-    assert report.closed_channels == ()
+    assert by_hand.closed_channels() == []
 
 
 @pytest.mark.parametrize("arguments", [{"x-single-active-consumer": True}])

@@ -36,6 +36,7 @@ from rmqbench.verdict.evidence import (
 
 RUN = uuid.UUID(int=77)
 RECIPE = Recipe(RUN, producer_id="me", host="here")
+SENT_AT = 1_790_000_000_000_000_000
 
 
 @dataclass
@@ -211,8 +212,7 @@ class History:
             journal.write(ChannelOpened(time_ns=4_000, number=1))
             for n, (producer, sequence, redelivered, *copy) in enumerate(consumed.deliveries):
                 one = (np.array([each]) for each in (producer, sequence, redelivered))
-                when = sent_ns(sequence, *copy)
-                stamp = RECIPE.stamps(producer, np.array([sequence]), np.array([when]))
+                stamp = np.array([stamp_of(producer, sequence, *copy)], np.uint32)
                 places = recorder.record(*one, stamp, 5_000 + n)
                 if consumed.acknowledged:
                     recorder.acknowledge(places)
@@ -241,5 +241,11 @@ class History:
 
 
 def sent_ns(sequence, copy=0):
-    """When a copy of a message was sent."""
-    return sequence + 1_000 + 100_000 * copy
+    """Return when a copy of a message was sent; a copy below 0 was not."""
+    return SENT_AT + sequence + 1_000_000 * copy
+
+
+def stamp_of(producer, sequence, copy=0):
+    """Return the checksum in the head of a copy of a message."""
+    stamps = RECIPE.stamps(producer, np.array([sequence]), np.array([sent_ns(sequence, copy)]))
+    return stamps[0]

@@ -224,7 +224,7 @@ def _outcomes(
             if not 1 <= top <= len(tags):
                 expected.publishes["contradicted"] += 1
                 break  # the producer gives the connection up
-            if top in said:
+            if top in said and tag:
                 expected.publishes["contradicted"] += 1
             for each in range(1, top + 1) if multiple else [top]:
                 said.setdefault(each, word)
@@ -279,7 +279,8 @@ def _judge(expected, queue, receipts, published, clients, recipe, truth):
         identity = _identity(event, recipe)
         what = (receipt.message, receipt.content.body, _properties(receipt.content))
         if identity is None:
-            reported["foreign"][receipt.session][receipt.content.body] += 1
+            same = (receipt.content.body, receipt.exchange, receipt.key)
+            reported["foreign"][receipt.session][same] += 1
             continue
         if _differs(event.content, receipt.content):
             reported["corrupted"][receipt.session][what] += 1
@@ -294,6 +295,8 @@ def _judge(expected, queue, receipts, published, clients, recipe, truth):
         if receipt.flagged:
             if any(each.session == receipt.session for each in earlier):
                 counts["repeated"] += 1
+                earlier.append(receipt)
+                continue
             taken = [each for each in earlier if _taken_before(clients, each, receipt)]
             if taken:
                 counts["redelivered after ack"] += 1

@@ -30,7 +30,19 @@ from rmqbench.results.metrics import Throughput
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import JOURNAL_FILE, Entry
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
-from rmqbench.verdict.evidence import CONFIRMED, SENT, Incident
+from rmqbench.verdict.evidence import (
+    ACKED,
+    AGAIN,
+    CONFIRMED,
+    COPY,
+    DELIVERED,
+    NACKED,
+    REDELIVERED,
+    REPORTED,
+    RETURNED,
+    SENT,
+    Incident,
+)
 from rmqbench.verdict.findings import (
     FINDINGS,
     OUTCOMES,
@@ -344,7 +356,8 @@ def test_every_file_of_a_run_is_in_the_table(directory):
     short = {name.rpartition("/")[2] for name in table}
     here = {path.name for path in directory.rglob("*") if path.is_file()}
     columns = [f"{name}.npy" for name in (*PublishLedger.columns, *DeliveryLedger.columns)]
-    assert {*columns, JOURNAL_FILE, "run.json", "incidents.jsonl"} == here
+    rows = ("copies.bin", "again.bin")
+    assert {*columns, *rows, JOURNAL_FILE, "run.json", "incidents.jsonl"} == here
     assert short == here | {SAMPLES_FILE, "worker.log", "result.json"}
 
 
@@ -377,6 +390,30 @@ def test_every_array_is_in_a_table_with_its_type(ledger):
     table = {name: named(row[1])[0] for name, row in by_name(page, "array").items()}
     assert table == ledger.columns
     assert all(np.dtype(each) for each in table.values())
+
+
+@pytest.mark.parametrize(("of", "dtype"), [("of a copy", COPY), ("of a delivery", AGAIN)])
+def test_every_row_is_in_a_table_with_its_types(of, dtype):
+    table = by_name(DIRECTORY_PAGE, of)
+    assert np.dtype([(name, named(row[1])[0]) for name, row in table.items()]) == dtype
+    assert f"{dtype.itemsize} bytes" in DIRECTORY_PAGE
+
+
+def test_every_bit_of_a_row_and_of_an_array_is_explained():
+    of_producer, of_consumer = DIRECTORY_PAGE.split("\nA consumer's have one place")
+    explained = {
+        "publish": by_name(of_producer, "array")["state"][2],
+        "first delivery": by_name(of_consumer, "array")["state"][2],
+        "later delivery": by_name(of_consumer, "of a delivery")["flags"][2],
+    }
+    bits = {
+        "publish": (SENT, CONFIRMED, NACKED, RETURNED),
+        "first delivery": (DELIVERED, REDELIVERED, REPORTED, ACKED),
+        "later delivery": (REDELIVERED, REPORTED),
+    }
+    for name, values in bits.items():
+        said = explained[name].partition(".")[0].replace("bits: ", "; ").replace(", ", "; ")
+        assert re.findall(r"; (\d+) ", f"; {said}") == [str(bit) for bit in values], name
 
 
 def test_every_field_of_an_incident_and_of_a_sample_is_in_its_table():

@@ -19,6 +19,7 @@ TOUCHED = {
         "_transport",
         "_MAX_RECV_BYTES",
         "_terminate_stream",
+        "_cancelled",
     },
     admin: {"_impl", "_terminate_stream", "_cleanup"},
 }
@@ -80,6 +81,14 @@ def test_the_heartbeat_counts_the_attribute_that_is_added_to():
     checker = pika.heartbeat.HeartbeatChecker
     source = inspect.getsource(checker.bytes_received_on_connection.fget)
     assert "self._connection.bytes_received" in source
+
+
+def test_a_cancelled_consumer_s_deliveries_are_given_back_unless_it_is_forgotten():
+    channel = pika.channel.Channel
+    assert "self._cancelled.add(consumer_tag)" in inspect.getsource(channel.basic_cancel)
+    deliver = inspect.getsource(channel._on_deliver)
+    assert "if consumer_tag in self._cancelled:" in deliver
+    assert "self.basic_reject(" in deliver
 
 
 def test_a_blocking_connection_stands_on_the_connection_that_is_driven():

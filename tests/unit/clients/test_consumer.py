@@ -50,7 +50,7 @@ class Link:
         callback(None)
         return consumer_tag
 
-    def basic_cancel(self, tag, callback):
+    def cancel(self, channel, tag, callback):
         callback(None)
 
     def close(self):
@@ -79,6 +79,9 @@ class Chooser:
     def begin(self):
         self.channels += 1
 
+    def end(self):
+        self.ended = True
+
     def take(self, method, properties, body):
         return Taken(np.array([method.delivery_tag])) if self.left.pop(0) else Held()
 
@@ -100,7 +103,7 @@ def receive_many(count):
         tags = link.tags + np.arange(1, count + 1)
         link.tags += count
         zeros = np.zeros(count, np.int64)
-        link.on_deliveries(Deliveries(1, tags, zeros > 0, zeros, zeros, RECIPE))
+        link.on_deliveries(Deliveries(1, tags, zeros > 0, zeros, zeros, zeros, RECIPE))
 
     return step
 

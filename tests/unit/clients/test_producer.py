@@ -1,21 +1,23 @@
-"""A producer's ledger: written before anything is sent, and settled by what the broker says."""
+"""A producer's evidence: written before anything is sent, and settled by what the broker says."""
 
+import time
 import uuid
 
 import numpy as np
 import pytest
+from support.confirms import ack, confirms, nack
 
-from rmqbench.amqp.vector import Confirms
 from rmqbench.clients import producer as producers
-from rmqbench.clients.producer import ProducerPlan, _Settling
+from rmqbench.clients.producer import ProducerPlan
+from rmqbench.clock import Clock
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import BrokerError, ConnectionLost, DeadlineExceeded
+from rmqbench.errors import ConnectionLost, DeadlineExceeded
 from rmqbench.message import Recipe
+from rmqbench.run_directory.journal import JOURNAL_FILE, ChannelOpened, read_journal
 from rmqbench.run_directory.ledger import PublishLedger
-from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, SENT_AGAIN
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT
 
 COUNT = 20
-NOTHING = np.empty(0, np.int64)
 
 
 @pytest.fixture
@@ -24,102 +26,8 @@ def ledger(tmp_path):
     return PublishLedger.open(tmp_path / "producer")
 
 
-def confirms(*rows):
-    """Acks and nacks as they came: (tag, multiple, nack) each."""
-    tags, multiple, nack = zip(*rows, strict=True)
-    return Confirms(1, np.array(tags), np.array(multiple, bool), np.array(nack, bool))
-
-
-def ack(tag, multiple=False):
-    return tag, multiple, False
-
-
-def nack(tag, multiple=False):
-    return tag, multiple, True
-
-
 def places(ledger, bit):
     return np.flatnonzero(ledger.state & bit).tolist()
-
-
-# --- tags and sequence numbers ------------------------------------------------------------------
-
-
-def test_tags_follow_the_order_of_sending_from_one_on(ledger):
-    settling = _Settling(ledger, NOTHING, 0)
-    assert settling.take(3).tolist() == [0, 1, 2]
-    assert settling.take(2).tolist() == [3, 4]
-    settling.settle(confirms(ack(4), ack(1)))
-    assert places(ledger, CONFIRMED) == [0, 3]
-    assert np.flatnonzero(ledger.settled_ns).tolist() == [0, 3]
-    assert (settling.sent, settling.settled) == (5, 2)
-
-
-def test_a_later_channel_begins_its_tags_anew(ledger):
-    settling = _Settling(ledger, NOTHING, 7)
-    assert settling.take(3).tolist() == [7, 8, 9]
-    settling.settle(confirms(ack(1), ack(3)))
-    assert places(ledger, CONFIRMED) == [7, 9]
-
-
-def test_what_is_sent_again_comes_first_and_has_the_first_tags(ledger):
-    settling = _Settling(ledger, np.array([2, 5, 6]), 9)
-    assert settling.take(2).tolist() == [2, 5]
-    assert settling.take(3).tolist() == [6, 9, 10]
-    settling.settle(confirms(ack(2), nack(3), ack(5)))
-    assert places(ledger, CONFIRMED) == [5, 10]
-    assert places(ledger, NACKED) == [6]
-    settling.settle(confirms(ack(5, multiple=True)))
-    assert places(ledger, CONFIRMED) == [2, 5, 9, 10]
-    assert settling.settled == 5
-
-
-def test_multiple_covers_all_up_to_its_tag(ledger):
-    settling = _Settling(ledger, NOTHING, 0)
-    settling.take(10)
-    settling.settle(confirms(ack(4, multiple=True)))
-    assert places(ledger, CONFIRMED) == [0, 1, 2, 3]
-    settling.settle(confirms(ack(7, multiple=True), ack(9)))
-    assert places(ledger, CONFIRMED) == [0, 1, 2, 3, 4, 5, 6, 8]
-    settling.settle(confirms(ack(3, multiple=True)))
-    assert settling.settled == 8
-
-
-def test_multiple_with_tag_0_covers_all_that_were_sent(ledger):
-    settling = _Settling(ledger, NOTHING, 0)
-    settling.take(6)
-    settling.settle(confirms(ack(2), ack(0, multiple=True)))
-    assert places(ledger, CONFIRMED) == [0, 1, 2, 3, 4, 5]
-    assert settling.settled == 6
-
-
-def test_a_nack_is_told_from_an_ack_in_the_same_burst(ledger):
-    settling = _Settling(ledger, NOTHING, 0)
-    settling.take(8)
-    settling.settle(confirms(ack(1), nack(3, multiple=True), ack(5), nack(7), ack(8, True)))
-    assert places(ledger, CONFIRMED) == [0, 3, 4, 5, 7]
-    assert places(ledger, NACKED) == [1, 2, 6]
-    assert settling.settled == 8
-
-
-def test_what_is_settled_stays_as_it_is_and_counts_once(ledger):
-    settling = _Settling(ledger, NOTHING, 0)
-    settling.take(3)
-    settling.settle(confirms(nack(1)))
-    settling.settle(confirms(ack(1), ack(2), ack(2, multiple=True)))
-    settling.settle(confirms(ack(2)))
-    assert places(ledger, NACKED) == [0]
-    assert places(ledger, CONFIRMED) == [1]
-    assert settling.settled == 2
-
-
-@pytest.mark.parametrize("row", [ack(4), ack(4, multiple=True), nack(10**12)])
-def test_a_tag_that_was_never_given_is_an_error_and_settles_nothing(ledger, row):
-    settling = _Settling(ledger, NOTHING, 0)
-    settling.take(3)
-    with pytest.raises(BrokerError, match="only 3 messages were published"):
-        settling.settle(confirms(ack(1), row))
-    assert places(ledger, CONFIRMED) == []
 
 
 # --- a producer on a connection that is told what to do -----------------------------------------
@@ -136,6 +44,7 @@ class Link:
         self.channel_number = 1
         self.on_confirms = lambda confirms: None
         self.sent = []  # the state that the ledger had of each message when it was sent
+        self.copies = []  # the numbers of those that the ledger then had as sent again
         self.asked_after = []  # so many messages were sent before it asked for an answer
 
     def __enter__(self):
@@ -155,6 +64,7 @@ class Link:
 
     def send(self, frames):
         state = PublishLedger.read(self.directory).state
+        self.copies = PublishLedger.read(self.directory).copies()["sequence"].tolist()
         stride = len(frames) // frames.count(b"RMQB")
         for at in range(0, len(frames), stride):
             head = frames.index(b"RMQB", at)
@@ -208,6 +118,17 @@ def publish(tmp_path, ledger, monkeypatch):
     return publish
 
 
+def channels(tmp_path):
+    """Return where each channel began, as the journal says."""
+    entries = read_journal(tmp_path / "producer" / JOURNAL_FILE)
+    return [(each.number, each.first) for each in entries if isinstance(each, ChannelOpened)]
+
+
+def end(tmp_path):
+    """Return the last word of the journal."""
+    return list(read_journal(tmp_path / "producer" / JOURNAL_FILE))[-1]
+
+
 def confirm_all(link):
     link.on_confirms(confirms(ack(0, multiple=True)))
 
@@ -227,6 +148,19 @@ def confirm_and_lose(*rows):
     return script
 
 
+def lose_when(sent):
+    """End the connection once so many were sent, and settle none of them."""
+
+    def script(link):
+        if len(link.sent) >= sent:
+            raise ConnectionLost("The connection ended.")
+
+    return script
+
+
+STANDING_STILL = Clock(time.monotonic, lambda: 1_790_000_000_000_000_000, time.sleep, lambda: 0.0)
+
+
 @pytest.mark.parametrize("vector", [True, False])
 def test_all_is_written_down_as_sent_before_it_is_sent(publish, ledger, vector):
     report, (link,) = publish(confirm_all, vector=vector)
@@ -236,26 +170,65 @@ def test_all_is_written_down_as_sent_before_it_is_sent(publish, ledger, vector):
     assert (ledger.sent_ns > 0).all()
 
 
-def test_after_an_interruption_it_goes_on_with_what_was_never_sent(publish, ledger):
+def test_after_an_interruption_it_goes_on_with_what_was_never_sent(publish, ledger, tmp_path):
     report, links = publish(confirm_and_lose(ack(2, multiple=True), nack(3)), confirm_all)
     assert [sequence for sequence, _ in links[0].sent] == list(range(8))
     assert [sequence for sequence, _ in links[1].sent] == list(range(8, COUNT))
-    assert report.channel_starts == (0, 8)
+    assert channels(tmp_path) == [(1, 0), (2, 8)]
     assert [each.why for each in report.interruptions] == ["The connection ended."]
     assert places(ledger, CONFIRMED) == [0, 1, *range(8, COUNT)]
     assert places(ledger, NACKED) == [2]
-    assert places(ledger, SENT_AGAIN) == []
+    assert len(ledger.copies()) == 0
 
 
-def test_only_what_is_indeterminate_is_sent_again_and_marked(publish, ledger):
+def test_only_what_is_indeterminate_is_sent_again_and_on_record_before(publish, ledger, tmp_path):
     script = confirm_and_lose(ack(2, multiple=True), nack(3), ack(5))
-    report, links = publish(script, confirm_all, publish_again=True)
+    _, links = publish(script, confirm_all, publish_again=True)
     again = [3, 5, 6, 7]
     assert [sequence for sequence, _ in links[1].sent] == [*again, *range(8, COUNT)]
-    assert links[1].sent[0] == (3, SENT | SENT_AGAIN)
-    assert places(ledger, SENT_AGAIN) == again
+    assert links[1].copies == again
+    assert ledger.copies()["channel"].tolist() == [2] * 4
     assert places(ledger, CONFIRMED) == [0, 1, *range(3, COUNT)]
-    assert report.channel_starts == (0, 8)
+    assert channels(tmp_path) == [(1, 0), (2, 8)]
+    assert (end(tmp_path).repeats, end(tmp_path).incidents) == (4, 0)
+
+
+def test_what_is_sent_a_third_time_is_a_further_copy_with_a_time_of_its_own(publish, ledger):
+    lost = confirm_and_lose(ack(2, multiple=True))
+    publish(lost, lose_when(4), confirm_all, publish_again=True)
+    copies = ledger.copies()
+    assert copies["sequence"].tolist() == [*range(2, 8), *range(2, 8), *range(8, 10)]
+    assert set(copies["channel"].tolist()) == {2, 3}
+    times = [ledger.sent_ns[2], *copies["sent_ns"][copies["sequence"] == 2]]
+    assert len(set(times)) == 3
+    assert times == sorted(times)
+    assert (ledger.state == SENT | CONFIRMED).all()
+
+
+def test_no_moment_of_sending_serves_twice(publish, ledger, monkeypatch):
+    """By its send time a message is told from an earlier copy of it."""
+    monkeypatch.setattr(producers.Clock, "since", lambda _: STANDING_STILL)
+    publish(confirm_and_lose(ack(2, multiple=True)), confirm_all, publish_again=True)
+    copies = ledger.copies()
+    assert len(copies)
+    assert (copies["sent_ns"] > ledger.sent_ns[copies["sequence"]]).all()
+
+
+@pytest.mark.parametrize("vector", [True, False])
+def test_what_the_broker_contradicts_is_on_record_and_it_goes_on(publish, ledger, tmp_path, vector):
+    said = []
+
+    def contradict(link):
+        if not said:
+            said.append(link.on_confirms(confirms(ack(1), nack(1), ack(1))))
+        link.on_confirms(confirms(ack(0, multiple=True)))
+
+    report, _ = publish(contradict, vector=vector)
+    assert report.error is None
+    assert (ledger.state & CONFIRMED != 0).all()
+    told = [(each.finding, each.producer, each.sequence) for each in ledger.incidents()]
+    assert told == [("contradicted", 0, 0)] * 2
+    assert end(tmp_path).incidents == 2
 
 
 def test_what_was_returned_is_not_sent_again(publish, ledger):

@@ -1,4 +1,4 @@
-"""A queue counts as drained only when it has said so, to nobody else's benefit, for long enough."""
+"""A queue is drained in rounds of consumers, until one brings nothing new or it is empty."""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.asking import GONE, answering
+from support.clocks import ToldClock
 from support.plans import consumer_plan
 
-from rmqbench.endpoint import Endpoint
-from rmqbench.errors import BrokerUnavailable, QueueNotFound
+from rmqbench.amqp.network import Network
 from rmqbench.faults.disturbance import Disturbance
 from rmqbench.message import Recipe
 from rmqbench.run_directory.journal import (
@@ -20,8 +21,7 @@ from rmqbench.run_directory.journal import (
     WorkEnded,
     read_journal,
 )
-from rmqbench.run_directory.ledger import DeliveryRecorder
-from rmqbench.runner import drain as drains
+from rmqbench.run_directory.recorder import DeliveryRecorder
 from rmqbench.runner.drain import QueueDrain
 from rmqbench.verdict.evidence import Drain
 
@@ -29,110 +29,16 @@ COUNT = 10
 ALL = range(COUNT)
 CALM = Disturbance(shaken=False)
 SHAKEN = Disturbance(shaken=True)
-AWAY = BrokerUnavailable("Nobody is there.")
-GONE = QueueNotFound("There is no queue 'work.queue'.")
-
-
-class Clock:
-    """Stands in for the module ``time``: its seconds pass when somebody sleeps."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(drains, "time", clock)
-    return clock
+def clock():
+    return ToldClock()
 
 
 @pytest.fixture
-def answers(monkeypatch, clock):
-    """What the queue says, one after the other; the last is repeated. (0, 0) is empty and alone."""
-    answers = [(0, 0)]
-
-    def counts(endpoint, queue):
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(drains.topologies, "counts", counts)
-    return answers
-
-
-@pytest.fixture
-def prove_empty(clock, answers):
-    """Ask a queue that gives these answers; give what came of it and how long it took."""
-
-    def prove(*given, certain_in_s=0.0, patience_s=2.0):
-        answers[:] = given
-        began = clock.now
-        drain = drains._prove_empty(
-            Endpoint(), "work.queue", certain_at=began + certain_in_s, until=began + patience_s
-        )
-        return drain, clock.now - began
-
-    return prove
-
-
-def test_an_empty_queue_is_proven_once_its_answer_has_held_still(prove_empty):
-    drain, took_s = prove_empty((0, 0))
-    assert drain == Drain(True)
-    assert took_s >= 0.5
-
-
-def test_a_ready_message_is_no_proof(prove_empty):
-    assert prove_empty((3, 0))[0] == Drain(False, 3, "3 messages are still ready in it")
-
-
-def test_a_ready_message_that_shows_late_is_no_proof(prove_empty):
-    assert prove_empty((0, 0), (0, 0), (2, 0))[0].ready == 2
-
-
-def test_no_answer_is_believed_before_it_can_be_certain(prove_empty):
-    drain, took_s = prove_empty((0, 0), certain_in_s=8)
-    assert drain.proven
-    assert took_s >= 8
-    early_zeros = [(0, 0)] * 20
-    assert not prove_empty(*early_zeros, (7, 0), certain_in_s=8)[0].proven
-
-
-def test_somebody_else_s_consumer_is_no_proof(prove_empty):
-    drain, took_s = prove_empty((0, 2))
-    assert drain == Drain(False, 0, "2 consumers that are not ours are still there")
-    assert 2 <= took_s < 3
-
-
-def test_a_consumer_that_goes_away_in_time_is_waited_for(prove_empty):
-    drain, took_s = prove_empty((0, 1), (0, 1), (0, 0))
-    assert drain.proven
-    assert took_s >= 1
-
-
-def test_an_answer_between_two_troubles_is_no_proof(prove_empty):
-    for trouble in ((0, 1), AWAY):
-        drain, took_s = prove_empty((0, 0), trouble, (0, 0), trouble, (0, 0))
-        assert drain.proven
-        assert took_s >= 1.5, "it must hold still anew after each trouble"
-
-
-def test_a_queue_that_cannot_be_asked_is_no_proof(prove_empty):
-    drain, took_s = prove_empty(AWAY, patience_s=30)
-    assert drain == Drain(False, 0, "it could not be asked (Nobody is there.)")
-    assert 30 <= took_s < 31
-    assert prove_empty(AWAY, AWAY, AWAY, (0, 0))[0].proven
-
-
-def test_a_queue_that_does_not_exist_holds_nothing(prove_empty):
-    assert prove_empty(GONE)[0] == Drain(True, there=False)
+def answers(monkeypatch):
+    return answering(monkeypatch)
 
 
 def deliver(sequences, died=False, closed=(1,), error=None, interrupted=()):
@@ -143,7 +49,8 @@ def deliver(sequences, died=False, closed=(1,), error=None, interrupted=()):
         recorder.open_channel()
         sequences_ = np.array(sequences, np.int64)
         flags = np.zeros(len(sequences_), np.bool_)
-        recorder.record(np.zeros_like(sequences_), sequences_, flags, 7)
+        stamps = np.zeros(len(sequences_), np.uint32)
+        recorder.record(np.zeros_like(sequences_), sequences_, flags, stamps, 7)
         recorder.close()
         with Journal(plan.directory / JOURNAL_FILE) as journal:
             for why in interrupted:
@@ -172,13 +79,13 @@ class Drained:
 
 
 @pytest.fixture
-def drain(tmp_path, answers):
+def drain(tmp_path, clock, answers):
     """Drain a queue of ten messages, in rounds of consumers that do as they are told."""
 
     def drain(*rounds, says=((0, 0),), consumers=1, disturbance=CALM, **how):
-        answers[:] = says
+        answers.say(*says)
         plan = consumer_plan(Recipe(uuid.UUID(int=1)), (COUNT,), tmp_path, stall_s=3.0)
-        queue = QueueDrain(plan, consumers)
+        queue = QueueDrain(plan, consumers, Network(clock.clock))
         plans, interrupted, rounds = [], [], list(rounds)
         while not queue.done:
             these = queue.next_round(**how)

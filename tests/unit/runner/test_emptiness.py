@@ -1,0 +1,119 @@
+"""A queue counts as empty only when it has said so, to nobody else's benefit, for long enough."""
+
+import pytest
+from support.asking import AWAY, GONE, REFUSED, SILENT, answering
+from support.clocks import ToldClock
+
+from rmqbench.amqp.network import Network
+from rmqbench.endpoint import Endpoint
+from rmqbench.runner.emptiness import prove_empty
+from rmqbench.verdict.evidence import Drain
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    return answering(monkeypatch)
+
+
+@pytest.fixture
+def prove(answers):
+    """Ask a queue that gives these answers; return what came of it and how long it took."""
+
+    def prove(*given, certain_in_s=0.0, patience_s=2.0):
+        answers.say(*given)
+        clock = ToldClock()
+        began = clock.now
+        drain = prove_empty(
+            Endpoint(),
+            "work.queue",
+            Network(clock.clock),
+            certain_at=began + certain_in_s,
+            until=began + patience_s,
+        )
+        return drain, clock.now - began
+
+    return prove
+
+
+def test_an_empty_queue_is_proven_once_its_answer_has_held_still(prove):
+    drain, took_s = prove((0, 0))
+    assert drain == Drain(True)
+    assert took_s >= 0.5
+
+
+def test_a_ready_message_is_no_proof(prove):
+    assert prove((3, 0))[0] == Drain(False, 3, "3 messages are still ready in it")
+
+
+def test_a_ready_message_that_shows_late_is_no_proof(prove):
+    assert prove((0, 0), (0, 0), (2, 0))[0].ready == 2
+
+
+def test_no_answer_is_believed_before_it_can_be_certain(prove):
+    drain, took_s = prove((0, 0), certain_in_s=8)
+    assert drain.proven
+    assert took_s >= 8
+    early_zeros = [(0, 0)] * 20
+    assert not prove(*early_zeros, (7, 0), certain_in_s=8)[0].proven
+
+
+def test_somebody_else_s_consumer_is_no_proof(prove):
+    drain, took_s = prove((0, 2))
+    assert drain == Drain(False, 0, "2 consumers that are not ours are still there")
+    assert 2 <= took_s < 3
+
+
+def test_a_consumer_that_goes_away_in_time_is_waited_for(prove):
+    drain, took_s = prove((0, 1), (0, 1), (0, 0))
+    assert drain.proven
+    assert took_s >= 1
+
+
+@pytest.mark.parametrize("trouble", [(0, 1), AWAY, (0, 0, SILENT)], ids=["other", "away", "silent"])
+def test_an_answer_between_two_troubles_is_no_proof(prove, trouble):
+    drain, took_s = prove((0, 0), trouble, (0, 0), trouble, (0, 0))
+    assert drain.proven
+    assert took_s >= 1.5, "it must hold still anew after each trouble"
+
+
+def test_a_queue_that_cannot_be_asked_is_no_proof(prove):
+    drain, took_s = prove(AWAY, patience_s=30)
+    assert drain == Drain(False, 0, "it could not be asked (Nobody is there.)")
+    assert 30 <= took_s < 31
+    assert prove(AWAY, AWAY, AWAY, (0, 0))[0].proven
+
+
+def test_a_queue_that_does_not_exist_holds_nothing(prove):
+    assert prove(GONE)[0] == Drain(True, there=False)
+
+
+# --- statistics that nobody stands behind ---------------------------------------------------------
+
+
+def test_a_message_that_only_a_get_shows_is_no_proof_and_is_given_back(prove, answers):
+    drain, _ = prove((0, 0, 5))
+    assert drain == Drain(False, 5, "5 messages are still ready in it")
+    assert (answers.got, answers.given_back) == (1, 1)
+
+
+def test_a_queue_whose_leader_is_silent_is_no_proof_though_its_figures_are_zeros(prove):
+    drain, _ = prove((0, 0, SILENT))
+    assert not drain.proven
+    assert "it could not be asked" in drain.detail
+
+
+def test_where_a_get_is_refused_the_declared_answer_stands(prove):
+    """A quorum queue with a single active consumer refuses it: its leader is there."""
+    assert prove((0, 0, REFUSED))[0] == Drain(True)
+    assert prove((0, 0, REFUSED), (2, 0))[0] == Drain(False, 2, "2 messages are still ready in it")
+
+
+@pytest.mark.parametrize("answer", [(3, 0), (0, 1)], ids=["ready", "other"])
+def test_nothing_is_taken_from_a_queue_that_is_not_empty_or_not_alone(prove, answers, answer):
+    prove(answer)
+    assert answers.got == 0
+
+
+def test_each_answer_that_is_believed_came_with_a_get(prove, answers):
+    prove((0, 0))
+    assert answers.got == answers.asked >= 2
