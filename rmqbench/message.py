@@ -33,6 +33,7 @@ from __future__ import annotations
 import struct
 import uuid
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -55,6 +56,7 @@ __all__ = [
     "Identity",
     "Recipe",
     "Sent",
+    "added_headers",
     "content_of",
     "recipe_of",
 ]
@@ -70,9 +72,11 @@ CONTENT_TYPE = "application/octet-stream"
 _STAMPED_AT_ONCE = 1 << 14  # what a cache of the processor holds
 
 # Headers that RabbitMQ adds by itself when it delivers again or dead-letters
-# (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling, /docs/dlx#effects).
+# (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling, /docs/dlx#effects), or where
+# it is configured to (/docs/message-interceptors: timestamp_in_ms and x-routed-by).
 BROKER_HEADERS = frozenset(
     {
+        "timestamp_in_ms",
         "x-acquired-count",
         "x-death",
         "x-delivery-count",
@@ -82,8 +86,10 @@ BROKER_HEADERS = frozenset(
         "x-last-death-exchange",
         "x-last-death-queue",
         "x-last-death-reason",
+        "x-routed-by",
     }
 )
+_INTERCEPTED = frozenset({"timestamp_in_ms", "x-routed-by"})
 
 
 class Identity(NamedTuple):
@@ -242,8 +248,9 @@ class Recipe:
     ) -> str | None:
         """Name the first thing in which a received message differs from what was sent.
 
-        None if every byte of the body and every property is as computed. Headers that RabbitMQ
-        adds by itself (:data:`BROKER_HEADERS`) do not count as differences.
+        None if every byte of the body and every property is as computed. What RabbitMQ adds by
+        itself does not count: the headers in :data:`BROKER_HEADERS`, and the time at which it took
+        the message, where it is configured to overwrite the timestamp.
         """
         sent = self.read_head(body)
         if sent is None:
@@ -254,13 +261,38 @@ class Recipe:
             at = next(i for i, b in enumerate(self.tail, HEAD_SIZE) if body[i] != b)
             return f"byte {at} of the body"
         expected = self.properties(identity.producer, identity.sequence, sent.sent_ns)
+        headers = properties.headers or {}
         for name, value in vars(expected).items():
             received: Any = getattr(properties, name)
             if name == "headers":
-                received = {k: v for k, v in (received or {}).items() if k not in BROKER_HEADERS}
-            if received != value:
-                return f"the property {name}"
+                if changed := _changed_header(value, headers):
+                    return changed
+            elif received != value and not (name == "timestamp" and received == _taken_at(headers)):
+                return f"the property {name}: {received!r} instead of {value!r}"
         return None
+
+
+def added_headers(properties: pika.BasicProperties) -> frozenset[str]:
+    """Return which headers of a message RabbitMQ has added because it is configured to."""
+    return _INTERCEPTED & set(properties.headers or ())
+
+
+def _changed_header(sent: Mapping[str, Any], received: Mapping[str, Any]) -> str | None:
+    """Name the first header that was added on the way, changed or taken away."""
+    for name in sorted({*sent, *received} - (BROKER_HEADERS - set(sent))):
+        if name not in sent:
+            return f"the header {name!r} was added"
+        if name not in received:
+            return f"the header {name!r} was taken away"
+        if received[name] != sent[name]:
+            return f"the header {name!r}: {received[name]!r} instead of {sent[name]!r}"
+    return None
+
+
+def _taken_at(headers: Mapping[str, Any]) -> int | None:
+    """Return when RabbitMQ took a message, in Unix seconds, if it says so in a header."""
+    milliseconds = headers.get("timestamp_in_ms")
+    return milliseconds // 1000 if isinstance(milliseconds, int) else None
 
 
 def recipe_of(properties: pika.BasicProperties, body: bytes) -> Recipe | None:

@@ -17,11 +17,12 @@ from rmqbench.clients.consumer import Consumer, Held, Look, Subscription, Taken
 from rmqbench.clients.recovery import Interruption
 from rmqbench.clock import Clock
 from rmqbench.memory import peak_rss_bytes
-from rmqbench.message import HEAD_SIZE, Recipe
+from rmqbench.message import HEAD_SIZE, Recipe, added_headers
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
     ChannelOpened,
+    HeadersAdded,
     Interrupted,
     Journal,
     WorkEnded,
@@ -128,6 +129,7 @@ class RecordingConsumer:
             ),
             network=network,
         )
+        self._added: frozenset[str] = frozenset()
         self._delivered_ns = 0
         self._started_ns, self._started_cpu = clock.time_ns(), clock.cpu_s()
         self._seen = 0
@@ -194,6 +196,9 @@ class RecordingConsumer:
         plan = self.plan
         recipe = plan.recipe
         self._delivered_ns = now_ns = self._clock.time_ns()
+        if added := added_headers(properties) - self._added:
+            self._added |= added
+            self._journal.write(HeadersAdded(names=sorted(added)))
         identity = recipe.identify(properties, body)
         if identity is None:
             self._recorder.report(

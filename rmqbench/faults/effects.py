@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -27,11 +28,12 @@ _LIMIT = 100  # messages that a limited queue may hold
 class Target:
     """What a fault may strike; what it has not got it cannot strike.
 
-    ``note`` is called with a sentence when something happens, ``note_removal`` when messages were
-    taken out of the queue. ``over`` is set when whatever lasts is to end. ``kill_consumer`` kills
-    the process of one consumer that is at work, and returns a sentence on which. ``undelivered``
-    counts the messages of the run that the queue may still give, those under way to it and from it
-    included (None: that cannot be known).
+    ``note`` is called with a sentence when something happens, ``note_removal`` before messages are
+    taken out of the queue and again, with the same act, when it is known how many these were.
+    ``over`` is set when whatever lasts is to end. ``kill_consumer`` kills the process of one
+    consumer that is at work, and returns a sentence on which. ``undelivered`` counts the messages
+    of the run that the queue may still give, those under way to it and from it included (None: that
+    cannot be known).
     """
 
     broker: Broker
@@ -42,7 +44,7 @@ class Target:
     undelivered: Callable[[], int] | None = None
     lasting_s: float = 0.0
     note: Callable[[str], None] = lambda _: None
-    note_removal: Callable[[Removal], None] = lambda _: None
+    note_removal: Callable[[Removal, str], None] = lambda removal, act: None
     over: threading.Event = field(default_factory=threading.Event)
 
     def last(self) -> None:
@@ -101,19 +103,27 @@ def alarm(setting: str, eager: str, read: str) -> Callable[[Target], None]:
 
 
 def purge_queue(target: Target) -> None:
+    act = uuid.uuid4().hex
+    # Written down before it is done: an answer may be lost on the way.
+    target.note_removal(Removal("a purge whose answer did not come"), act)
     count = topologies.purge(target.endpoint, target.queue)
-    _note_removal(target, Removal(f"a purge of {count} messages", count))
+    _note_removal(target, Removal(f"a purge of {count} messages", count), act)
 
 
 def delete_queue(target: Target) -> None:
+    act = uuid.uuid4().hex
+    target.note_removal(Removal("it was deleted, or was to be"), act)
     with admin(target.endpoint) as channel:
         count = channel.queue_delete(target.queue).method.message_count
-    _note_removal(target, Removal(f"it was deleted, with {count} ready messages"))
+    _note_removal(target, Removal(f"it was deleted, with {count} ready messages"), act)
 
 
 def limit_queue(target: Target) -> None:
     # Counted before: what is delivered from now on is not dropped, what is published is counted.
     at_most = None if target.undelivered is None else max(0, target.undelivered() - _LIMIT)
+    act = uuid.uuid4().hex
+    removal = Removal(f"a limit of {_LIMIT} messages, the oldest dropped", at_most)
+    target.note_removal(removal, act)
     with target.broker.management as management:
         management.set_policy(
             f"rmqbench limit of {target.queue}",
@@ -121,11 +131,11 @@ def limit_queue(target: Target) -> None:
             {"max-length": _LIMIT},
             vhost=target.endpoint.virtual_host,
         )
-    _note_removal(target, Removal(f"a limit of {_LIMIT} messages, the oldest dropped", at_most))
+    _note_removal(target, removal, act)
 
 
-def _note_removal(target: Target, removal: Removal) -> None:
-    target.note_removal(removal)
+def _note_removal(target: Target, removal: Removal, act: str) -> None:
+    target.note_removal(removal, act)
     target.note(f"{target.queue}: {removal.cause}")
 
 

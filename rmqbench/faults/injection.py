@@ -100,8 +100,8 @@ class Injection:
     def removals(self) -> tuple[Removal, ...]:
         """What it has taken out of its queue so far."""
         with self._lock:
-            found = [each for each in self._entries if isinstance(each, MessagesRemoved)]
-        return tuple(Removal(each.cause, each.at_most) for each in found)
+            found = {e.act: e for e in self._entries if isinstance(e, MessagesRemoved)}
+        return tuple(Removal(each.cause, each.at_most) for each in found.values())
 
     def follow(self, read: Callable[[Entry], None]) -> None:
         """Call ``read`` with all that it has done and does, from any thread."""
@@ -165,13 +165,14 @@ class Injection:
             )
         )
 
-    def _note_removal(self, removal: Removal) -> None:
+    def _note_removal(self, removal: Removal, act: str) -> None:
         queue = self.target.queue
         self._write(
             MessagesRemoved(
                 queue=queue,
                 cause=removal.cause,
                 at_most=removal.at_most,
+                act=act,
             )
         )
 

@@ -13,12 +13,13 @@ https://www.rabbitmq.com/docs/http-api-reference.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
     "Alarm",
     "BindingInfo",
+    "ChannelInfo",
     "ConnectionInfo",
     "ConsumerInfo",
     "ExchangeInfo",
@@ -27,6 +28,7 @@ __all__ = [
     "QueueInfo",
     "read_alarms",
     "read_bindings",
+    "read_channels",
     "read_connections",
     "read_consumers",
     "read_exchanges",
@@ -45,8 +47,9 @@ class QueueInfo:
     """A queue: counts of messages, sizes in bytes, rates per second over the last interval.
 
     ``messages_ram`` is the number of messages in memory, ``memory_bytes`` the memory of the queue's
-    process. ``deliver_rate`` includes ``basic.get``. ``dead_letter_exchanges`` are those named by
-    the queue's argument and by its policies.
+    process. ``deliver_rate`` includes ``basic.get``. ``policy_definition`` is what its policy and
+    its operator policy come to together; ``dead_letter_exchanges`` are those named by the queue's
+    argument and by these.
     """
 
     name: str
@@ -63,6 +66,9 @@ class QueueInfo:
     publish_rate: float | None = None
     deliver_rate: float | None = None
     ack_rate: float | None = None
+    policy: str | None = None
+    operator_policy: str | None = None
+    policy_definition: Mapping[str, Any] = field(default_factory=dict)
     dead_letter_exchanges: tuple[str, ...] = ()
 
 
@@ -112,6 +118,14 @@ class ConsumerInfo:
     prefetch: int | None = None
     manual_ack: bool | None = None
     status: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelInfo:
+    """A channel; ``name`` is the broker's name of its connection, with its number."""
+
+    name: str
+    messages_unacknowledged: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +213,14 @@ def read_consumers(listed: Iterable[object]) -> list[ConsumerInfo]:
     return [_consumer(_table(each)) for each in listed]
 
 
+def read_channels(listed: Iterable[object]) -> list[ChannelInfo]:
+    """Return the channels of a list of them that have a name, in its order."""
+    return [
+        ChannelInfo(name, whole_number(each.get("messages_unacknowledged")))
+        for name, each in _named(listed)
+    ]
+
+
 def read_exchanges(listed: Iterable[object]) -> list[ExchangeInfo]:
     """Return the exchanges of a list of them, in its order."""
     return [
@@ -249,9 +271,10 @@ def whole_number(value: object) -> int | None:
 
 def _queue(name: str, queue: Mapping[str, Any]) -> QueueInfo:
     stats = _table(queue.get("message_stats"))
+    policies = _table(queue.get("effective_policy_definition"))
     dead_letters = (
         _table(queue.get("arguments")).get("x-dead-letter-exchange"),
-        _table(queue.get("effective_policy_definition")).get("dead-letter-exchange"),
+        policies.get("dead-letter-exchange"),
     )
     return QueueInfo(
         name=name,
@@ -268,6 +291,9 @@ def _queue(name: str, queue: Mapping[str, Any]) -> QueueInfo:
         publish_rate=_rate(stats, "publish"),
         deliver_rate=_rate(stats, "deliver_get"),
         ack_rate=_rate(stats, "ack"),
+        policy=_text(queue.get("policy")) or None,
+        operator_policy=_text(queue.get("operator_policy")) or None,
+        policy_definition=dict(policies),
         dead_letter_exchanges=tuple(each for each in dead_letters if isinstance(each, str)),
     )
 

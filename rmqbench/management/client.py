@@ -135,6 +135,10 @@ class Management:
         path = "consumers" if vhost is None else f"consumers/{_quoted(vhost)}"
         return self._list(path, self._no_vhost(vhost))
 
+    def channels(self, vhost: str) -> list[dict[str, Any]]:
+        """Return the channels of a virtual host."""
+        return self._list(f"vhosts/{_quoted(vhost)}/channels", self._no_vhost(vhost))
+
     def alarms(self) -> list[dict[str, Any]]:
         """Return the alarms in force anywhere in the cluster, each with ``node`` and ``resource``.
 

@@ -15,8 +15,10 @@ from rmqbench.run_directory.journal import (
     Counted,
     Declared,
     FaultEvent,
+    HeadersAdded,
     Interrupted,
     MemoryUsed,
+    PoliciesFound,
     StageBegan,
 )
 from rmqbench.run_directory.reading import QueueRecord, RunRecord, read_run
@@ -53,8 +55,22 @@ def judge(directory: str | os.PathLike[str]) -> Result:
         peak_rss_mib=max((e.peak_rss_bytes for e in record.of(MemoryUsed)), default=0) / 2**20,
         directory=path,
         events=tuple(sorted(_events(record), key=lambda event: event.time_ns)),
-        notes=tuple(note for each in record.of(Declared) for note in each.notes),
+        notes=tuple(_notes(record)),
     )
+
+
+def _notes(record: RunRecord) -> Iterator[str]:
+    """Yield what a person should know of the place where it happened."""
+    for declared in record.of(Declared):
+        yield from declared.notes
+    found = {(e.queue, e.name): e.definition for e in record.of(PoliciesFound)}
+    for (queue, name), definition in found.items():
+        settings = ", ".join(f"{key}={value}" for key, value in sorted(definition.items()))
+        yield f"The {name} of the broker applies to queue {queue}: {settings}."
+    consumers = (consumer for queue in record.queues for consumer in queue.consumers)
+    added = {name for each in consumers for e in each.of(HeadersAdded) for name in e.names}
+    if added:
+        yield f"RabbitMQ added headers to the messages, as configured: {', '.join(sorted(added))}."
 
 
 def _confirmed(record: RunRecord) -> int:

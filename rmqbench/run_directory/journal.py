@@ -29,10 +29,12 @@ __all__ = [
     "DrainTried",
     "Entry",
     "FaultEvent",
+    "HeadersAdded",
     "Interrupted",
     "Journal",
     "MemoryUsed",
     "MessagesRemoved",
+    "PoliciesFound",
     "Restarted",
     "StageBegan",
     "TroubleSeen",
@@ -85,6 +87,14 @@ class ChannelClosed(Entry):
 
     kind = "channel closed"
     number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadersAdded(Entry):
+    """Messages came with headers that RabbitMQ has added because it is configured to."""
+
+    kind = "headers"
+    names: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,13 +202,30 @@ class Restarted(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PoliciesFound(Entry):
+    """The policies and operator policies of a queue: their names, and what they come to together.
+
+    The last one found of a queue and a ``name`` counts.
+    """
+
+    kind = "policies"
+    queue: str
+    name: str
+    definition: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class MessagesRemoved(Entry):
-    """A cause for messages to be missing from a queue: at most so many (None: any number)."""
+    """A cause for messages to be missing from a queue: at most so many (None: any number).
+
+    Of several with the same ``act`` the last one counts: the first was written before it was done.
+    """
 
     kind = "removed"
     queue: str
     cause: str
     at_most: int | None = None
+    act: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +274,8 @@ _ENTRIES: dict[str, type[Entry]] = {
         BacklogShown,
         FaultEvent,
         Restarted,
+        HeadersAdded,
+        PoliciesFound,
         MessagesRemoved,
         DrainTried,
         TroubleSeen,

@@ -24,6 +24,7 @@ from rmqbench.run_directory.journal import (
     FaultEvent,
     Interrupted,
     MessagesRemoved,
+    PoliciesFound,
     Restarted,
     TroubleSeen,
     WorkEnded,
@@ -59,6 +60,8 @@ __all__ = [
     "stands_ready",
 ]
 
+# https://www.rabbitmq.com/docs/quorum-queues#position-tracking-limit
+_DELIVERY_LIMIT, _DELIVERY_LIMIT_SINCE = 20, 4
 _NOT_DRAINED = Drain(False, 0, "the run ended before its drain was proven")
 _Entry = TypeVar("_Entry", bound=Entry)
 
@@ -334,11 +337,11 @@ class _Reader:
             ),
             prefetch=int(queue.asked.get("prefetch", 0xFFFF)),
         )
-        removed = (
-            Removal(each.cause, each.at_most)
-            for each in entries
-            if isinstance(each, MessagesRemoved) and each.queue == queue.name
-        )
+        settings = [
+            ("", queue.asked["arguments"]),
+            *self._default_settings(queue),
+            *_policies_of(queue.name, entries),
+        ]
         return QueueEvidence(
             name=queue.name,
             consumers=[self._consumer_evidence(each) for each in queue.consumers],
@@ -346,10 +349,19 @@ class _Reader:
             only_consumer=queue.asked["consumers"] == 1,
             complete=all(each.readable for each in queue.consumers),
             removals=(
-                *removals_by_settings([("", queue.asked["arguments"])], circumstances),
-                *removed,
+                *removals_by_settings(settings, circumstances),
+                *_removals_from(queue.name, entries),
             ),
         )
+
+    def _default_settings(self, queue: QueueRecord) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield what RabbitMQ sets by itself: a quorum queue's delivery limit, from 4.0 on."""
+        version = str(self._description["broker"].get("version", ""))
+        major = version.partition(".")[0]
+        is_quorum = queue.asked.get("kind") == "quorum"
+        asked = "x-delivery-limit" in queue.asked["arguments"]
+        if is_quorum and not asked and major.isdigit() and int(major) >= _DELIVERY_LIMIT_SINCE:
+            yield f"default of RabbitMQ {version}", {"delivery-limit": _DELIVERY_LIMIT}
 
     def _consumer_evidence(self, consumer: ConsumerRecord) -> ConsumerEvidence:
         ledger = consumer.ledger
@@ -373,6 +385,25 @@ _Ledger = TypeVar("_Ledger", PublishLedger, DeliveryLedger)
 def _recipe(description: Mapping[str, Any]) -> Recipe:
     fields = description["recipe"]
     return Recipe(**{**fields, "run": uuid.UUID(description["run"])})
+
+
+def _policies_of(queue: str, entries: Sequence[Entry]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the policies that a queue was seen to have, each as it was seen last."""
+    found = {
+        each.name: each.definition
+        for each in entries
+        if isinstance(each, PoliciesFound) and each.queue == queue
+    }
+    yield from found.items()
+
+
+def _removals_from(queue: str, entries: Sequence[Entry]) -> Iterator[Removal]:
+    """Yield what was taken out of a queue on purpose, as far as it is known in the end."""
+    acts: dict[str, Removal] = {}
+    for number, each in enumerate(entries):
+        if isinstance(each, MessagesRemoved) and each.queue == queue:
+            acts[each.act or f"entry {number}"] = Removal(each.cause, each.at_most)
+    yield from acts.values()
 
 
 def _faults_that_failed(

@@ -25,6 +25,7 @@ from rmqbench.verdict.findings import FindingName
 
 __all__ = ["QueueDrain"]
 
+_HEARTBEAT_MARGIN_S = 5.0
 _PATIENCE_S = 2.0  # how long it may take the broker to notice that our consumers have gone
 _MOST_ROUNDS = 30
 
@@ -104,7 +105,7 @@ class QueueDrain:
             plan.queue,
             self._network,
             certain_at=disturbance.certain_at(self._monotonic()),
-            until=max(patience_until, self._monotonic() + _PATIENCE_S),
+            until=max(patience_until, self._monotonic() + self._patience_s(disturbance)),
         )
         if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
             drain = Drain(False, 0, "no consumer could consume it and end cleanly")
@@ -114,6 +115,16 @@ class QueueDrain:
         over = nothing_new and self._monotonic() >= patience_until
         self.done = drain.proven or over or self._rounds == _MOST_ROUNDS
         return drain
+
+    def _patience_s(self, disturbance: Disturbance) -> float:
+        """Return how long the broker may take to notice that a consumer of ours is gone.
+
+        Of one whose connection is half-open it learns by the heartbeats that do not come: after
+        twice their interval (https://www.rabbitmq.com/docs/heartbeats).
+        """
+        if not disturbance.shaken:
+            return _PATIENCE_S
+        return 2 * self.plan.subscription.heartbeat_s + _HEARTBEAT_MARGIN_S
 
 
 def _met_foreign(consumer: Path) -> bool:

@@ -36,6 +36,7 @@ from rmqbench.run_directory.journal import (
     Interrupted,
     Journal,
     MemoryUsed,
+    Restarted,
     StageBegan,
     TroubleSeen,
 )
@@ -43,11 +44,13 @@ from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.run_directory.reading import peak_of, read_run, stands_ready
 from rmqbench.runner.description import describe
 from rmqbench.runner.drain import QueueDrain
+from rmqbench.runner.inspection import held_by_somebody, policies_found
 from rmqbench.runner.isolation import Place, declared, own_place
 from rmqbench.runner.plans import Planner
+from rmqbench.runner.watch import BrokerWatch
 from rmqbench.runner.workers import Gate, Worker, WorkerPlan, run_workers
 from rmqbench.scenarios import Scenario
-from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, Drain
 from rmqbench.verdict.removals import may_remove
 from rmqbench.waiting import wait_until
 
@@ -142,6 +145,8 @@ class Run:
         self._planner: Planner | None = None
         self._journal: Journal | None = None
         self._write: Callable[[Entry], None] = lambda _: None
+        self._broker_watch: BrokerWatch | None = None
+        self._started_at = broker.started_at
         self._ready: dict[str, int] = {}
         self._drains: dict[str, QueueDrain] = {}  # by the scenario's names
 
@@ -158,6 +163,10 @@ class Run:
             if not self.scenario.declare_last:
                 self._declare(stack)
             stack.enter_context(Sampler(place.endpoint, self._directory.path))
+            if not self.broker.owned:
+                self._broker_watch = stack.enter_context(
+                    BrokerWatch(place.endpoint, self._clock, journal.note)
+                )
             names = place.topology.queue_names
             endpoint = self._disturber.prepare(
                 place.endpoint, names, self.scenario.queue_names, journal.note, stack
@@ -324,9 +333,37 @@ class Run:
         self._work(drain.next_round(), lambda: self._progress_of(drain))
 
     def _end_round(self, drain: QueueDrain) -> None:
+        watch = self._broker_watch
         interrupted = drain.interrupted() or self._was_interrupted()
+        interrupted = interrupted or (watch is not None and watch.broke)
         proof = drain.end_round(self._disturber.state(interrupted=interrupted))
+        self._note_restart()
+        if proof.proven and proof.there:
+            proof = self._not_held(drain, proof)
         self._write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
+
+    def _note_restart(self) -> None:
+        """Write down when our own node was last started anew."""
+        started_at = self.broker.started_at
+        if started_at is not None and started_at != self._started_at:
+            self._started_at = started_at
+            at_ns = self._epoch_ns + round(started_at * 1e9)
+            self._write(Restarted(after_ns=at_ns, before_ns=at_ns))
+
+    def _not_held(self, drain: QueueDrain, proof: Drain) -> Drain:
+        """Look at the policies of an empty queue and, where others may use it, at who holds some.
+
+        Its proof is none while somebody who does not consume it holds what is missing.
+        """
+        place, queue = self.place, drain.plan.queue
+        with suppress(RmqbenchError), self.broker.management as management:
+            for found in policies_found(management, place.endpoint, [queue]):
+                self._write(found)
+        missing = self.confirmed - drain.distinct
+        if not self._in_place or missing <= 0:
+            return proof
+        held = held_by_somebody(lambda: self.broker.management, place.endpoint, queue, missing)
+        return proof if held is None else replace(proof, proven=False, detail=held)
 
     def _progress_of(self, drain: QueueDrain) -> int:
         progress = drain.progress()

@@ -85,6 +85,7 @@ def _causes(named: Mapping[str, Any], overflow: str, known: Circumstances) -> It
             at_most = max(0, known.arrived - size // max(1, known.size_bytes))
             yield Removal(f"max-length-bytes={size} with overflow drop-head", at_most)
     if (limit := number("delivery-limit")) is not None and limit >= 0:
-        # Each message that it takes was given back so often.
-        at_most = known.given_back * known.prefetch // max(1, limit)
+        # Each message that it takes was given back so often, once by each channel at the most.
+        often = known.given_back >= limit
+        at_most = known.given_back * known.prefetch // max(1, limit) if often else 0
         yield Removal(f"delivery-limit={limit}", at_most)
