@@ -272,7 +272,8 @@ class QueueDeliveries:
         acknowledgement was taken where its channel was closed cleanly. What came on a channel that
         was opened after that came after it. Of several deliveries whose channels were all closed
         cleanly, none had been given back: each flagged one but the first came after an
-        acknowledgement, in whatever order their consumers recorded them.
+        acknowledgement, in whatever order their consumers recorded them. Where a copy is a duplicate
+        too, a flagged one may be that which was given back.
         """
         table = self.repeats
         size = len(self.delivered)
@@ -295,7 +296,10 @@ class QueueDeliveries:
         excused = np.zeros(len(found), np.bool_)
         for restart in restarts:
             excused |= (restart.before_ns > table.at_ns[at]) & (restart.after_ns < table.at_ns)
-        return self._counts(found & ~excused), self._counts(found & excused)
+        number = len(table.starts)
+        failing = np.bincount(table.group[found & ~excused], minlength=number)
+        failing = np.maximum(failing - self._duplicates_of_copies, 0)
+        return self._sum_of_copies(failing), self._counts(found & excused)
 
     def altered_send_times(self) -> Iterator[tuple[int, Incident]]:
         """Yield the deliveries whose head is sound and tells another send time than was sent.

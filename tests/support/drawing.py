@@ -13,6 +13,7 @@ _ACTS = (
     *("cut", "cut", "kill", "stop", "stall", "slay"),
     *("swallow", "close", "block", "purge", "delete"),
 )
+_MISDEEDS = (*Misdeed, Misdeed.LOSE, Misdeed.LOSE)  # the worst is tried most
 _LIMITS = (
     (("x-max-length", 4),),
     (("x-max-length-bytes", 300),),
@@ -91,12 +92,13 @@ def _history(seed: int, source: _Source) -> History:
         most_at_once=choose((1000, 4, 1)),
         grouped=choose((1.0, 0.5, 0.0)),
         recovery_s=choose((0.0, 2.0)),
+        ack_survival=choose((1.0, 1.0, 0.5)),
         latency_s=choose((0.0001, 0.005)),
         piece_bytes=choose((0, 0, 0, 7, 100)),
         publish_rate=choose((None, None, 20.0, 200.0)),
         acts=tuple(_act(source) for _ in range(choose((1, 1, 2, 3)) if chance(45) else 0)),
         misdeeds=tuple(
-            (choose(list(Misdeed)), number(messages))
+            (choose(_MISDEEDS), number(messages))
             for _ in range(choose((1, 1, 1, 2)) if chance(50) else 0)
         ),
     )
@@ -119,5 +121,5 @@ def _act(source: _Source) -> Act:
         at_s=source.number(10_000) / 10_000 * source.choose((0.02, 0.5, 3.0)),
         what=source.choose(_ACTS),
         which=source.number(6),
-        lasting_s=source.choose((0.3, 1.0, 3.0)),
+        lasting_s=source.choose((0.3, 1.0, 3.0, 0.3, 1.0, 3.0, 90.0)),
     )

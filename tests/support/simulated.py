@@ -85,6 +85,7 @@ class History:
     most_at_once: int = 1000
     grouped: float = 1.0
     recovery_s: float = 0.0
+    ack_survival: float = 1.0  # of those that were under way to the disk at a kill
     latency_s: float = 0.0002
     piece_bytes: int = 0  # how small the network cuts what it carries; 0: not at all
     publish_rate: float | None = None
@@ -119,6 +120,7 @@ class Played:
     wires: list[Wire]
     recipe: Recipe
     seconds: float
+    held: dict[str, int]  # what each queue truly held when it was last asked whether it is empty
 
 
 class Play:
@@ -139,6 +141,7 @@ class Play:
         self._consumers: list[Task] = []
         self._restarted_at: float | None = None
         self._shaken = False
+        self._held: dict[str, int] = {}
 
     def _behaviour(self) -> Behaviour:
         history = self.history
@@ -150,6 +153,7 @@ class Play:
             most_at_once=history.most_at_once,
             grouped=history.grouped,
             recovery_s=history.recovery_s,
+            ack_survival=history.ack_survival,
             alter=self._alter,
             forge=self._forge,
         )
@@ -226,7 +230,15 @@ class Play:
 
     def run(self) -> Played:
         result = self.world.run(self._main)
-        return Played(self.history, result, self.broker, self.wires, self.recipe, self.world.now())
+        return Played(
+            self.history,
+            result,
+            self.broker,
+            self.wires,
+            self.recipe,
+            self.world.now(),
+            self._held,
+        )
 
     def _main(self) -> Result:
         history = self.history
@@ -424,6 +436,11 @@ class Play:
             restarted_at=self._restarted_at,
         )
         proof = drain.end_round(state)
+        queue = drain.plan.queue
+        self._held[queue] = 0
+        if queue in self.broker.default_host.queues:
+            held = self.broker.counts(queue)
+            self._held[queue] = held.ready + held.unacked
         self._journal.write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
 
 

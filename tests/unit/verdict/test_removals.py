@@ -75,7 +75,16 @@ def test_a_ttl_took_only_what_was_sent_so_long_before_the_last_look():
 
 @pytest.mark.parametrize(
     ("limit", "given_back", "at_most"),
-    [(0, 0, 0), (0, 3, 60), (1, 3, 60), (2, 3, 30), (3, 3, 20), (4, 3, 0), (20, 0, 0), (20, 41, 41)],
+    [
+        (0, 0, 0),
+        (0, 3, 60),
+        (1, 3, 60),
+        (2, 3, 30),
+        (3, 3, 20),
+        (4, 3, 0),
+        (20, 0, 0),
+        (20, 41, 41),
+    ],
 )
 def test_a_delivery_limit_took_only_what_was_given_back_so_often(limit, given_back, at_most):
     (removal,) = removals({"x-delivery-limit": limit}, given_back=given_back)

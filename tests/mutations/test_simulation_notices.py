@@ -1,0 +1,276 @@
+"""Simulated histories alone notice each rule of the judge that is off, within a thousand."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
+pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
+pytestmark = pytest.mark.mutation
+
+HISTORIES = 1_000
+LIMIT_S = 300
+
+# Plays histories from the first seed on until the verdict on one is not the truth.
+PLAY = """
+import logging
+import sys
+from pathlib import Path
+
+import rmqbench
+assert Path(rmqbench.__file__).is_relative_to(Path.cwd()), rmqbench.__file__
+logging.disable(logging.CRITICAL)
+from support.drawing import draw
+from support.oracle import disagreements
+from support.simulated import play
+
+for seed in range(int(sys.argv[1])):
+    try:
+        wrong = disagreements(play(draw(seed)))
+    except Exception as error:
+        wrong = [f"{type(error).__name__}: {error}"]
+    if wrong:
+        print(seed + 1, "; ".join(wrong))
+        break
+"""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of the judge, and how it is switched off; ``original`` stands once in the source."""
+
+    module: str
+    name: str
+    original: str
+    mutated: str
+
+
+RULES = [
+    Rule(f"rmqbench.verdict.{module}", name, original, mutated)
+    for module, name, original, mutated in (
+        ("rules", "lost", "count=total - removed", "count=0"),
+        ("rules", "removed", "count=removed, detail=causes", "count=0, detail=causes"),
+        (
+            "rules",
+            "nothing is lost before the drain is proven",
+            "all_is_out = queue.drain.proven and queue.complete",
+            "all_is_out = queue.complete",
+        ),
+        (
+            "rules",
+            "a failing finding outranks inconclusive",
+            "    if failing:\n",
+            "    if failing and not open_questions:\n",
+        ),
+        (
+            "rules",
+            "a queue that was not drained is inconclusive",
+            "            if not q.drain.proven\n",
+            "            if False\n",
+        ),
+        ("rules", "vanished", "indeterminate & ~delivered", "indeterminate & delivered"),
+        (
+            "rules",
+            "survived",
+            "indeterminate & delivered)",
+            "indeterminate & delivered & False)",
+        ),
+        ("rules", "nacked but delivered", "nacked & delivered)", "nacked & delivered & False)"),
+        (
+            "rules",
+            "misrouted",
+            "            yield self._reported(FindingName.MISROUTED)\n",
+            "            pass\n",
+        ),
+        (
+            "rules",
+            "foreign",
+            "        yield self._reported(FindingName.FOREIGN)\n",
+            "",
+        ),
+        (
+            "rules",
+            "corrupted",
+            "yield self._reported(FindingName.CORRUPTED, [*deliveries.altered_send_times()])",
+            "yield self._reported(FindingName.FOREIGN, [])",
+        ),
+        (
+            "rules",
+            "corrupted: the send time",
+            "[*deliveries.altered_send_times()]",
+            "[]",
+        ),
+        (
+            "rules",
+            "phantom",
+            "yield _add(self._reported(FindingName.PHANTOM), phantoms)",
+            "yield phantoms",
+        ),
+        (
+            "rules",
+            "what comes on the next channel again is told once",
+            "            left[each] = max(left[each], count)\n",
+            "            left[each] += count\n",
+        ),
+        (
+            "rules",
+            "contradicted",
+            "if incident.finding is FindingName.CONTRADICTED",
+            "if False",
+        ),
+        ("rules", "returned", "returned = state & RETURNED != 0", "returned = state & 0 != 0"),
+        (
+            "rules",
+            "nacked",
+            "nacked = (state & NACKED != 0) & ~returned",
+            "nacked = (state & 0 != 0) & ~returned",
+        ),
+        (
+            "rules",
+            "indeterminate",
+            "sent & ~returned & ~nacked & ~confirmed",
+            "sent & returned & ~nacked & ~confirmed",
+        ),
+        (
+            "rules",
+            "unsent",
+            "FindingName.UNSENT: ~sent & wanted",
+            "FindingName.UNSENT: sent & ~sent",
+        ),
+        (
+            "rules",
+            "order is that of an only consumer",
+            "    if not queue.only_consumer:\n",
+            "    if False:\n",
+        ),
+        (
+            "rules",
+            "a restart excuses",
+            "deliveries.after_ack(self._evidence.restarts)",
+            "deliveries.after_ack(())",
+        ),
+        ("order", "reordered", "late = in_time < highest", "late = in_time < -1"),
+        (
+            "order",
+            "a copy is in the order of its own channel",
+            "        channel = _channels_of_copies(sends, start + sequence, stamp, channel)\n",
+            "",
+        ),
+        (
+            "deliveries",
+            "duplicate",
+            "return self._sum_of_copies(self._duplicates_of_copies)",
+            "return self._sum_of_copies(0 * self._duplicates_of_copies)",
+        ),
+        (
+            "deliveries",
+            "redelivered",
+            "self._sum_of_copies(lengths - 1 - self._duplicates_of_copies)",
+            "self._sum_of_copies(lengths - lengths)",
+        ),
+        (
+            "deliveries",
+            "a copy is told from another",
+            "np.where(self._sends.copied[place], stamp.astype(np.int64), 0)",
+            "np.where(self._sends.copied[place], 0, 0)",
+        ),
+        (
+            "deliveries",
+            "a stamp may be a later copy's",
+            "        if len(self.copy_place):\n",
+            "        if False:\n",
+        ),
+        (
+            "deliveries",
+            "one unflagged delivery is none too many",
+            "np.maximum(unflagged - 1, surely)",
+            "np.maximum(unflagged, surely)",
+        ),
+        (
+            "deliveries",
+            "repeated",
+            "table.again_within(table.channel) & table.flagged & known",
+            "table.again_within(table.channel) & table.flagged & False",
+        ),
+        (
+            "deliveries",
+            "repeated on the same channel only",
+            "table.again_within(table.channel) & table.flagged & known",
+            "table.again_within() & table.flagged & known",
+        ),
+        (
+            "deliveries",
+            "redelivered after ack, on a later channel",
+            "later = table.opened_ns >= taken_ns",
+            "later = table.opened_ns < -1",
+        ),
+        (
+            "deliveries",
+            "redelivered after ack, between clean channels",
+            "found = table.flagged & (later | other) & ~repeated",
+            "found = table.flagged & later & ~repeated",
+        ),
+        (
+            "deliveries",
+            "what is reported as corrupted is told once",
+            "(consumer.state & (DELIVERED | REPORTED) == DELIVERED)",
+            "(consumer.state & DELIVERED == DELIVERED)",
+        ),
+        (
+            "removals",
+            "max-length takes what arrived beyond it",
+            "at_most = max(0, known.arrived - length)",
+            "at_most = 0",
+        ),
+        (
+            "removals",
+            "max-length-bytes",
+            "at_most = max(0, known.arrived - size // max(1, known.size_bytes))",
+            "at_most = 0",
+        ),
+        (
+            "removals",
+            "message-ttl",
+            "known.emptied_ns - ttl_ms * 1_000_000",
+            "0",
+        ),
+        (
+            "removals",
+            "expires",
+            'number("expires") is not None and not known.there',
+            "False",
+        ),
+        (
+            "removals",
+            "delivery-limit",
+            "often = known.given_back >= limit",
+            "often = True",
+        ),
+    )
+]
+
+
+def histories_needed(copy, rule):
+    """Return how many histories it takes to notice, and what was noticed; None for too many."""
+    with copy._changed(rule):
+        ended = subprocess.run(
+            [sys.executable, "-c", PLAY, str(HISTORIES)],
+            cwd=copy.directory,
+            env={"PYTHONPATH": f"{copy.directory}:{copy.directory / 'tests'}", "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=LIMIT_S,
+        )
+    number, _, what = ended.stdout.strip().partition(" ")
+    return (int(number), what) if number else None
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rule_that_is_off_is_noticed_by_simulated_histories_alone(copy, rule):
+    needed = histories_needed(copy, rule)
+    assert needed is not None, f"{HISTORIES} histories do not notice that it is off: {rule.name}"
+    print(f"{rule.name}: {needed[0]} histories ({needed[1]})")
