@@ -70,6 +70,7 @@ MAX_SEQUENCE = (1 << 48) - 1
 CONTENT_TYPE = "application/octet-stream"
 
 _STAMPED_AT_ONCE = 1 << 14  # what a cache of the processor holds
+_SHOWN = 60  # characters of a value in a sentence
 
 # Headers that RabbitMQ adds by itself when it delivers again or dead-letters
 # (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling, /docs/dlx#effects), or where
@@ -267,8 +268,8 @@ class Recipe:
             if name == "headers":
                 if changed := _changed_header(value, headers):
                     return changed
-            elif received != value and not (name == "timestamp" and received == _taken_at(headers)):
-                return f"the property {name}: {received!r} instead of {value!r}"
+            elif received != value and not (name == "timestamp" and _is_taken(received, headers)):
+                return f"the property {name}: {_shown(received)} instead of {_shown(value)}"
         return None
 
 
@@ -281,18 +282,27 @@ def _changed_header(sent: Mapping[str, Any], received: Mapping[str, Any]) -> str
     """Name the first header that was added on the way, changed or taken away."""
     for name in sorted({*sent, *received} - (BROKER_HEADERS - set(sent))):
         if name not in sent:
-            return f"the header {name!r} was added"
+            return f"the header {_shown(name)} was added"
         if name not in received:
-            return f"the header {name!r} was taken away"
+            return f"the header {_shown(name)} was taken away"
         if received[name] != sent[name]:
-            return f"the header {name!r}: {received[name]!r} instead of {sent[name]!r}"
+            return (
+                f"the header {_shown(name)}: {_shown(received[name])} "
+                f"instead of {_shown(sent[name])}"
+            )
     return None
 
 
-def _taken_at(headers: Mapping[str, Any]) -> int | None:
-    """Return when RabbitMQ took a message, in Unix seconds, if it says so in a header."""
+def _shown(value: object) -> str:
+    """Return a value as a sentence shows it: a huge one makes no huge sentence."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _is_taken(timestamp: int | None, headers: Mapping[str, Any]) -> bool:
+    """Whether a timestamp is the time at which RabbitMQ took the message, by what a header says."""
     milliseconds = headers.get("timestamp_in_ms")
-    return milliseconds // 1000 if isinstance(milliseconds, int) else None
+    return isinstance(milliseconds, int) and timestamp == milliseconds // 1000
 
 
 def recipe_of(properties: pika.BasicProperties, body: bytes) -> Recipe | None:

@@ -272,8 +272,8 @@ class QueueDeliveries:
         acknowledgement was taken where its channel was closed cleanly. What came on a channel that
         was opened after that came after it. Of several deliveries whose channels were all closed
         cleanly, none had been given back: each flagged one but the first came after an
-        acknowledgement, in whatever order their consumers recorded them. Where a copy is a duplicate
-        too, a flagged one may be that which was given back.
+        acknowledgement, in whatever order their consumers recorded them. Where a copy is a
+        duplicate too, a flagged one may be that which was given back.
         """
         table = self.repeats
         size = len(self.delivered)

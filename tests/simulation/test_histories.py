@@ -16,8 +16,9 @@ from rmqbench.simulation import Misdeed
 
 pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
-pytestmark = pytest.mark.simulation
 from hypothesis import given, settings, strategies
+
+pytestmark = pytest.mark.simulation
 
 PARTS = 40  # so that processes can share them
 

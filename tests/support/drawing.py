@@ -56,7 +56,7 @@ def draw(seed: int) -> History:
 
 def histories() -> Any:
     """Return hypothesis's strategy for any history; the plainest values come first."""
-    from hypothesis import strategies as st
+    from hypothesis import strategies as st  # noqa: PLC0415  where it is missing, seeds do
 
     class Drawn(_Source):
         def __init__(self, draw_one: Any) -> None:

@@ -307,17 +307,16 @@ def _judge(expected, queue, receipts, published, clients, recipe, truth):
         if earlier:
             counts["redelivered" if receipt.flagged else "duplicate"] += 1
             doubled[receipt.message] += not receipt.flagged
-        if receipt.flagged:
-            if any(each.session == receipt.session for each in earlier):
-                counts["repeated"] += 1
-                earlier.append(receipt)
-                continue
-            taken = [each for each in earlier if _taken_before(clients, each, receipt)]
-            if taken:
-                if any(min(each.at for each in taken) < stop < receipt.at for stop in stops):
-                    expected.excused[queue, "redelivered after ack"] += 1
-                else:
-                    late[receipt.message] += 1
+        same_channel = any(each.session == receipt.session for each in earlier)
+        taken = [each for each in earlier if _taken_before(clients, each, receipt)]
+        if receipt.flagged and same_channel:
+            counts["repeated"] += 1
+        elif receipt.flagged and taken:
+            since = min(each.at for each in taken)
+            if any(since < stop < receipt.at for stop in stops):
+                expected.excused[queue, "redelivered after ack"] += 1
+            else:
+                late[receipt.message] += 1
         earlier.append(receipt)
     # Of a message that is a duplicate too, the flagged one may be that which was given back.
     counts["redelivered after ack"] = (late - doubled).total()

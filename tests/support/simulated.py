@@ -324,53 +324,66 @@ class Play:
             self.world.call_later(act.at_s, lambda act=act: self._do(act))
 
     def _do(self, act: Act) -> None:
-        if act.what == "cut":
-            open_ones = [wire.transport for wire in self.wires if not wire.transport.over]
-            if open_ones:
-                open_ones[act.which % len(open_ones)].break_off()
-                self._shaken = True
-        elif act.what == "swallow":
-            open_ones = [wire.transport for wire in self.wires if not wire.transport.over]
-            if open_ones:
-                open_ones[act.which % len(open_ones)].swallow()
-                self._shaken = True
-        elif act.what == "close":
-            self.broker.close_connections()
-        elif act.what == "block":
-            self.broker.block()
-            self.world.call_later(act.lasting_s, self.broker.unblock)
-        elif act.what in {"purge", "delete"}:
-            self._remove(act)
-        elif act.what in {"kill", "stop"}:
-            if self.broker.running:
-                self._shaken = True
-                began_ns = self.world.time_ns()
-                self.broker.restart(down_s=act.lasting_s, clean=act.what == "stop")
-                self._restarted_at = self.world.now() + act.lasting_s
-                ended_ns = began_ns + round(act.lasting_s * 1e9)
-                self._journal.write(Restarted(after_ns=began_ns, before_ns=ended_ns))
-        elif act.what == "stall":
-            queue = self.history.queues[act.which % len(self.history.queues)].name
-            if self.broker.running and queue in self.broker.default_host.queues:
-                self.broker.stall(queue, act.lasting_s)
-        elif act.what == "slay":
-            alive = [task for task in self._consumers if not task.ended]
-            if alive:
-                victim = alive[act.which % len(alive)]
-                victim.kill()
-                for wire in self.wires:
-                    if wire.transport.owner is victim:
-                        wire.transport.vanish()
+        getattr(self, f"_{act.what}")(act)
 
-    def _remove(self, act: Act) -> None:
-        """Take messages out of a queue as a fault does, and write it down."""
+    def _connection(self, act: Act) -> Transport | None:
+        open_ones = [wire.transport for wire in self.wires if not wire.transport.over]
+        self._shaken |= bool(open_ones)
+        return open_ones[act.which % len(open_ones)] if open_ones else None
+
+    def _cut(self, act: Act) -> None:
+        if (transport := self._connection(act)) is not None:
+            transport.break_off()
+
+    def _swallow(self, act: Act) -> None:
+        if (transport := self._connection(act)) is not None:
+            transport.swallow()
+
+    def _close(self, act: Act) -> None:
+        self.broker.close_connections()
+
+    def _block(self, act: Act) -> None:
+        self.broker.block()
+        self.world.call_later(act.lasting_s, self.broker.unblock)
+
+    def _kill(self, act: Act) -> None:
+        if self.broker.running:
+            self._shaken = True
+            began_ns = self.world.time_ns()
+            self.broker.restart(down_s=act.lasting_s, clean=act.what == "stop")
+            self._restarted_at = self.world.now() + act.lasting_s
+            ended_ns = began_ns + round(act.lasting_s * 1e9)
+            self._journal.write(Restarted(after_ns=began_ns, before_ns=ended_ns))
+
+    _stop = _kill
+
+    def _slay(self, act: Act) -> None:
+        alive = [task for task in self._consumers if not task.ended]
+        if alive:
+            victim = alive[act.which % len(alive)]
+            victim.kill()
+            for wire in self.wires:
+                if wire.transport.owner is victim:
+                    wire.transport.vanish()
+
+    def _queue(self, act: Act) -> str | None:
+        """Return the name of a queue that can be acted upon."""
         queue = self.history.queues[act.which % len(self.history.queues)].name
-        if not self.broker.running or queue not in self.broker.default_host.queues:
-            return
-        if act.what == "purge":
+        there = self.broker.running and queue in self.broker.default_host.queues
+        return queue if there else None
+
+    def _stall(self, act: Act) -> None:
+        if (queue := self._queue(act)) is not None:
+            self.broker.stall(queue, act.lasting_s)
+
+    def _purge(self, act: Act) -> None:
+        """Take messages out of a queue as a fault does, and write it down."""
+        if (queue := self._queue(act)) is not None:
             count = self.broker.purge(queue)
             self._journal.write(MessagesRemoved(queue=queue, cause="a purge", at_most=count))
-        else:
+
+    def _delete(self, act: Act) -> None:
+        if (queue := self._queue(act)) is not None:
             self.broker.delete(queue)
             self._journal.write(MessagesRemoved(queue=queue, cause="it was deleted"))
 

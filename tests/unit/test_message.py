@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rmqbench.errors import UsageError
 from rmqbench.message import (
+    BROKER_HEADERS,
     HEAD,
     HEAD_SIZE,
     MAX_PRODUCERS,
@@ -20,6 +21,7 @@ from rmqbench.message import (
     Content,
     Identity,
     Recipe,
+    added_headers,
     content_of,
     recipe_of,
 )
@@ -116,20 +118,91 @@ def test_a_shortened_body_is_a_difference(recipe, body):
     assert "length" in (recipe.difference(properties, longer, Identity(*MESSAGE[:2])) or "")
 
 
-@pytest.mark.parametrize("name", sorted(vars(pika.BasicProperties())))
+def difference_of(recipe, properties):
+    """Return the difference of a message whose body is as it was sent."""
+    return recipe.difference(properties, recipe.body(*MESSAGE), Identity(*MESSAGE[:2]))
+
+
+PROPERTIES = sorted(set(vars(pika.BasicProperties())) - {"headers"})
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
 def test_every_changed_property_is_a_difference(recipe, name):
     properties = recipe.properties(*MESSAGE)
-    setattr(properties, name, {"producer_id": "you"} if name == "headers" else "other")
-    difference = recipe.difference(properties, recipe.body(*MESSAGE), Identity(*MESSAGE[:2]))
-    assert difference == f"the property {name}"
+    sent = getattr(properties, name)
+    setattr(properties, name, "other")
+    named = f"the property {name}: 'other' instead of {sent!r}"
+    assert difference_of(recipe, properties) == named
 
 
-def test_a_header_that_rabbitmq_adds_is_no_difference_and_any_other_is(recipe):
-    properties, body = recipe.properties(*MESSAGE), recipe.body(*MESSAGE)
-    properties.headers["x-delivery-count"] = 1
-    assert recipe.difference(properties, body, Identity(*MESSAGE[:2])) is None
-    properties.headers["x-other"] = 1
-    assert recipe.difference(properties, body, Identity(*MESSAGE[:2]))
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"producer_id": "you", "host": "here"}, "the header 'producer_id': 'you' instead of 'me'"),
+        ({"producer_id": "me"}, "the header 'host' was taken away"),
+        (None, "the header 'host' was taken away"),
+        ({"producer_id": "me", "host": "here", "x-other": 1}, "the header 'x-other' was added"),
+    ],
+    ids=["changed", "taken away", "all taken away", "added"],
+)
+def test_every_changed_header_is_a_difference(recipe, headers, named):
+    properties = recipe.properties(*MESSAGE)
+    properties.headers = headers
+    assert difference_of(recipe, properties) == named
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"producer_id": "me", "host": ["x" * 10**6]},
+        {"producer_id": "me", "host": "here", "y" * 10**6: 1},
+    ],
+    ids=["value", "name"],
+)
+def test_of_a_huge_header_a_sentence_shows_its_beginning(recipe, headers):
+    properties = recipe.properties(*MESSAGE)
+    properties.headers = headers
+    difference = difference_of(recipe, properties)
+    assert "xxxxx" in difference or "yyyyy" in difference
+    assert "…" in difference
+    assert len(difference) < 120
+
+
+@pytest.mark.parametrize("name", sorted(BROKER_HEADERS))
+def test_a_header_that_rabbitmq_adds_is_no_difference(recipe, name):
+    properties = recipe.properties(*MESSAGE)
+    properties.headers[name] = 1
+    assert difference_of(recipe, properties) is None
+
+
+@pytest.mark.parametrize(
+    ("taken_ms", "timestamp", "is_right"),
+    [
+        (1_800_000_000_999, 1_800_000_000, True),
+        (1_800_000_000_999, 1_800_000_001, False),
+        (1_800_000_000_999, None, False),
+        (None, 1_800_000_000, False),
+        ("1800000000999", 1_800_000_000, False),
+    ],
+)
+def test_a_timestamp_that_rabbitmq_overwrites_is_the_one_that_its_header_says(
+    recipe, taken_ms, timestamp, is_right
+):
+    properties = recipe.properties(*MESSAGE)
+    properties.timestamp = timestamp
+    if taken_ms is not None:
+        properties.headers["timestamp_in_ms"] = taken_ms
+    sent = recipe.properties(*MESSAGE).timestamp
+    named = f"the property timestamp: {timestamp} instead of {sent}"
+    assert difference_of(recipe, properties) == (None if is_right else named)
+
+
+def test_headers_that_rabbitmq_adds_where_it_is_configured_to_are_told(recipe):
+    properties = recipe.properties(*MESSAGE)
+    assert added_headers(properties) == frozenset()
+    properties.headers |= {"timestamp_in_ms": 1, "x-routed-by": "rabbit@a", "x-delivery-count": 1}
+    assert added_headers(properties) == {"timestamp_in_ms", "x-routed-by"}
+    assert added_headers(pika.BasicProperties()) == frozenset()
 
 
 def test_a_sound_head_under_another_message_id_is_a_difference(recipe):
@@ -137,7 +210,10 @@ def test_a_sound_head_under_another_message_id_is_a_difference(recipe):
     body = recipe.body(5, 2, NOW)
     identity = recipe.identify(properties, body)
     assert identity == (5, 2)
-    assert recipe.difference(properties, body, identity) == "the property message_id"
+    named = recipe.difference(properties, body, identity)
+    assert named == (
+        f"the property message_id: {properties.message_id!r} instead of {recipe.message_id(5, 2)!r}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,12 +243,12 @@ def test_a_wrong_checksum_is_a_damaged_head(recipe):
     assert difference == "the head of the body"
 
 
-@pytest.mark.parametrize("name", ["content_type", "headers", "delivery_mode", "timestamp"])
+@pytest.mark.parametrize("name", ["content_type", "delivery_mode", "message_id", "timestamp"])
 def test_a_property_that_is_gone_is_a_difference(recipe, name):
     properties = recipe.properties(*MESSAGE)
+    sent = getattr(properties, name)
     setattr(properties, name, None)
-    difference = recipe.difference(properties, recipe.body(*MESSAGE), Identity(*MESSAGE[:2]))
-    assert difference == f"the property {name}"
+    assert difference_of(recipe, properties) == f"the property {name}: None instead of {sent!r}"
 
 
 # --- messages of any run, and of anybody --------------------------------------------------------

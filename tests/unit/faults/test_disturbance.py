@@ -9,7 +9,7 @@ import pytest
 
 from rmqbench import Broker, Endpoint, Fault, faults
 from rmqbench.amqp import topology
-from rmqbench.errors import BrokerError
+from rmqbench.errors import BrokerError, ConnectionLost
 from rmqbench.faults import FAULTS, Kind, effects
 from rmqbench.faults import injection as injections
 from rmqbench.faults.disturbance import Disturbance, Disturber
@@ -165,7 +165,7 @@ def test_a_fault_that_could_not_be_carried_out_is_written_down_as_failed(disturb
 def test_a_fault_explains_what_is_missing_from_its_own_queue_only(
     disturber, fault_that, queue, endpoint, explained
 ):
-    fault_that(lambda target: target.note_removal(Removal("a deed", 3)))
+    fault_that(lambda target: target.note_removal(Removal("a deed", 3), "act"))
     broker = a_broker()
     one = disturber(broker=broker)
     host = endpoint.virtual_host
@@ -176,12 +176,74 @@ def test_a_fault_explains_what_is_missing_from_its_own_queue_only(
     assert [name for name in QUEUES if one.removed_from(name)] == ([queue] if explained else [])
 
 
-def test_a_purge_explains_as_many_as_it_removed(monkeypatch):
-    monkeypatch.setattr(topology, "purge", lambda *_: 12)
-    removals = []
-    target = effects.Target(a_broker(), HERE, queue=WORK, note_removal=removals.append)
-    effects.purge_queue(target)
-    assert removals == [Removal("a purge of 12 messages", 12)]
+class Deed:
+    """What a fault does to a queue, when it is asked to: nothing is known of it before."""
+
+    def __init__(self, answer):
+        self.known = []
+        self.known_before = None
+        self._answer = answer
+
+    def __call__(self, *_):
+        self.known_before = list(self.known)
+        return self._answer()
+
+    def target(self):
+        """Return what a fault may strike, whose removals are known here."""
+        return effects.Target(
+            a_broker(), HERE, queue=WORK, note_removal=lambda *each: self.known.append(each)
+        )
+
+
+def no_answer():
+    raise ConnectionLost("The connection was lost.")
+
+
+def test_a_purge_is_written_down_before_it_is_done_and_how_many_it_removed_after_it(monkeypatch):
+    purge = Deed(lambda: 12)
+    monkeypatch.setattr(topology, "purge", purge)
+    effects.purge_queue(purge.target())
+    (before, act), (after, act_after) = purge.known
+    assert purge.known_before == [(before, act)]
+    assert before.at_most is None
+    assert after == Removal("a purge of 12 messages", 12)
+    assert act == act_after
+    effects.purge_queue(purge.target())
+    assert purge.known[-1][1] != act
+
+
+def test_a_purge_without_an_answer_may_have_removed_any_number(monkeypatch):
+    purge = Deed(no_answer)
+    monkeypatch.setattr(topology, "purge", purge)
+    with pytest.raises(ConnectionLost):
+        effects.purge_queue(purge.target())
+    assert [removal for removal, _ in purge.known] == [
+        Removal("a purge whose answer did not come", None)
+    ]
+
+
+def test_a_deletion_is_written_down_before_it_is_done(monkeypatch):
+    delete = Deed(lambda: SimpleNamespace(method=SimpleNamespace(message_count=7)))
+    channel = SimpleNamespace(queue_delete=delete)
+    monkeypatch.setattr(effects, "admin", lambda _: nullcontext(channel))
+    effects.delete_queue(delete.target())
+    (before, act), (after, act_after) = delete.known
+    assert delete.known_before == [(before, act)]
+    assert after == Removal("it was deleted, with 7 ready messages")
+    assert act == act_after
+
+
+def test_what_is_known_of_an_act_in_the_end_is_all_that_is_known_of_it(fault_that):
+    def strike(target):
+        target.note_removal(Removal("one, or it was to be"), "one")
+        target.note_removal(Removal("another, or it was to be"), "another")
+        target.note_removal(Removal("one", 3), "one")
+
+    fault_that(strike)
+    with faults.inject("deed", a_broker(), queue=WORK) as injection:
+        injection.strike()
+        injection.settle()
+        assert injection.removals == (Removal("one", 3), Removal("another, or it was to be"))
 
 
 # --- whose faults strike -------------------------------------------------------------------------
@@ -308,5 +370,6 @@ def test_a_limit_explains_no_more_than_all_but_what_it_leaves(
     (target,) = targets
     target.broker = Limited(lambda: one.announce("drain", 290, WORK))
     effects.limit_queue(target)
-    removed = [each.at_most for each in one.entries if isinstance(each, MessagesRemoved)]
-    assert removed == [at_most]
+    removed = [each for each in one.entries if isinstance(each, MessagesRemoved)]
+    assert [each.at_most for each in removed] == [at_most, at_most]
+    assert len({each.act for each in removed}) == 1

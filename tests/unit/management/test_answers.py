@@ -14,6 +14,7 @@ from rmqbench.management import answers
 from rmqbench.management.answers import (
     Alarm,
     BindingInfo,
+    ChannelInfo,
     ConnectionInfo,
     ConsumerInfo,
     ExchangeInfo,
@@ -22,6 +23,7 @@ from rmqbench.management.answers import (
     QueueInfo,
     read_alarms,
     read_bindings,
+    read_channels,
     read_connections,
     read_consumers,
     read_exchanges,
@@ -59,6 +61,8 @@ QUEUE: dict[str, Any] = {
         "ack_details": {"rate": 0.0},
     },
     "arguments": {"x-dead-letter-exchange": "by.argument"},
+    "policy": "p",
+    "operator_policy": "o",
     "effective_policy_definition": {"dead-letter-exchange": "by.policy"},
 }
 NODE: dict[str, Any] = {
@@ -91,6 +95,7 @@ CONSUMER: dict[str, Any] = {
     "ack_required": True,
     "activity_status": "up",
 }
+CHANNEL = {"name": "127.0.0.1:1 -> 127.0.0.1:2 (1)", "messages_unacknowledged": 5}
 EXCHANGE: dict[str, Any] = {
     "name": "e",
     "type": "fanout",
@@ -108,7 +113,7 @@ KINDS: list[tuple[Read, dict[str, Any], object]] = [
         QUEUE,
         QueueInfo(
             *("q", "/", "classic", "running", False, 1, 2, 3, 4, 5, 6, 7.5, 8.5, 0.0),
-            ("by.argument", "by.policy"),
+            *("p", "o", {"dead-letter-exchange": "by.policy"}, ("by.argument", "by.policy")),
         ),
     ),
     (read_nodes, NODE, NodeInfo("rabbit@a", True, 1, 2, 3, 4, False, True)),
@@ -125,6 +130,7 @@ KINDS: list[tuple[Read, dict[str, Any], object]] = [
         CONSUMER,
         ConsumerInfo("t", "q", "/", "c", "::1", 1, 10, True, "up"),
     ),
+    (read_channels, CHANNEL, ChannelInfo("127.0.0.1:1 -> 127.0.0.1:2 (1)", 5)),
     (read_exchanges, EXCHANGE, ExchangeInfo("e", "fanout", "other")),
     (read_bindings, BINDING, BindingInfo("e", "q", "queue")),
     (read_policies, POLICY, PolicyInfo("other", "dead")),
@@ -169,6 +175,7 @@ def test_what_the_broker_does_not_say_is_none(
     unknown = {each.name: getattr(found, each.name) for each in fields(found)}
     assert unknown.pop("name", "x") == "x"
     assert unknown.pop("dead_letter_exchanges", ()) == ()
+    assert unknown.pop("policy_definition", {}) == {}
     assert set(unknown.values()) == {None}
 
 
