@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python d
     from rmqbench.broker import Broker, open_broker
     from rmqbench.endpoint import Endpoint
     from rmqbench.errors import RmqbenchError
+    from rmqbench.explaining import explain
     from rmqbench.faults import Fault
     from rmqbench.message import Recipe
     from rmqbench.results.judging import judge
@@ -42,6 +43,7 @@ __all__ = [
     "Scenario",
     "Verdict",
     "VerdictError",
+    "explain",
     "faulty",
     "judge",
     "online",
@@ -67,6 +69,7 @@ _HOMES = {
     "Scenario": "rmqbench.scenarios",
     "Verdict": "rmqbench.verdict",
     "VerdictError": "rmqbench.verdict",
+    "explain": "rmqbench.explaining",
     "faulty": "rmqbench.scenarios",
     "judge": "rmqbench.results.judging",
     "online": "rmqbench.scenarios",

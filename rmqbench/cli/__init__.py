@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import rmqbench
-from rmqbench.cli import broker, cleanup, consume, gui, judge, monitor, produce, run
+from rmqbench.cli import broker, cleanup, consume, explain, gui, judge, monitor, produce, run
 from rmqbench.cli.output import ReaderGone, prepare_streams, say, settle_stdout, write_out
 from rmqbench.cli.signals import uninterrupted
 from rmqbench.endpoint import hide_password
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(run.app, name="run")
 app.command("judge")(judge.judge)
+app.command("explain")(explain.explain)
 app.add_typer(broker.app, name="broker")
 app.command("produce")(produce.produce)
 app.command("consume")(consume.consume)

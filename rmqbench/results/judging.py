@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rmqbench.explaining import explained
 from rmqbench.results.metrics import confirm_latency, consume_throughput, publish_throughput
 from rmqbench.results.result import Backlog, Event, QueueFigures, Result
 from rmqbench.run_directory.journal import (
@@ -46,7 +47,7 @@ def judge(directory: str | os.PathLike[str]) -> Result:
         run=str(description["run"]),
         scenario=description["scenario"],
         broker=description["broker"],
-        verdict=verdict,
+        verdict=explained(record, verdict),
         messages=sum(_wanted(record)),
         confirmed=confirmed,
         queues={queue.name: _figures(record, queue, late[queue.name]) for queue in record.queues},

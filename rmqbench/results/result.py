@@ -106,6 +106,7 @@ class Result:
             "run": self.run,
             "verdict": self.verdict.outcome.value,
             "reasons": list(self.verdict.reasons),
+            "explanations": [each.as_dict() for each in self.verdict.explanations],
             "messages": self.messages,
             "confirmed": self.confirmed,
             "findings": self.verdict.counts(),

@@ -465,8 +465,8 @@ class Run:
 
     def _declare(self, stack: ExitStack) -> None:
         """Declare the topology, which is removed with the run, and write that down."""
-        began = StageBegan(stage="declare")
-        self._write(began)
+        began_ns = self._clock.time_ns()
+        self._write(StageBegan(time_ns=began_ns, stage="declare"))
         place = stack.enter_context(declared(self.broker, self.place, in_place=self._in_place))
         self._place = place
         version, topology = self.broker.version, place.topology
@@ -477,7 +477,7 @@ class Run:
                 queues=list(topology.queue_names),
                 arguments=[topologies.arguments(each, version)[0] for each in topology.queues],
                 notes=list(place.notes),
-                since_ns=began.time_ns,
+                since_ns=began_ns,
             )
         )
 

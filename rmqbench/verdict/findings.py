@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
-from rmqbench.text import visible
+from rmqbench.text import visible, visible_line
 
 __all__ = [
     "FINDINGS",
     "OUTCOMES",
     "Effect",
+    "Explanation",
     "Finding",
     "FindingName",
     "Judgement",
@@ -109,6 +111,7 @@ _WHAT_TO_DO = (
     "The broker was away, or did not answer in time. Publish again what is unknown "
     "(--publish-again, publish_again=True), or give the broker more time to come back (stall_s)."
 )
+_EXPLAINED = 3  # so many findings, or reasons, are explained in the text of a verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,57 @@ class Finding:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What one finding means, or one reason for which a verdict is open (``finding`` is None).
+
+    ``about`` is the finding or the reason in words. ``meaning`` is a sentence; of a reason it says
+    what would make the verdict conclusive. ``promise`` is what RabbitMQ promises, ``page`` where it
+    does. ``causes`` are those that the evidence shows, the most telling one first. ``look_at`` says
+    where to look, ``command`` is what to type next ("": nothing).
+    """
+
+    about: str
+    meaning: str
+    finding: Finding | None = None
+    promise: str = ""
+    page: str = ""
+    causes: tuple[str, ...] = ()
+    look_at: str = ""
+    command: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, as it stands in ``result.json``."""
+        finding = self.finding
+        return {
+            "about": self.about,
+            "finding": finding.name.value if finding else None,
+            "queue": finding.queue if finding else None,
+            "effect": finding.effect.value if finding else None,
+            "meaning": self.meaning,
+            "promise": self.promise,
+            "page": self.page,
+            "causes": list(self.causes),
+            "look_at": self.look_at,
+            "command": self.command,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the least that has to be said: at most three lines."""
+        if self.finding is None:
+            yield f"Needed for a verdict: {self.meaning}"
+        else:
+            yield self.meaning
+            if self.causes:
+                yield f"Likely: {self.causes[0]}"
+            elif self.look_at:
+                yield f"Nothing in the evidence explains it. Look at {self.look_at}."
+        if self.command:
+            yield f"Next: {self.command}"
+        elif self.causes and self.look_at:
+            yield f"Next: look at {self.look_at}."
+
+
 class VerdictError(AssertionError):
     """A run that was required to pass did not; the text is the whole verdict."""
 
@@ -162,13 +216,15 @@ class Verdict:
     """PASS, FAIL or INCONCLUSIVE, and why.
 
     ``findings`` holds only what was found (counts above 0). ``evidence_at`` is where the evidence
-    lies.
+    lies. ``explanations`` are of each finding, in the same order, then of the reasons for which it
+    is open; they decide nothing.
     """
 
     outcome: Judgement
     findings: tuple[Finding, ...] = ()
     reasons: tuple[str, ...] = ()
     evidence_at: str = ""
+    explanations: tuple[Explanation, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def passed(self) -> bool:
@@ -226,6 +282,7 @@ class Verdict:
                 r for r in reasons if r not in {f"{f.count} {f.name}" for f in self._failing}
             ]
         lines = [f"{self.outcome}: " + "; ".join(reasons)]
+        explained = self._explained()
         for finding in self.findings:
             where = f" in {finding.queue}" if finding.queue else ""
             why = "" if finding.effect is Effect.FAILS else f" ({finding.effect})"
@@ -234,11 +291,29 @@ class Verdict:
             lines += [f"    {message}" for message in finding.messages]
             if finding.messages and finding.count > len(finding.messages):
                 lines.append(f"    … and {finding.count - len(finding.messages)} more")
+            lines += [f"    {line}" for line in explained.get(finding, ())]
+        lines += [f"  {line}" for line in explained.get(None, ())]
         if self.outcomes_unknown:
             lines.append(f"  {_WHAT_TO_DO}")
         if self.evidence_at:
             lines.append(f"  The evidence lies in {self.evidence_at}")
         return visible("\n".join(lines))
+
+    def _explained(self) -> dict[Finding | None, list[str]]:
+        """Return the lines that explain the first few findings that fail, else the open reasons.
+
+        What is true of two queues alike is said of the first.
+        """
+        wanted = Effect.FAILS if self.outcome is Judgement.FAIL else None
+        alike: dict[object, Explanation] = {}
+        for each in self.explanations:
+            if (each.finding.effect if each.finding else None) is wanted:
+                name = each.finding and each.finding.name
+                alike.setdefault((name, each.meaning, each.causes[:1]), each)
+        said: dict[Finding | None, list[str]] = {}
+        for each in [*alike.values()][:_EXPLAINED]:
+            said.setdefault(each.finding, []).extend(map(visible_line, each.lines()))
+        return said
 
     @property
     def _failing(self) -> tuple[Finding, ...]:

@@ -31,6 +31,12 @@ def stages(own_broker, tmp_path, rmqbench_show):
     return run
 
 
+def first_cause(result, name="lost"):
+    """Return the cause that is named first for a finding."""
+    explained = (e for e in result.verdict.explanations if e.finding and e.finding.name == name)
+    return next(cause for each in explained for cause in each.causes)
+
+
 def test_transient_messages_do_not_outlive_a_restart_of_a_classic_queue(own_broker, rmqbench_run):
     scenario = reliability(
         name="transient",
@@ -42,6 +48,7 @@ def test_transient_messages_do_not_outlive_a_restart_of_a_classic_queue(own_brok
     assert result.verdict.outcome == "FAIL"
     assert result.verdict.found() == {"lost": 2 * result.messages}
     assert "all of what was sent" in str(result.verdict)
+    assert first_cause(result).startswith("transient messages (persistent=False)")
 
 
 @pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
@@ -63,6 +70,8 @@ def test_what_was_acknowledged_by_itself_is_lost_with_its_consumer(
     lost = result.verdict.count("lost", WORK)
     assert result.verdict.found() == {"lost": lost}
     assert 0 < lost == result.messages - result.queues[WORK].delivered
+    assert first_cause(result).startswith("automatic acknowledgement (auto_ack)")
+    assert "consumer 0 of work.queue was killed (its last sign" in first_cause(result)
 
 
 def test_what_was_published_without_confirms_is_lost_with_its_broker(own_broker, rmqbench_run):
@@ -78,6 +87,7 @@ def test_what_was_published_without_confirms_is_lost_with_its_broker(own_broker,
     for queue in (WORK, AUDIT):
         lost = result.verdict.count("lost", queue)
         assert 0 < lost == result.messages - result.queues[queue].delivered
+    assert first_cause(result).startswith("no publisher confirms (confirms=False)")
 
 
 @pytest.mark.quick
@@ -89,6 +99,7 @@ def test_a_full_queue_drops_its_oldest_messages(own_broker, rmqbench_run, queue_
     assert result.verdict.outcome == "FAIL"
     assert result.verdict.found() == {"removed": 2 * (result.messages - 500)}
     assert "x-max-length=500 with overflow drop-head" in str(result.verdict)
+    assert first_cause(result, "removed").startswith("x-max-length=500 with overflow drop-head")
 
 
 def test_what_stays_longer_than_its_time_to_live_is_gone(stages):

@@ -22,6 +22,7 @@ COMMANDS = {
     ("--version",): 0,
     ("run", "faults", "--list"): 0,
     ("judge", "/nowhere"): 2,
+    ("explain", "/nowhere"): 2,
     ("run", "reliability", "--url", "amqp://127.0.0.1:1"): 4,
     ("monitor", "--once", "--host", "127.0.0.1:1"): 3,
 }
