@@ -150,17 +150,9 @@ class Disturber:
             if each.reached(phase, queue, done):
                 each.strike()
 
-    @property
-    def struck(self) -> bool:
+    def has_struck(self) -> bool:
         """Whether any fault has struck so far."""
         return any(each.struck_at is not None for each in self._injections)
-
-    def removed_from(self, queue: str) -> bool:
-        """Whether a fault has taken messages out of a queue so far."""
-        return any(
-            each.removals and self._is_here(each) and each.target.queue == queue
-            for each in self._injections
-        )
 
     def settle(self) -> None:
         """Wait until what has struck is over."""
@@ -173,7 +165,7 @@ class Disturber:
         started_at = self._broker.started_at
         restarted = started_at is not None and started_at > self._began_at
         return Disturbance(
-            shaken=interrupted or self.struck,
+            shaken=interrupted or self.has_struck(),
             restarted_at=started_at if restarted else None,
             unknown=not self._broker.owned,
         )

@@ -18,7 +18,7 @@ from rmqbench.proxy import Proxy
 from rmqbench.verdict.evidence import Removal
 from rmqbench.waiting import wait_until
 
-__all__ = ["Target"]
+__all__ = ["Target", "limit_policy"]
 
 _LISTED_S = 15.0  # how long the Management API may take to list a new connection
 _LIMIT = 100  # messages that a limited queue may hold
@@ -118,6 +118,11 @@ def delete_queue(target: Target) -> None:
     _note_removal(target, Removal(f"it was deleted, with {count} ready messages"), act)
 
 
+def limit_policy(queue: str) -> str:
+    """Return the name of the policy by which a fault limits a queue."""
+    return f"rmqbench limit of {queue}"
+
+
 def limit_queue(target: Target) -> None:
     # Counted before: what is delivered from now on is not dropped, what is published is counted.
     at_most = None if target.undelivered is None else max(0, target.undelivered() - _LIMIT)
@@ -126,7 +131,7 @@ def limit_queue(target: Target) -> None:
     target.note_removal(removal, act)
     with target.broker.management as management:
         management.set_policy(
-            f"rmqbench limit of {target.queue}",
+            limit_policy(target.queue),
             f"^{re.escape(target.queue)}$",
             {"max-length": _LIMIT},
             vhost=target.endpoint.virtual_host,

@@ -23,7 +23,6 @@ from rmqbench.run_directory.journal import (
     StageBegan,
 )
 from rmqbench.run_directory.reading import QueueRecord, RunRecord, read_run
-from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED
 from rmqbench.verdict.rules import judge_evidence, reordered_redeliveries
 
 __all__ = ["judge"]
@@ -75,9 +74,7 @@ def _notes(record: RunRecord) -> Iterator[str]:
 
 
 def _confirmed(record: RunRecord) -> int:
-    wanted = CONFIRMED | NACKED | RETURNED
-    states = (each.ledger.state for each in record.producers)
-    return sum(int(np.count_nonzero(state & wanted == CONFIRMED)) for state in states)
+    return sum(int(np.count_nonzero(each.ledger.confirmed)) for each in record.producers)
 
 
 def _wanted(record: RunRecord) -> Iterator[int]:

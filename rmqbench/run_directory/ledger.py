@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import RmqbenchError
-from rmqbench.verdict.evidence import AGAIN, COPY, Incident
+from rmqbench.verdict.evidence import AGAIN, CONFIRMED, COPY, NACKED, RETURNED, Incident
 
 __all__ = [
     "DeliveryLedger",
@@ -117,6 +117,12 @@ class PublishLedger(_Ledger):
         self.state: _Column = self.arrays["state"]
         self.sent_ns: _Column = self.arrays["sent_ns"]
         self.settled_ns: _Column = self.arrays["settled_ns"]
+
+    @property
+    def confirmed(self) -> npt.NDArray[np.bool_]:
+        """Which publishes the broker has confirmed (and not returned), bool of shape (count,)."""
+        confirmed: npt.NDArray[np.bool_] = self.state & (CONFIRMED | NACKED | RETURNED) == CONFIRMED
+        return confirmed
 
     @property
     def copies_path(self) -> Path:

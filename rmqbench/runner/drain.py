@@ -18,7 +18,7 @@ from rmqbench.run_directory.journal import (
     WorkEnded,
     read_journal,
 )
-from rmqbench.run_directory.ledger import DeliveryLedger
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.runner.emptiness import prove_empty
 from rmqbench.verdict.evidence import Drain
 from rmqbench.verdict.findings import FindingName
@@ -85,6 +85,13 @@ class QueueDrain:
         if distinct > self.distinct:
             self.distinct, self._came_on_at = distinct, self._monotonic()
         return sum(int(np.count_nonzero(ledger.state)) for ledger in self._ledgers)
+
+    def count_missing(self, published: Sequence[PublishLedger]) -> int:
+        """Return how many messages were confirmed and not received by any of the consumers."""
+        missing = np.concatenate([each.confirmed for each in published])
+        for ledger in self._ledgers:
+            missing &= ledger.state == 0
+        return int(np.count_nonzero(missing))
 
     def interrupted(self) -> bool:
         """Whether a consumer, of any round, was kept from its work or did not end well."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -18,9 +18,8 @@ from rmqbench.broker import Broker
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.clock import Clock, epoch_now_ns
-from rmqbench.errors import DeadlineExceeded, RmqbenchError, UsageError
+from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
-from rmqbench.management.answers import QueueInfo, read_queues
 from rmqbench.management.sampler import Sampler
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.results.judging import judge
@@ -28,8 +27,6 @@ from rmqbench.results.metrics import Throughput, consume_throughput, publish_thr
 from rmqbench.results.result import Result
 from rmqbench.run_directory import RunDirectory
 from rmqbench.run_directory.journal import (
-    BacklogShown,
-    Counted,
     Declared,
     DrainTried,
     Entry,
@@ -42,24 +39,22 @@ from rmqbench.run_directory.journal import (
 )
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.run_directory.reading import peak_of, read_run, stands_ready
+from rmqbench.runner.backlog import count_ready, show_backlog
 from rmqbench.runner.description import describe
 from rmqbench.runner.drain import QueueDrain
-from rmqbench.runner.inspection import held_by_somebody, policies_found
+from rmqbench.runner.inspection import Inspection
 from rmqbench.runner.isolation import Place, declared, own_place
 from rmqbench.runner.plans import Planner
 from rmqbench.runner.watch import BrokerWatch
 from rmqbench.runner.workers import Gate, Worker, WorkerPlan, run_workers
 from rmqbench.scenarios import Scenario
-from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, Drain
-from rmqbench.verdict.removals import may_remove
-from rmqbench.waiting import wait_until
+from rmqbench.verdict.evidence import CONFIRMED, NACKED
 
 __all__ = ["Progress", "Run", "run"]
 
-_COUNT_S = 10.0  # how long a queue may take to show all that it has confirmed
-_FIGURES_S = 60.0  # how long the broker's figures, emitted every 5 s, may take to show the same
+_T = TypeVar("_T")
+
 _PATIENCE = 2.0  # workers end by themselves after stall_s; after this many times it, they are ended
-_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +140,15 @@ class Run:
         self._planner: Planner | None = None
         self._journal: Journal | None = None
         self._write: Callable[[Entry], None] = lambda _: None
+        self._inspection: Inspection | None = None
         self._broker_watch: BrokerWatch | None = None
         self._started_at = broker.started_at
-        self._ready: dict[str, int] = {}
         self._drains: dict[str, QueueDrain] = {}  # by the scenario's names
 
     def __enter__(self) -> Self:
         """Declare the topology in a place of its own."""
-        self._directory.write_description(self._describe())
+        description = describe(self._id, self.scenario, self._recipe, self.broker)
+        self._directory.write_description(description)
         with ExitStack() as stack:
             self._journal = journal = stack.enter_context(self._directory.open_journal(self._clock))
             self._write = journal.write
@@ -160,6 +156,7 @@ class Run:
             self._place = place = stack.enter_context(
                 own_place(self.broker, topology, self._name, in_place=self._in_place)
             )
+            self._inspection = Inspection(self.broker, place, journal.note)
             if not self.scenario.declare_last:
                 self._declare(stack)
             stack.enter_context(Sampler(place.endpoint, self._directory.path))
@@ -182,7 +179,9 @@ class Run:
                 epoch_ns=self._epoch_ns,
             )
             self._stack = stack.pop_all()
-        self._rest()
+        if self.scenario.rest_s:
+            self._write(StageBegan(stage=f"rest for {self.scenario.rest_s:g} s"))
+            time.sleep(self.scenario.rest_s)
         self._write = journal.note  # from here on a full disk does not take the verdict away
         return self
 
@@ -198,18 +197,12 @@ class Run:
     @property
     def place(self) -> Place:
         """Where the run happens; there once it is entered."""
-        if self._place is None:
-            raise RuntimeError("enter the run first: with Run(…) as stages")
-        return self._place
+        return _entered(self._place)
 
     @property
     def confirmed(self) -> int:
         """How many publishes the broker has confirmed (and not returned)."""
-        wanted = CONFIRMED | NACKED | RETURNED
-        return sum(
-            int(np.count_nonzero(ledger.state & wanted == CONFIRMED))
-            for ledger in self._directory.publish_ledgers(self.scenario.producers)
-        )
+        return sum(int(np.count_nonzero(each.confirmed)) for each in self._publish_ledgers())
 
     def publish(self) -> Throughput:
         """Publish everything; consumers are at work only where the scenario says so.
@@ -220,7 +213,7 @@ class Run:
         producers = self._plans.producers()
         for plan in producers:
             PublishLedger.create(plan.directory, plan.count)
-        states = [each.state for each in self._directory.publish_ledgers(len(producers))]
+        states = [each.state for each in self._publish_ledgers()]
         drains = []
         if self.scenario.consume == "during":
             drains = [self._begin_drain(name) for name in self.scenario.queue_names]
@@ -240,6 +233,7 @@ class Run:
             )
         self._work([*producers, *consumers], progress, gate)
         self._disturber.settle()
+        self._inspector.note_policies()
         record = read_run(self._directory.path)
         record.require_access()
         return publish_throughput(record.producers, self.confirmed)
@@ -247,9 +241,10 @@ class Run:
     def look_at_backlog(self) -> None:
         """Ask what each queue holds before any consumer is there; it decides no verdict."""
         try:
-            self._count_ready()
+            ready = count_ready(self.place, self.confirmed, self._disturber.has_struck, self._write)
             if self.scenario.look_at_backlog:
-                self._ask_for_figures()
+                size_bytes = self._recipe.body_size
+                show_backlog(self.broker, self.place, ready, size_bytes, self._write)
         except RmqbenchError as error:
             text = f"The backlog could not be looked at: {error.what}"
             self._write(TroubleSeen(text=text))
@@ -310,17 +305,16 @@ class Run:
 
     # --- how ------------------------------------------------------------------------------------
 
+    def _publish_ledgers(self) -> list[PublishLedger]:
+        return self._directory.publish_ledgers(self.scenario.producers)
+
     @property
     def _plans(self) -> Planner:
-        if self._planner is None:
-            raise RuntimeError("enter the run first: with Run(…) as stages")
-        return self._planner
+        return _entered(self._planner)
 
-    def _rest(self) -> None:
-        """Leave the queues alone for as long as the scenario says."""
-        if self.scenario.rest_s:
-            self._write(StageBegan(stage=f"rest for {self.scenario.rest_s:g} s"))
-            time.sleep(self.scenario.rest_s)
+    @property
+    def _inspector(self) -> Inspection:
+        return _entered(self._inspection)
 
     def _begin_drain(self, queue: str) -> QueueDrain:
         index = self.scenario.queue_names.index(queue)
@@ -338,8 +332,10 @@ class Run:
         interrupted = interrupted or (watch is not None and watch.broke)
         proof = drain.end_round(self._disturber.state(interrupted=interrupted))
         self._note_restart()
-        if proof.proven and proof.there:
-            proof = self._not_held(drain, proof)
+        self._inspector.note_policies()
+        if proof.proven and proof.there and self._in_place:
+            missing = drain.count_missing(self._publish_ledgers())
+            proof = self._inspector.look_for_holders(drain.plan.queue, missing, proof)
         self._write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
 
     def _note_restart(self) -> None:
@@ -349,21 +345,6 @@ class Run:
             self._started_at = started_at
             at_ns = self._epoch_ns + round(started_at * 1e9)
             self._write(Restarted(after_ns=at_ns, before_ns=at_ns))
-
-    def _not_held(self, drain: QueueDrain, proof: Drain) -> Drain:
-        """Look at the policies of an empty queue and, where others may use it, at who holds some.
-
-        Its proof is none while somebody who does not consume it holds what is missing.
-        """
-        place, queue = self.place, drain.plan.queue
-        with suppress(RmqbenchError), self.broker.management as management:
-            for found in policies_found(management, place.endpoint, [queue]):
-                self._write(found)
-        missing = self.confirmed - drain.distinct
-        if not self._in_place or missing <= 0:
-            return proof
-        held = held_by_somebody(lambda: self.broker.management, place.endpoint, queue, missing)
-        return proof if held is None else replace(proof, proven=False, detail=held)
 
     def _progress_of(self, drain: QueueDrain) -> int:
         progress = drain.progress()
@@ -410,59 +391,6 @@ class Run:
         together = peak_rss_bytes() + sum(peak_of(plan.directory) for plan in plans)
         self._write(MemoryUsed(peak_rss_bytes=together))
 
-    def _count_ready(self) -> None:
-        """Count what is ready, exactly.
-
-        A queue may show a message a moment after it has confirmed it: it is asked again until all
-        confirmed ones are there.
-        """
-        place, confirmed = self.place, self.confirmed
-        names = place.topology.queue_names
-
-        def all_there() -> bool:
-            self._ready = topologies.ready_counts(place.endpoint, names)
-            # Where something struck or is removed some may be missing for good: the drain tells.
-            return (
-                self._disturber.struck
-                or any(may_remove(queue.arguments) for queue in place.topology.queues)
-                or any(map(self._disturber.removed_from, names))
-                or all(ready >= confirmed for ready in self._ready.values())
-            )
-
-        with suppress(DeadlineExceeded):  # it is what the queue says in the end
-            wait_until(all_there, _COUNT_S, "the backlog to be ready", every_s=_POLL_S)
-        for name, ready in self._ready.items():
-            self._write(Counted(queue=name, ready=ready))
-
-    def _ask_for_figures(self) -> None:
-        """Ask the Management API where the backlog is, once its figures have caught up with it."""
-        virtual_host = self.place.endpoint.virtual_host
-        with self.broker.management as management:
-            for name in self.place.topology.queue_names:
-                said: list[QueueInfo] = []
-
-                def caught_up(name: str = name, said: list[QueueInfo] = said) -> bool:
-                    said[:] = read_queues([management.queue(name, virtual_host)])
-                    ready, size = self._ready[name], self._recipe.body_size
-                    # The API gathers the count and the rest apart, each at a time of its own: bytes
-                    # (with the properties, where a queue counts those) come with ``messages_ram``.
-                    return any(
-                        each.messages_ready == ready
-                        and each.message_bytes_ready is not None
-                        and each.message_bytes_ready >= ready * size
-                        for each in said
-                    )
-
-                what = f"the Management API to show what is ready in {name}"
-                wait_until(caught_up, _FIGURES_S, what, every_s=_POLL_S)
-                self._write(
-                    BacklogShown(
-                        queue=name,
-                        messages_ram=said[0].messages_ram,
-                        memory_bytes=said[0].memory_bytes,
-                    )
-                )
-
     def _declare(self, stack: ExitStack) -> None:
         """Declare the topology, which is removed with the run, and write that down."""
         began_ns = self._clock.time_ns()
@@ -480,6 +408,12 @@ class Run:
                 since_ns=began_ns,
             )
         )
+        if not self.scenario.declare_last:  # what is to happen to newborn queues cannot wait
+            self._inspector.note_policies()
 
-    def _describe(self) -> dict[str, object]:
-        return describe(self._id, self.scenario, self._recipe, self.broker)
+
+def _entered(what: _T | None) -> _T:
+    """Return what there is once a run is entered."""
+    if what is None:
+        raise RuntimeError("enter the run first: with Run(…) as stages")
+    return what

@@ -173,7 +173,6 @@ def test_a_fault_explains_what_is_missing_from_its_own_queue_only(
         injection.strike()
     removed = [(e.queue, e.cause, e.at_most) for e in one.entries if isinstance(e, MessagesRemoved)]
     assert removed == ([(queue, "a deed", 3)] if explained else [])
-    assert [name for name in QUEUES if one.removed_from(name)] == ([queue] if explained else [])
 
 
 class Deed:
@@ -254,7 +253,7 @@ def test_two_runs_on_one_broker_never_strike_with_each_other_s_faults(disturber)
     one = disturber(Fault("deed", "publish", 5), broker=broker)
     other = disturber(broker=broker)
     other.announce("publish", 100)
-    assert not one.struck
+    assert not one.has_struck()
     one.announce("publish", 5)
     one.settle()
     assert phases(one)
@@ -318,9 +317,9 @@ def test_a_fault_around_a_run_on_another_broker_is_none_of_it(disturber):
 def test_a_fault_waits_for_the_drain_of_its_own_queue(disturber):
     one = disturber(Fault("deed", "drain", 5, queue=AUDIT))
     one.announce("drain", 300, WORK)
-    assert not one.struck
+    assert not one.has_struck()
     one.announce("drain", 5, AUDIT)
-    assert one.struck
+    assert one.has_struck()
 
 
 def test_nothing_is_kept_of_a_run_that_is_over():
