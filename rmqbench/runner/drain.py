@@ -126,12 +126,13 @@ class QueueDrain:
     def _patience_s(self, disturbance: Disturbance) -> float:
         """Return how long the broker may take to notice that a consumer of ours is gone.
 
-        Of one whose connection is half-open it learns by the heartbeats that do not come: after
-        twice their interval (https://www.rabbitmq.com/docs/heartbeats).
+        Of one whose connection is half-open it learns by the heartbeats that do not come: it looks
+        once in an interval, and gives up at the second look that shows nothing new
+        (rabbit_heartbeat.erl), which is before three of them are over.
         """
         if not disturbance.shaken:
             return _PATIENCE_S
-        return 2 * self.plan.subscription.heartbeat_s + _HEARTBEAT_MARGIN_S
+        return 3 * self.plan.subscription.heartbeat_s + _HEARTBEAT_MARGIN_S
 
 
 def _met_foreign(consumer: Path) -> bool:

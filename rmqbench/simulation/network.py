@@ -90,7 +90,7 @@ class Transport(nbio_interface.AbstractStreamTransport):  # type: ignore[misc]
         if not self.over:
             self.over = True
             self._loop.add_callback(lambda: self._protocol.connection_lost(None))
-            self.link.carry(TO_SERVER, self._leave)
+            self.link.carry(TO_SERVER, self._depart)
 
     def get_protocol(self) -> Any:
         """Return the protocol that it serves."""
@@ -110,6 +110,11 @@ class Transport(nbio_interface.AbstractStreamTransport):  # type: ignore[misc]
     def _hand_over(self, data: bytes) -> None:
         if self.peer is not None and not self.link.broken:
             self.peer.receive(data)
+
+    def _depart(self) -> None:
+        """End the connection for the server, too, unless nothing passes any more."""
+        if not self.link.broken:
+            self._leave()
 
     def _leave(self) -> None:
         if self.peer is not None:
@@ -149,7 +154,7 @@ class Transport(nbio_interface.AbstractStreamTransport):  # type: ignore[misc]
         """End the client's side as its death does: what it had sent arrives, nothing follows."""
         if not self.over:
             self.over = True
-            self.link.carry(TO_SERVER, self._leave)
+            self.link.carry(TO_SERVER, self._depart)
 
     def swallow(self) -> None:
         """Let nothing pass any more, and let neither side notice but by its heartbeat."""

@@ -254,13 +254,25 @@ def closed(tmp_path):
     return [each.number for each in entries if isinstance(each, ChannelClosed)]
 
 
-def test_what_comes_until_the_broker_has_cancelled_is_taken_and_acknowledged(consume):
-    def prepare(link):
-        link.while_cancelled.append(receive_many(1, 2))
+def receive_each(*sequences):
+    """Receive messages by the ordinary way, one behind the other."""
+    steps = [receive(each) for each in sequences]
+    return lambda link: [step(link) for step in steps]
 
-    report, (link,), _ = consume([receive(0)], prepare=prepare, expected=1)
+
+@pytest.mark.parametrize("way", [receive_many, receive_each], ids=["many", "one"])
+@pytest.mark.parametrize("auto_ack", [False, True], ids=["acks", "auto-ack"])
+def test_what_comes_until_the_broker_has_cancelled_is_taken_and_acknowledged(
+    consume, way, auto_ack, tmp_path
+):
+    def prepare(link):
+        link.while_cancelled.append(way(1, 2))
+
+    report, (link,), _ = consume([receive(0)], prepare=prepare, expected=1, auto_ack=auto_ack)
     assert report.deliveries == 3
-    assert link.acks[-1] == (3, True, [0, 1, 2], [0, 1, 2])
+    state = DeliveryLedger.read(tmp_path / "consumer-0").state
+    assert np.flatnonzero(state & ACKED).tolist() == [0, 1, 2]
+    assert link.acks[-1:] == ([] if auto_ack else [(3, True, [0, 1, 2], [0, 1, 2])])
 
 
 def test_only_channels_that_ended_in_order_are_told(consume, tmp_path):

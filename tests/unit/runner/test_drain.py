@@ -23,7 +23,8 @@ from rmqbench.run_directory.journal import (
 )
 from rmqbench.run_directory.recorder import DeliveryRecorder
 from rmqbench.runner.drain import QueueDrain
-from rmqbench.verdict.evidence import Drain
+from rmqbench.verdict.evidence import Drain, Incident
+from rmqbench.verdict.findings import FindingName
 
 COUNT = 10
 ALL = range(COUNT)
@@ -189,3 +190,32 @@ def test_a_queue_is_believed_empty_only_when_the_disturbance_allows_it(drain, cl
 )
 def test_what_befell_a_consumer_shakes_its_queue(drain, how, shaken):
     assert drain([deliver(ALL, **how)]).interrupted == [shaken]
+
+
+@pytest.mark.parametrize(("disturbance", "waits_s"), [(CALM, 2), (SHAKEN, 3 * 30 + 5)])
+def test_a_consumer_that_may_be_a_half_open_one_of_ours_is_waited_for_so_long(
+    drain, clock, disturbance, waits_s
+):
+    """Its broker must have noticed by the heartbeat, which is 30 s here."""
+    began = clock.now
+    drained = drain([deliver(ALL)], [deliver(())], says=[(0, 1)], disturbance=disturbance)
+    assert drained.proof == Drain(False, 0, "1 consumers that are not ours are still there")
+    assert 2 * waits_s <= clock.now - began < 2 * waits_s + 2
+
+
+@pytest.mark.parametrize("who", ["ours", "somebody else"])
+def test_a_message_of_somebody_else_is_not_looked_at_once_more_for_nothing(drain, who):
+    """Each look gives it back, and a quorum queue drops what was given back too often."""
+
+    def meet_foreign(plan):
+        deliver(())(plan)
+        if who == "somebody else":
+            recorder = DeliveryRecorder(plan.directory, plan.counts)
+            recorder.report(Incident(FindingName.FOREIGN, 1))
+            recorder.close()
+
+    rounds = [[deliver(range(4))], [meet_foreign]]
+    if who == "ours":  # what is ours may come later
+        rounds.append([deliver(range(4, COUNT))])
+    says = [(1, 0), (1, 0), (0, 0) if who == "ours" else (1, 0)]
+    assert drain(*rounds, says=says, disturbance=SHAKEN).proof.proven is (who == "ours")
