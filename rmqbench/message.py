@@ -280,7 +280,7 @@ def added_headers(properties: pika.BasicProperties) -> frozenset[str]:
 
 def _changed_header(sent: Mapping[str, Any], received: Mapping[str, Any]) -> str | None:
     """Name the first header that was added on the way, changed or taken away."""
-    for name in sorted({*sent, *received} - (BROKER_HEADERS - set(sent))):
+    for name in sorted({*sent, *received} - (BROKER_HEADERS - set(sent)), key=str):
         if name not in sent:
             return f"the header {_shown(name)} was added"
         if name not in received:

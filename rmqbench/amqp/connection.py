@@ -33,7 +33,12 @@ from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.parameters import pika_parameters
 from rmqbench.amqp.vector import Confirms, Deliveries, Shape, Splitter
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import DeadlineExceeded, MessageUnreadable, RmqbenchError
+from rmqbench.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    MessageUnreadable,
+    RmqbenchError,
+)
 
 __all__ = ["Connection"]
 
@@ -333,6 +338,15 @@ class Connection:
                 self._not_opened = error
             elif isinstance(error, pika.exceptions.AMQPError):  # a malformed frame
                 self._fail(channel_error(error, self.endpoint))
+            elif _is_pika_s_own(error):  # a method that there is not, for example
+                self._fail(
+                    ConnectionLost(
+                        "The broker sent what is not AMQP 0-9-1 "
+                        f"({type(error).__name__}: {error}).",
+                        "Something between rmqbench and the broker alters AMQP traffic, or the "
+                        "broker is at fault.",
+                    )
+                )
             else:
                 self._fail(_unreadable(error) or error)
 
@@ -366,6 +380,16 @@ class _TappedConnection(pika.SelectConnection):  # type: ignore[misc]
     def receive_frames(self, data: bytes) -> None:
         """Pass bytes to pika as if they had just been received."""
         super()._on_data_available(data)
+
+
+def _is_pika_s_own(error: Exception) -> bool:
+    """Whether pika stumbled over a frame by itself, in none of our handlers."""
+    if isinstance(error, RmqbenchError) or _unreadable(error) is not None:
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals["__name__"].startswith("pika.")
 
 
 def _unreadable(error: Exception) -> MessageUnreadable | None:

@@ -5,6 +5,7 @@ the same seed is the same history, to the byte.
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from support.drawing import draw, histories
 from support.oracle import disagreements
 from support.simulated import History, QueuePlan, play
 
+from rmqbench.errors import RmqbenchError
 from rmqbench.simulation import Misdeed
 
 pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
@@ -80,9 +82,9 @@ def test_both_ways_of_the_client_say_the_same(seed):
     assert one == other
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
-    connection=strategies.integers(1, 3),
+    connection=strategies.integers(2, 3),  # a consumer's, and the drain's
     at=strategies.integers(480, 4000),
     bit=strategies.integers(0, 7),
     more=strategies.sampled_from([0, 0, 255]),
@@ -91,6 +93,21 @@ def test_both_ways_say_the_same_of_a_stream_in_which_a_bit_is_flipped(connection
     flips = ((connection, at, 1 << bit | more),)
     one, other = said_by_both(History(seed=3, queues=(QueuePlan("work"),), flips=flips))
     assert one == other
+
+
+@settings(max_examples=60)
+@given(
+    vector=strategies.booleans(),
+    connection=strategies.integers(0, 4),
+    at=strategies.integers(0, 4000),
+    mask=strategies.integers(1, 255),
+)
+def test_no_changed_byte_makes_a_run_fall(vector, connection, at, mask):
+    """Whatever is sent to us, there is a verdict, or a sentence on why nothing could be begun."""
+    flips = ((connection, at, mask),)
+    history = History(seed=3, queues=(QueuePlan("work"),), flips=flips, vector=vector)
+    with suppress(RmqbenchError):
+        assert play(history).result.verdict.outcome
 
 
 def test_the_same_seed_is_the_same_history_to_the_byte(tmp_path):

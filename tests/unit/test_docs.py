@@ -3,6 +3,7 @@
 import re
 import shlex
 import tomllib
+import uuid
 from contextlib import suppress
 from dataclasses import MISSING, fields
 from importlib import import_module
@@ -17,7 +18,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import rmqbench
-from rmqbench import ConsumedQueue, Endpoint, Run, Scenario, pytest_plugin
+from rmqbench import ConsumedQueue, Endpoint, Scenario, pytest_plugin
 from rmqbench.broker import DEFAULT_IMAGE, Broker
 from rmqbench.broker.reaper import MARK
 from rmqbench.cli import app
@@ -30,6 +31,7 @@ from rmqbench.results.metrics import Throughput
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import JOURNAL_FILE, Entry
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.runner.description import describe
 from rmqbench.verdict.evidence import (
     ACKED,
     AGAIN,
@@ -365,8 +367,10 @@ def test_every_file_of_a_run_is_in_the_table(directory):
 def test_every_key_of_the_description_is_in_the_table(tmp_path):
     broker = Broker("external", Endpoint(), "4.3.6", "named by its URL")
     scenario = Scenario("x", faults=())
-    run = Run(scenario, broker, directory=tmp_path / "run")
-    described = {"format": FORMAT, **run._describe()}
+    described = {
+        "format": FORMAT,
+        **describe(uuid.UUID(int=1), scenario, scenario.recipe(uuid.UUID(int=1)), broker),
+    }
     table = by_name(DIRECTORY_PAGE, "key")
     assert list(table) == list(described)
     for key in ("recipe", "broker", "versions"):
