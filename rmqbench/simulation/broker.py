@@ -238,19 +238,24 @@ class ModelBroker:
         definition: Mapping[str, Any],
         *,
         priority: int = 0,
+        operator: bool = False,
         virtual_host: str = _HOST,
     ) -> None:
-        """Set a policy, which holds from now on. ``definition`` is as rabbitmqctl takes it."""
+        """Set a policy, or an operator policy, which holds from now on.
+
+        ``definition`` is as rabbitmqctl takes it.
+        """
         with self.at_work:
             host = self.hosts[virtual_host]
-            host.policies[name] = Policy(name, pattern, definition, priority)
+            policies = host.operator_policies if operator else host.policies
+            policies[name] = Policy(name, pattern, definition, priority)
             host.apply_policies()
 
-    def clear_policy(self, name: str, *, virtual_host: str = _HOST) -> None:
-        """Remove a policy."""
+    def clear_policy(self, name: str, *, operator: bool = False, virtual_host: str = _HOST) -> None:
+        """Remove a policy, or an operator policy."""
         with self.at_work:
             host = self.hosts[virtual_host]
-            del host.policies[name]
+            del (host.operator_policies if operator else host.policies)[name]
             host.apply_policies()
 
     def publish(

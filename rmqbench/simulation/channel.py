@@ -11,7 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import pika.frame
 import pika.spec
@@ -26,7 +26,7 @@ from rmqbench.simulation.content import (
     delivery,
     traits_of,
 )
-from rmqbench.simulation.entries import Consumer, Entry, PendingConfirm
+from rmqbench.simulation.entries import Consumer, Entry, Held, PendingConfirm
 from rmqbench.simulation.queues import Queue
 from rmqbench.simulation.refusals import (
     ACCESS_REFUSED,
@@ -55,14 +55,6 @@ _ACK: Final[int] = pika.spec.Basic.Ack.INDEX
 _ACK_FIELDS: Final = struct.Struct(">QB")
 _FIELDS_AT: Final = PAYLOAD_AT + 4
 _NO_ROUTE: Final = 312
-
-
-class Held(NamedTuple):
-    """A delivery that is not acknowledged yet; no consumer where basic.get asked for it."""
-
-    queue: Queue
-    entry: Entry
-    consumer: Consumer | None
 
 
 class Channel:
@@ -186,6 +178,11 @@ class Channel:
         """Send a message to one of its consumers."""
         broker, queue = self.broker, consumer.queue
         planned, broker.planned = broker.planned, None
+        if not self.is_open:
+            tag = self._keep(queue, entry, consumer)
+            if consumer.no_ack:
+                self._forget(queue, entry, tag)
+            return
         content = queue.shown(entry)
         exchange, routing_key = entry.exchange, entry.routing_key
         if planned is not None:
@@ -216,7 +213,7 @@ class Channel:
             to = (session.number, self.number, tag)
             broker.misdone(planned, entry.message, queue.name, to=to)
         flag, exchange, key = entry.redelivered, entry.exchange, entry.routing_key
-        self.reply(pika.spec.Basic.GetOk(tag, flag, exchange, key, queue.shown_count()))
+        self.reply(pika.spec.Basic.GetOk(tag, flag, exchange, key, queue.left_behind()))
         session.write(content_frames(self.number, content, session.frame_max))
         where = (queue.name, None, session.number, self.number, tag)
         broker.note(Delivered(broker.now(), entry.message, *where, flag, exchange, key, content))
@@ -226,7 +223,8 @@ class Channel:
     def _keep(self, queue: Queue, entry: Entry, consumer: Consumer | None) -> int:
         tag = self._next_tag
         self._next_tag = tag + 1
-        self.unacked[tag] = Held(queue, entry, consumer)
+        self.unacked[tag] = held = Held(queue, entry, consumer, tag)
+        entry.holder = consumer or held
         if consumer is not None:
             consumer.in_flight += 1
         return tag
@@ -296,45 +294,43 @@ class Channel:
 
     # --- acknowledgements -----------------------------------------------------------------------
 
-    def _collect(self, tag: int, multiple: bool) -> list[tuple[int, Held]]:
+    def _collect(self, tag: int, multiple: bool) -> list[Held]:
         """Remove and return the deliveries that are settled, in their order.
 
         Raise RefusedError (406) where the tag is not that of an unacknowledged delivery.
         """
         unacked = self.unacked
         if multiple and not tag:
-            collected = list(unacked.items())
+            collected = list(unacked.values())
             unacked.clear()
         elif tag not in unacked:
             raise RefusedError(PRECONDITION_FAILED, f"unknown delivery tag {tag}")
         elif not multiple:
-            return [(tag, unacked.pop(tag))]
+            return [unacked.pop(tag)]
         else:
-            collected = [(each, held) for each, held in unacked.items() if each <= tag]
-            for each, _ in collected:
-                del unacked[each]
+            collected = [held for each, held in unacked.items() if each <= tag]
+            for held in collected:
+                del unacked[held.tag]
         return collected
 
     def acknowledge(self, tag: int, multiple: bool) -> None:
         """Forget deliveries that the client has acknowledged."""
-        queues: dict[Queue, None] = {}
-        for each, held in self._collect(tag, multiple):
-            queue, consumer = held.queue, held.consumer
-            if consumer is not None:
-                consumer.in_flight -= 1
-            queues[queue] = None
-            if queue.stalled:
-                queue.when_it_goes_on(partial(self._acknowledged, each, held))
-            elif queue.exists:
-                self._acknowledged(each, held)
-        for queue in queues:
+        for group in _settled_together(self._collect(tag, multiple)):
+            queue = group[0].queue
+            for held in group:
+                if held.consumer is not None:
+                    held.consumer.in_flight -= 1
+                if queue.stalled:
+                    queue.when_it_goes_on(partial(self._acknowledged, held))
+                elif queue.exists:
+                    self._acknowledged(held)
             queue.pump()
 
-    def _acknowledged(self, tag: int, held: Held) -> None:
-        queue, entry, _ = held
+    def _acknowledged(self, held: Held) -> None:
+        queue, entry = held.queue, held.entry
         broker = self.broker
         misdeed = queue.acknowledge(entry)
-        where = (self.session.number, self.number, tag)
+        where = (self.session.number, self.number, held.tag)
         if misdeed is None:
             broker.note(Acknowledged(broker.now(), entry.message, queue.name, *where))
         else:
@@ -344,31 +340,34 @@ class Channel:
 
     def negative(self, tag: int, multiple: bool, *, requeue: bool, cause: str) -> None:
         """Requeue or discard deliveries that the client has nacked or rejected."""
-        self._give_back((held for _, held in self._collect(tag, multiple)), cause, requeue)
+        for group in _settled_together(self._collect(tag, multiple)):
+            self._give_back(group[0].queue, group, cause, requeue)
 
     def recover(self) -> None:
-        """Requeue all that is unacknowledged."""
-        held = list(self.unacked.values())
+        """Requeue all that is unacknowledged, one after the other."""
+        helds = list(self.unacked.values())
         self.unacked.clear()
-        self._give_back(held, "recover")
+        for held in helds:
+            self._give_back(held.queue, [held], "recover")
 
-    def _give_back(self, helds: Iterable[Held], cause: str, requeue: bool = True) -> None:
-        by_queue: dict[Queue, list[Entry]] = {}
-        for queue, entry, consumer in helds:
-            if consumer is not None:
-                consumer.in_flight -= 1
-            by_queue.setdefault(queue, []).append(entry)
-        for queue, entries in by_queue.items():
+    def _give_back(
+        self, queue: Queue, helds: list[Held], cause: str, requeue: bool = True
+    ) -> None:
+        entries = []
+        for held in helds:
+            if held.consumer is not None:
+                held.consumer.in_flight -= 1
+            entries.append(held.entry)
 
-            def act(queue: Queue = queue, entries: list[Entry] = entries) -> None:
-                if queue.exists:
-                    if requeue:
-                        queue.give_back(entries, cause)
-                    else:
-                        queue.discard(entries)
-                    queue.pump()
+        def act() -> None:
+            if queue.exists:
+                if requeue:
+                    queue.give_back(entries, cause)
+                else:
+                    queue.discard(entries, cause)
+                queue.pump()
 
-            queue.when_it_goes_on(act)
+        queue.when_it_goes_on(act)
 
     # --- consumers and the end ------------------------------------------------------------------
 
@@ -377,24 +376,56 @@ class Channel:
         if self.consumers.pop(consumer.tag, None) is not None and self.session.hears_of_cancels:
             self.reply(pika.spec.Basic.Cancel(consumer.tag, nowait=True))
 
-    def end(self, code: int = 0, text: str = "") -> None:
-        """End: consumers are gone, and what is unacknowledged is ready again."""
-        if not self.is_open:
-            return
-        self.is_open = False
-        self._waiting = None
+    def end(self, code: int = 0, text: str = "", *, answered: bool = True) -> None:
+        """End: consumers are gone, and what is unacknowledged is ready again.
+
+        Quorum queues learn of it only when the client has ``answered`` an exception (measured:
+        3.10.8, 4.0.5, 4.3.6); until then they go on delivering to nobody.
+        """
         broker = self.broker
-        broker.note(ChannelClosed(broker.now(), self.session.number, self.number, code, text))
-        queues = {consumer.queue: None for consumer in self.consumers.values()}
-        for consumer in self.consumers.values():
-            consumer.queue.remove_consumer(consumer)
-        self.consumers.clear()
+        if self.is_open:
+            self.is_open = False
+            self._waiting = None
+            broker.note(ChannelClosed(broker.now(), self.session.number, self.number, code, text))
+        queues = dict.fromkeys(
+            consumer.queue
+            for consumer in self.consumers.values()
+            if answered or consumer.queue.type != "quorum"
+        )
+        for tag, consumer in list(self.consumers.items()):
+            if consumer.queue in queues:
+                consumer.queue.remove_consumer(consumer)
+                del self.consumers[tag]
         held = [*self._forgotten, *self.unacked.values()]
         self._forgotten.clear()
         self.unacked.clear()
-        self._give_back(held, "closed")
+        if not answered:
+            self._forgotten = [each for each in held if each.queue.type == "quorum"]
+            held = [each for each in held if each.queue.type != "quorum"]
+        by_queue: dict[Queue, list[Held]] = {}
+        for each in held:
+            by_queue.setdefault(each.queue, []).append(each)
+        for queue, of_queue in by_queue.items():
+            self._give_back(queue, queue.in_order(of_queue), "closed")
         for queue in queues:
             queue.consumers_left()
+
+
+def _settled_together(helds: list[Held]) -> Iterable[list[Held]]:
+    """Return what a channel settles as it tells the queues: consumer by consumer.
+
+    rabbit_channel.erl has them in the order of queues and tags; the numbers of basic.get come first.
+    """
+    if len(helds) > 1:
+        groups: dict[tuple[str, int, bytes], list[Held]] = {}
+        for held in helds:
+            by = (0, b"%020d" % held.tag)
+            if held.consumer is not None:
+                by = (1, held.consumer.encoded_tag)
+            groups.setdefault((held.queue.name, *by), []).append(held)
+        if len(groups) > 1:
+            return [group for _, group in sorted(groups.items())]
+    return [helds] if helds else []
 
 
 def _invalid_expiration(text: str) -> RefusedError:

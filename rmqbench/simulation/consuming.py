@@ -81,7 +81,7 @@ def _cancel(channel: Channel, method: Any) -> None:
     if not method.nowait:
         channel.reply(_spec.Basic.CancelOk(method.consumer_tag))
     if consumer is not None:
-        consumer.queue.consumers_left()
+        consumer.queue.consumers_left(cancelled=True)
 
 
 def _get(channel: Channel, method: Any) -> None:
@@ -102,7 +102,7 @@ def _answer_get(channel: Channel, queue: Queue, no_ack: bool, release: bool) -> 
     if not channel.is_open:
         return
     entry = None
-    while queue.ready_count() and not queue.is_recovering and entry is None:
+    while entry is None and queue.ready_count() and not queue.is_recovering:
         entry = queue.next_entry()
     if entry is None:
         channel.reply(_spec.Basic.GetEmpty())

@@ -86,7 +86,7 @@ def _queue_declare(channel: Channel, method: Any) -> None:
 
 
 def _answer_declare(channel: Channel, queue: Queue, *, release: bool = False) -> None:
-    ready, consumers = queue.shown_count(), len(queue.consumers)
+    ready, consumers = queue.shown_count(), queue.shown_consumers()
     channel.reply(_spec.Queue.DeclareOk(queue.name, ready, consumers))
     if release:
         channel.release()

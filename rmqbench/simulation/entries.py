@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from rmqbench.simulation.content import Content
 
 if TYPE_CHECKING:
     from rmqbench.simulation.queues import Queue
 
-__all__ = ["Consumer", "Entry", "PendingConfirm", "Receiver", "Settles"]
+__all__ = ["Consumer", "Entry", "Held", "PendingConfirm", "Receiver", "Settles"]
 
 
 class Entry:
@@ -17,7 +17,8 @@ class Entry:
 
     ``place`` orders the copies of a queue by when they came in. ``acquired`` counts how often it
     was given back, ``failed`` how often this counts against a delivery limit. ``deaths`` has the
-    tables of x-death, the newest first.
+    tables of x-death, the newest first. ``holder`` is whoever got it last: a consumer, or what
+    stands for one basic.get.
     """
 
     __slots__ = (
@@ -28,6 +29,7 @@ class Entry:
         "expiration",
         "expires_at",
         "failed",
+        "holder",
         "message",
         "on_disk",
         "persistent",
@@ -54,6 +56,7 @@ class Entry:
         self.persistent = persistent
         self.expiration = expiration
         self.deaths = deaths
+        self.holder: object = None
         self.place = 0
         self.expires_at: float | None = None
         self.redelivered = False
@@ -72,6 +75,15 @@ class Entry:
             expiration=self.expiration,
             deaths=self.deaths,
         )
+
+
+class Held(NamedTuple):
+    """A delivery that is not acknowledged yet; no consumer where basic.get asked for it."""
+
+    queue: Queue
+    entry: Entry
+    consumer: Consumer | None
+    tag: int
 
 
 class Settles(Protocol):
@@ -123,6 +135,7 @@ class Consumer:
         "exclusive",
         "in_flight",
         "no_ack",
+        "number",
         "passed_over",
         "prefetch",
         "priority",
@@ -150,6 +163,7 @@ class Consumer:
         self.exclusive = exclusive
         self.priority = priority
         self.in_flight = 0
+        self.number = 0  # of all consumers that the queue has had
         self.passed_over = False  # for want of credit
 
     @property

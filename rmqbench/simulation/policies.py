@@ -19,6 +19,7 @@ __all__ = [
     "Version",
     "check_arguments",
     "limits",
+    "merged",
     "require_equivalent",
     "require_same",
     "version_of",
@@ -56,6 +57,7 @@ _ARGUMENTS: Final = {
 }
 _KNOWN: Final = _ARGUMENTS["classic"] | _ARGUMENTS["quorum"]
 _NOT_NEGATIVE: Final = ("x-expires", "x-max-length", "x-max-length-bytes", "x-message-ttl")
+_NUMBERS: Final = frozenset({name[2:] for name in _NOT_NEGATIVE} | {"delivery-limit"})
 _OVERFLOWS: Final = frozenset({"drop-head", "reject-publish", "reject-publish-dlx"})
 
 
@@ -100,6 +102,16 @@ def version_of(text: str) -> Version:
     """Return major and minor of a version such as "4.3.6"."""
     major, minor = text.split(".")[:2]
     return int(major), int(minor)
+
+
+def merged(policy: Mapping[str, Any], operator: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a policy and an operator policy mean together: of two numbers the lower one."""
+    if not (policy and operator):
+        return policy or operator
+    both = {**policy, **operator}
+    for name in policy.keys() & operator.keys() & _NUMBERS:
+        both[name] = min(policy[name], operator[name])
+    return both
 
 
 def limits(
@@ -162,7 +174,7 @@ def check_arguments(queue: str, arguments: Mapping[str, Any]) -> str:
 
     kind: str = arguments.get("x-queue-type", "classic")
     if kind not in _ARGUMENTS:
-        raise refuse("x-queue-type", f"\"unknown queue type '{kind}'\"")
+        raise refuse("x-queue-type", f"\"unsupported queue type '{kind}'\"")
     for name in _NOT_NEGATIVE:
         value = arguments.get(name)
         if value is None:
@@ -194,7 +206,9 @@ def require_equivalent(
             continue
         if name == "x-queue-type" and {was, wanted} == {None, "classic"}:
             continue
-        raise _inequivalent(name, queue, _described(wanted), _described(was))
+        if was is None or wanted is None:
+            raise _inequivalent(name, queue, _described(wanted), _described(was))
+        raise _inequivalent(name, queue, f"'{_shown(wanted)}'", f"'{_shown(was)}'")
 
 
 def require_same(what: str, owner: str, present: object, asked: object) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from rmqbench.simulation.behaviour import Misdeed, Moment
-from rmqbench.simulation.entries import Consumer, Entry, PendingConfirm
+from rmqbench.simulation.entries import Consumer, Entry, Held, PendingConfirm
 from rmqbench.simulation.policies import limits
 from rmqbench.simulation.refusals import resource
 from rmqbench.simulation.storage import Storage
@@ -27,8 +27,6 @@ __all__ = ["Queue"]
 
 class Queue(Storage):
     """A queue: what it holds, and who consumes."""
-
-    type: ClassVar[str] = "classic"
 
     def __init__(
         self,
@@ -47,11 +45,12 @@ class Queue(Storage):
         self.arguments = dict(arguments or {})
         self.consumers: deque[Consumer] = deque()
         self.rejecting = False
+        self._last_consumer = 0
         self.recovering_until = 0.0
         self._backlog: list[Callable[[], object]] = []  # what a stalled leader has not done yet
         self._writes: dict[float, list[tuple[Entry, PendingConfirm]]] = {}
         self._pause: Cancellable | None = None  # until the next burst of deliveries
-        self._used_at = self.broker.now()
+        self._created_at = self._used_at = self.broker.now()
         self.broker.note(Declared(self._used_at, name, self.type, durable))
 
     @property
@@ -71,6 +70,14 @@ class Queue(Storage):
             return self.broker.behaviour.count_while_recovering(self.name, ready)
         return ready
 
+    def left_behind(self) -> int:
+        """Return the number of ready messages that the answer to a basic.get names."""
+        return self.shown_count()
+
+    def shown_consumers(self) -> int:
+        """Return the number of consumers that it answers."""
+        return len(self.consumers)
+
     def apply_policy(self) -> None:
         """Find out what holds for it, and act on it."""
         self.limits = limits(
@@ -85,7 +92,12 @@ class Queue(Storage):
         """Take note that it is being used: ``x-expires`` counts from now on."""
         if self.limits.expires_ms is not None:
             self._used_at = self.broker.now()
-            self.broker.later(self.limits.expires_ms / 1000, self._expire_if_unused)
+            self.broker.later(self._looks_after_s(), self._expire_if_unused)
+
+    def _looks_after_s(self) -> float:
+        """Return in how many seconds it sees that it was not used for ``x-expires``."""
+        assert self.limits.expires_ms is not None
+        return self.limits.expires_ms / 1000
 
     def _expire_if_unused(self) -> None:
         expires_ms = self.limits.expires_ms
@@ -139,7 +151,7 @@ class Queue(Storage):
         """Whether it has no room for a further message and refuses it."""
         if self.limits.overflow == "drop-head":
             return False
-        return self._is_over(1, len(entry.content.body))
+        return self._is_over(1, self._size(entry))
 
     def _write(self, delay_s: float, entry: Entry, pending: PendingConfirm) -> None:
         """Have a message be on disk after a delay, with all others that are at the same time."""
@@ -268,7 +280,7 @@ class Queue(Storage):
                 if self.ready or self.returns:
                     behind = self._take()
                     source.appendleft(entry)
-                    self._ready_bytes += len(entry.content.body)
+                    self._ready_bytes += self._size(entry)
                     detail = f"message {behind.message} before it"
                     broker.misdone(Misdeed.SWAP, entry.message, self.name, detail=detail)
                     entry = behind
@@ -294,10 +306,16 @@ class Queue(Storage):
             self._put_back([entry])
         return misdeed
 
+    def in_order(self, helds: list[Held]) -> list[Held]:
+        """Return what a channel gives back as it ends, in the order in which it does so."""
+        return helds
+
     # --- consumers --------------------------------------------------------------------------------
 
     def add_consumer(self, consumer: Consumer) -> None:
         """Deliver to a further consumer from now on, once :meth:`pump` is called."""
+        self._last_consumer += 1
+        consumer.number = self._last_consumer
         self.consumers.append(consumer)
 
     def remove_consumer(self, consumer: Consumer) -> None:
@@ -305,15 +323,22 @@ class Queue(Storage):
         if consumer in self.consumers:
             self.consumers.remove(consumer)
 
-    def consumers_left(self) -> None:
-        """Act on it that consumers were removed: it may have been the last one."""
+    def consumers_left(self, *, cancelled: bool = False) -> None:
+        """Act on it that consumers were removed: it may have been the last one.
+
+        Before 4.0 (measured: 3.10.8) a classic queue with a single active consumer delivers nothing
+        to the next one after a basic.cancel, until something else happens to it.
+        """
         if not self.exists or not self.broker.running:
             return
         self.used()
         if not self.consumers and self.auto_delete:
             self.delete("auto-delete")
-        else:
+        elif not (cancelled and self._forgets_the_next()):
             self.pump()
+
+    def _forgets_the_next(self) -> bool:
+        return self.limits.single_active_consumer and self.broker.version_number < (4, 0)
 
     def delete(self, cause: str) -> int:
         """Remove the queue and return how many messages were ready."""

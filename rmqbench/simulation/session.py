@@ -162,6 +162,7 @@ class Session:
         channel = self.channels.get(number)
         if channel is not None and channel.is_closing:
             if method == _spec.Channel.CloseOk.INDEX:
+                channel.end()
                 del self.channels[number]
             elif method == _spec.Channel.Close.INDEX:
                 self._reply_on(number, _spec.Channel.CloseOk())
@@ -193,7 +194,7 @@ class Session:
                 channel.end()
                 del self.channels[number]
             self._reply_on(number, _spec.Channel.CloseOk())
-        elif method != _spec.Channel.CloseOk.INDEX:
+        elif method != _spec.Channel.CloseOk.INDEX or channel is not None:
             self._on_channel(channel, method, data, [])
 
     def _on_channel(
@@ -375,7 +376,7 @@ class Session:
                 self._assembler.open.pop(number, None)
                 close = _spec.Channel.Close(error.code, error.text, class_id, method_id)
                 self._reply_on(number, close)
-                channel.end(error.code, error.text)
+                channel.end(error.code, error.text, answered=False)
             return
         self.close(error, class_id, method_id)
 
@@ -406,10 +407,9 @@ class Session:
 
     def _end_channels(self, error: RefusedError | None = None) -> None:
         for channel in list(self.channels.values()):
-            if channel.is_open:
-                if error is None and channel.confirms is not None:
-                    channel.confirms.flush()
-                channel.end(error.code if error else 0, error.text if error else "")
+            if channel.is_open and error is None and channel.confirms is not None:
+                channel.confirms.flush()
+            channel.end(error.code if error else 0, error.text if error else "")
         self.channels.clear()
 
     def end(self, cause: str) -> None:

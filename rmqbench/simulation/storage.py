@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rmqbench.simulation.content import Content
 from rmqbench.simulation.entries import Entry
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Storage"]
 
 _ALWAYS: Final = float("inf")
+_REJECT_FAILS_SINCE: Final = (4, 3)
+_NO_FAILURE: Final = frozenset({"nack", "recover"})
 
 
 class Storage:
@@ -29,6 +31,8 @@ class Storage:
     ``returns`` is ready before everything else; a classic queue leaves it empty. ``unacked`` is by
     place.
     """
+
+    type: ClassVar[str] = "classic"
 
     def __init__(self, host: VirtualHost, name: str) -> None:
         self.host = host
@@ -52,6 +56,10 @@ class Storage:
             self._drop_expired()
         return len(self.ready) + len(self.returns)
 
+    def _size(self, entry: Entry) -> int:
+        """Return how many bytes of ``x-max-length-bytes`` a message takes."""
+        return len(entry.content.body)
+
     def shown(self, entry: Entry, *, got: bool = False) -> Content:
         """Return the content as it is delivered; ``got`` where basic.get asked for it."""
         return entry.content
@@ -64,7 +72,7 @@ class Storage:
         if self.limits.message_ttl_ms is not None or entry.expiration is not None:
             self._set_expiry(entry)
         self.ready.append(entry)
-        self._ready_bytes += len(entry.content.body)
+        self._ready_bytes += self._size(entry)
 
     def _head(self) -> Entry | None:
         if self.returns:
@@ -73,7 +81,7 @@ class Storage:
 
     def _take(self) -> Entry:
         entry = self.returns.popleft() if self.returns else self.ready.popleft()
-        self._ready_bytes -= len(entry.content.body)
+        self._ready_bytes -= self._size(entry)
         return entry
 
     def repeat(self, entry: Entry, *, flagged: bool) -> Entry:
@@ -145,8 +153,7 @@ class Storage:
             if self.unacked.pop(entry.place, None) is None:
                 continue
             entry.acquired += 1
-            if self._counts_as_failed(cause):
-                entry.failed += 1
+            entry.failed += self._fails(cause, discarded=False)
             if self._is_past_limit(entry):
                 self._remove(entry, "delivery_limit")
                 continue
@@ -158,10 +165,17 @@ class Storage:
             if self._expires:
                 self._drop_expired()
             if self.limits.bounded:
-                self._drop_overflow()
+                self._make_room()
 
-    def _counts_as_failed(self, cause: str) -> bool:
-        return False
+    def _make_room(self) -> None:
+        """Act on it that messages which were given back may be too many."""
+        self._drop_overflow()
+
+    def _fails(self, cause: str, *, discarded: bool) -> bool:
+        """Whether a delivery counts as failed: what dies takes this number with it."""
+        if self.broker.version_number >= _REJECT_FAILS_SINCE:
+            return cause not in _NO_FAILURE
+        return discarded or cause == "closed"
 
     def _is_past_limit(self, entry: Entry) -> bool:
         return False
@@ -170,16 +184,17 @@ class Storage:
         """Put messages to their old places."""
         ready = self.ready
         for entry in sorted(entries, key=_place, reverse=True):
-            self._ready_bytes += len(entry.content.body)
+            self._ready_bytes += self._size(entry)
             if not ready or entry.place < ready[0].place:
                 ready.appendleft(entry)
             else:
                 ready.insert(bisect_left(ready, entry.place, key=_place), entry)
 
-    def discard(self, entries: list[Entry]) -> None:
+    def discard(self, entries: list[Entry], cause: str) -> None:
         """Drop or dead-letter unacknowledged messages that were rejected."""
         for entry in entries:
             if self.unacked.pop(entry.place, None) is not None:
+                entry.failed += self._fails(cause, discarded=True)
                 self._remove(entry, "rejected")
 
     def _remove(self, entry: Entry, cause: str) -> None:
@@ -229,8 +244,8 @@ class Storage:
             else:
                 broker.note(Removed(broker.now(), entry.message, self.name, "restart"))
         self._order_recovered()
-        self._ready_bytes = sum(len(entry.content.body) for entry in self.ready)
-        self._ready_bytes += sum(len(entry.content.body) for entry in self.returns)
+        self._ready_bytes = sum(self._size(entry) for entry in self.ready)
+        self._ready_bytes += sum(self._size(entry) for entry in self.returns)
 
     def _survives(self, entry: Entry) -> bool:
         """Whether a message is of the kind that outlives the node."""

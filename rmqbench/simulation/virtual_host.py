@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from pika.compat import long
+
 from rmqbench.simulation.content import MALFORMED, Content, decoded, encoded
 from rmqbench.simulation.entries import Entry
 from rmqbench.simulation.exchanges import PREDECLARED, Exchange
-from rmqbench.simulation.policies import Policy
+from rmqbench.simulation.policies import Policy, merged
 from rmqbench.simulation.queues import Queue
 from rmqbench.simulation.quorum import QuorumQueue
 from rmqbench.simulation.refusals import NOT_FOUND, RefusedError, resource
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["VirtualHost"]
 
 _DEATH: Final = ("reason", "queue", "exchange")
+_LAST_DEATH_SINCE: Final = (3, 13)
+_QUORUM_KEEPS_FAILURES_SINCE: Final = (4, 0)
+_KEEPS_FAILURES_SINCE: Final = (4, 3)  # which flags the first delivery of a dead message
 
 
 class VirtualHost:
@@ -33,6 +38,7 @@ class VirtualHost:
         self.queues: dict[str, Queue] = {}
         self.exchanges = {each: Exchange(each, kind) for each, kind in PREDECLARED.items()}
         self.policies: dict[str, Policy] = {}
+        self.operator_policies: dict[str, Policy] = {}
 
     # --- what is declared -----------------------------------------------------------------------
 
@@ -89,9 +95,8 @@ class VirtualHost:
             other.forget(exchange.name, is_exchange=True)
 
     def policy_of(self, queue: str) -> Mapping[str, Any]:
-        """Return what the policy of the highest priority says about a queue."""
-        covering = [each for each in self.policies.values() if each.covers(queue)]
-        return max(covering, key=lambda each: each.priority).definition if covering else {}
+        """Return what policy and operator policy, each of the highest priority, say of a queue."""
+        return merged(_definition(self.policies, queue), _definition(self.operator_policies, queue))
 
     def apply_policies(self) -> None:
         """Have every queue act on the policies as they are now."""
@@ -130,7 +135,7 @@ class VirtualHost:
                     ahead.append(self.exchanges[name])
         return list(found.values())
 
-    def other_queue(self, queue: Queue, entry: Entry) -> Queue | None:
+    def other_queue(self, queue: Storage, entry: Entry) -> Queue | None:
         """Return a queue that a message was not routed to; None if there is none."""
         routed = self.route(entry.exchange, entry.routing_key, entry.content)
         for other in self.queues.values():
@@ -138,7 +143,7 @@ class VirtualHost:
                 return other
         return None
 
-    def dead_letter(self, queue: Storage, entry: Entry, reason: str) -> None:
+    def dead_letter(self, queue: Queue, entry: Entry, reason: str) -> None:
         """Publish a removed message to the dead-letter exchange of its queue, at most once.
 
         https://www.rabbitmq.com/docs/dlx: a message that comes back to a queue by itself, without
@@ -151,7 +156,8 @@ class VirtualHost:
         key = limits.dead_letter_routing_key
         routing_key = entry.routing_key if key is None else key
         deaths = _with_death(entry, queue.name, reason, self.broker.now())
-        content = _dead(entry, deaths)
+        shows_last = self.broker.version_number >= _LAST_DEATH_SINCE
+        content = _dead(entry, deaths, shows_last=shows_last)
         note, now = self.broker.note, self.broker.now()
         note(DeadLettered(now, entry.message, queue.name, exchange))
         for target in self.route(exchange, routing_key, content):
@@ -161,7 +167,18 @@ class VirtualHost:
             dead = Entry(
                 entry.message, content, exchange, routing_key, entry.persistent, deaths=deaths
             )
+            if self.broker.version_number >= _KEEPS_FAILURES_SINCE or (
+                self.broker.version_number >= _QUORUM_KEEPS_FAILURES_SINCE
+                and queue.type == target.type == "quorum"
+            ):
+                dead.failed = entry.failed
+                dead.redelivered = entry.failed > 0
             target.take_in(dead, None)
+
+
+def _definition(policies: Mapping[str, Policy], queue: str) -> Mapping[str, Any]:
+    covering = [each for each in policies.values() if each.covers(queue)]
+    return max(covering, key=lambda each: each.priority).definition if covering else {}
 
 
 def _with_death(entry: Entry, queue: str, reason: str, now: float) -> tuple[dict[str, Any], ...]:
@@ -174,7 +191,7 @@ def _with_death(entry: Entry, queue: str, reason: str, now: float) -> tuple[dict
             rest.remove(death)
             break
     death = {
-        "count": count,
+        "count": long(count),
         "exchange": entry.exchange,
         "queue": queue,
         "reason": reason,
@@ -186,7 +203,7 @@ def _with_death(entry: Entry, queue: str, reason: str, now: float) -> tuple[dict
     return (death, *rest)
 
 
-def _dead(entry: Entry, deaths: tuple[dict[str, Any], ...]) -> Content:
+def _dead(entry: Entry, deaths: tuple[dict[str, Any], ...], *, shows_last: bool) -> Content:
     """Return the content with the headers that RabbitMQ adds, and without its expiration."""
     try:
         properties = decoded(entry.content.properties)
@@ -196,7 +213,8 @@ def _dead(entry: Entry, deaths: tuple[dict[str, Any], ...]) -> Content:
     headers["x-death"] = [dict(death) for death in deaths]
     for name in _DEATH:
         headers.setdefault(f"x-first-death-{name}", deaths[0][name])
-        headers[f"x-last-death-{name}"] = deaths[0][name]
+        if shows_last:
+            headers[f"x-last-death-{name}"] = deaths[0][name]
     properties.headers = headers
     properties.expiration = None
     return Content(encoded(properties), entry.content.body)

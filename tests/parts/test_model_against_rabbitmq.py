@@ -3,7 +3,8 @@
 import uuid
 
 import pytest
-from support.amqp_scripts import SCRIPTS, ModelClient, SocketClient, play
+from support.scripts import SCRIPTS
+from support.lockstep import compare
 
 
 @pytest.fixture
@@ -20,7 +21,5 @@ def endpoint(rmqbench_broker):
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_the_model_answers_as_rabbitmq_does(rmqbench_broker, endpoint, script, kind):
-    real = play(script, SocketClient(endpoint), kind)
-    model = play(script, ModelClient(rmqbench_broker.version), kind)
-    named = repr(endpoint.virtual_host)
-    assert repr(model).replace("'/'", named) == repr(real)
+    model, real = compare(script, kind, rmqbench_broker, endpoint)
+    assert model == real

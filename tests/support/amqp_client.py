@@ -16,6 +16,7 @@ CAPABILITIES = {
     "consumer_cancel_notify": True,
     "publisher_confirms": True,
 }
+UNASKED = Basic.Deliver | Basic.Ack | Basic.Nack | Basic.Return | Basic.Cancel
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
 
@@ -134,9 +135,15 @@ class Client:
     def call(self, method, channel=1):
         """Send a method, and return the method that came as an answer (the last one)."""
         self.send(method, channel)
+        answer = self.answer(channel)
+        return None if answer is None else answer.method
+
+    def answer(self, channel=1):
+        """Remove and return the last that came on a channel, or on channel 0, as an answer."""
         for at in reversed(range(len(self.got))):
-            if not isinstance(self.got[at].method, Basic.Deliver | Basic.Ack | Basic.Nack):
-                return self.got.pop(at).method
+            got = self.got[at]
+            if got.channel in (channel, 0) and not isinstance(got.method, UNASKED):
+                return self.got.pop(at)
         return None
 
     def take(self, *kinds):
@@ -213,7 +220,7 @@ class Client:
 
     def get(self, queue="q", channel=1, **settings):
         self.send(Basic.Get(queue=queue, **settings), channel)
-        return self.got.pop()
+        return self.answer(channel)
 
     def ack(self, tag, multiple=False, channel=1):
         self.send(Basic.Ack(tag, multiple), channel)

@@ -40,9 +40,21 @@ def test_only_ready_messages_count(broker, client, declare):
     assert removed(broker) == [(3, "maxlen")]
 
 
-def test_length_in_bytes_counts_bodies(broker, client, declare):
-    declare(arguments={"x-max-length-bytes": 10})
-    client.publish(b"55555", b"4444", b"1", b"1")
+@pytest.mark.parametrize(
+    ("version", "kind", "properties"),
+    [("4.3.6", "classic", 0), ("4.0.5", "quorum", 0), ("4.3.6", "quorum", 3)],
+)
+def test_length_in_bytes_counts_bodies_and_in_quorum_queues_of_4_3_properties(
+    time, version, kind, properties
+):
+    """Delivery mode 2 alone is three bytes of properties."""
+    broker = ModelBroker(time, version=version)
+    client = Client(broker).open()
+    most = 10 + 3 * properties
+    client.declare(quorum=kind == "quorum", arguments={"x-max-length-bytes": most})
+    client.publish(b"55555", b"4444", b"1")
+    assert not removed(broker)
+    client.publish(b"1")
     assert removed(broker) == [(1, "maxlen")]
     client.publish(b"55555")
     assert removed(broker)[1:] == [(2, "maxlen")]
@@ -141,17 +153,18 @@ def test_a_time_to_live_of_0_expires_what_cannot_be_delivered_at_once(
     assert client.bodies() == [2]
 
 
-def test_a_queue_that_nobody_uses_expires(broker, client, time, declare):
+def test_a_queue_that_nobody_uses_expires(broker, client, time, kind, declare):
+    """A quorum queue looks every 5 s."""
     declare(arguments={"x-expires": 1000})
     for _ in range(5):
         time.advance(0.8)
         client.get()
     client.consume()
-    time.advance(10)
+    time.advance(10)  # it is 14
     client.call(Basic.Cancel("c"))
     time.advance(0.9)
     assert client.counts() == (0, 0)
-    time.advance(0.9)
+    time.advance(0.9 if kind == "classic" else 4.9)
     assert "q" in broker.hosts["/"].queues
     time.advance(0.2)
     assert "q" not in broker.hosts["/"].queues
