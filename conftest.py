@@ -37,6 +37,13 @@ def pytest_addoption(parser):
         help="how many simulated histories are tried",
     )
     parser.addoption(
+        "--rmqbench-scripts",
+        type=int,
+        default=40,
+        metavar="N",
+        help="how many random scripts are played on the model and on a real broker, for each kind",
+    )
+    parser.addoption(
         "--rmqbench-seed", type=int, default=0, metavar="S", help="the first one's seed"
     )
 

@@ -350,9 +350,7 @@ class Channel:
         for held in helds:
             self._give_back(held.queue, [held], "recover")
 
-    def _give_back(
-        self, queue: Queue, helds: list[Held], cause: str, requeue: bool = True
-    ) -> None:
+    def _give_back(self, queue: Queue, helds: list[Held], cause: str, requeue: bool = True) -> None:
         entries = []
         for held in helds:
             if held.consumer is not None:
@@ -414,7 +412,7 @@ class Channel:
 def _settled_together(helds: list[Held]) -> Iterable[list[Held]]:
     """Return what a channel settles as it tells the queues: consumer by consumer.
 
-    rabbit_channel.erl has them in the order of queues and tags; the numbers of basic.get come first.
+    rabbit_channel.erl has them in the order of queues and tags, those of basic.get first.
     """
     if len(helds) > 1:
         groups: dict[tuple[str, int, bytes], list[Held]] = {}

@@ -143,7 +143,7 @@ class VirtualHost:
                 return other
         return None
 
-    def dead_letter(self, queue: Queue, entry: Entry, reason: str) -> None:
+    def dead_letter(self, queue: Storage, entry: Entry, reason: str) -> None:
         """Publish a removed message to the dead-letter exchange of its queue, at most once.
 
         https://www.rabbitmq.com/docs/dlx: a message that comes back to a queue by itself, without

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from rmqbench.clock import Clock
 
@@ -56,11 +57,13 @@ class Task:
             self.ended = True
 
     def kill(self) -> None:
-        """End it where it stands, as SIGKILL ends a process: nothing of it runs any more."""
+        """End it where it stands, as SIGKILL ends a process: nothing of it runs any more.
+
+        Not even its ``finally`` blocks do, until :meth:`World.close`.
+        """
         if self._wakeup is not None:
             self._wakeup.cancel()
         self.ended = True
-        self._world._graveyard.append(self._greenlet)
 
     def wake(self) -> None:
         """Let it go on now, if it waits."""
@@ -71,7 +74,12 @@ class Task:
     def _switch(self) -> None:
         self._wakeup = None
         if not self.ended:
-            self._greenlet.switch()
+            self._resume(self._greenlet.switch)
+
+    def _resume(self, how: Callable[[], Any]) -> None:
+        """Let it go on until it waits or ends: either leads back to here."""
+        self._greenlet.parent = getcurrent()
+        how()
 
 
 class World:
@@ -83,7 +91,7 @@ class World:
         self._heap: list[tuple[float, int, Timer]] = []
         self._hub: greenlet | None = None
         self._tasks: dict[greenlet, Task] = {}
-        self._graveyard: list[greenlet] = []
+        self._is_closed = False
         self.clock = Clock(self.now, self.time_ns, self.sleep, lambda: 0.0)
 
     def now(self) -> float:
@@ -114,6 +122,8 @@ class World:
 
     def sleep(self, seconds: float) -> None:
         """Let time pass for the task that asks."""
+        if self._is_closed:
+            raise GreenletExit
         task = self.current()
         task._wakeup = self.call_later(seconds, task._switch)
         self._pause()
@@ -130,7 +140,7 @@ class World:
         """Run a function as the main task, return what it returns or raise what it raises.
 
         Raise RuntimeError where it has not ended by ``limit_s``, or everybody waits for nothing.
-        What else runs is left where it stands.
+        What else runs is left where it stands, until :meth:`close`.
         """
         self._hub = getcurrent()
         main = self.spawn("main", function)
@@ -149,3 +159,19 @@ class World:
         if main.error is not None:
             raise main.error
         return main.result
+
+    def close(self) -> None:
+        """End all that has not ended; time stands still.
+
+        Python runs ``finally`` blocks when it throws a suspended function away, which it does at
+        some time or other. Here they run now, those of killed tasks too: whatever they should not
+        touch, such as files that a killed process would have left as they were, must be out of
+        their reach by now.
+        """
+        self._is_closed = True
+        self._heap.clear()
+        for task in self._tasks.values():
+            task.ended = True
+            if task._greenlet:
+                task._resume(partial(task._greenlet.throw, GreenletExit))
+        self._tasks.clear()

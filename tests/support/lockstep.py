@@ -129,7 +129,7 @@ class SocketParty(Party):
         self.parties = [self] if first is None else first.parties
         if first is not None:
             self.parties.append(self)
-        self._shared = first._shared if first is not None else SimpleNamespace(differs=False)
+        self._shared = SimpleNamespace(patience_s=PATIENCE_S) if first is None else first._shared
         self._acts, self._counted = iter(partner.marks), iter(partner.counted)
         self._socket = socket.create_connection((endpoint.host, endpoint.port), 30)
         super().__init__(
@@ -151,15 +151,11 @@ class SocketParty(Party):
                 self._on_lost()
 
     def _wait(self, arrived):
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self._shared.patience_s
         while not self.lost and (self.arrived < arrived or self.incomplete):
             if not self._read(deadline - time.monotonic()):
-                self._shared.differs = True
+                self._shared.patience_s = IMPATIENCE_S
                 return
-
-    @property
-    def _patience_s(self):
-        return IMPATIENCE_S if self._shared.differs else PATIENCE_S
 
     def _read(self, seconds):
         """Read what comes within some seconds; return whether something did."""
@@ -190,7 +186,7 @@ class SocketParty(Party):
         """Ask until the answer is the model's: what a client does reaches a queue after a while."""
         expected = next(self._counted, None)
         next(self._acts, 0)  # the model has asked once
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self._shared.patience_s
         while True:
             self._write(
                 pika.frame.Method(channel, Queue.Declare(queue=name, passive=True)).marshal()
@@ -202,7 +198,8 @@ class SocketParty(Party):
             self.got.remove(found[0])
             answer = found[0].method.message_count, found[0].method.consumer_count
             if answer == expected or time.monotonic() > deadline:
-                self._shared.differs |= answer != expected
+                if answer != expected:
+                    self._shared.patience_s = IMPATIENCE_S
                 return answer
             self.arrived = arrived + (self.arrived - arrived - 1)
             time.sleep(0.005)
@@ -233,6 +230,7 @@ class RealNode:
 
     def __init__(self, broker, endpoint):
         self._broker, self._host = broker, endpoint.virtual_host
+        self._watermark = ""
         self.stop, self.start, self.kill = broker.stop, broker.start, broker.kill
 
     def set_policy(self, name, pattern, definition):
@@ -266,7 +264,11 @@ class RealNode:
                 management.close_connection(each["name"], reason)
 
     def alarm(self, on):
-        self._broker.control("set_vm_memory_high_watermark", "0.00001" if on else "0.6")
+        if on:
+            asked = "vm_memory_monitor:get_vm_memory_high_watermark()."
+            self._watermark = self._broker.control("eval", asked, "--silent").strip()
+        mark = "0.00001" if on else self._watermark
+        self._broker.control("set_vm_memory_high_watermark", mark)
 
 
 def play(script, client, kind):
@@ -287,7 +289,7 @@ def play(script, client, kind):
     return notes
 
 
-def compare(script, kind, broker, endpoint):
+def compare(script, kind, broker, endpoint, *, patience_s=PATIENCE_S):
     """Play a script on the model, then on a real broker; return the notes of both."""
     model = ModelParty(broker.version)
     host = endpoint.virtual_host
@@ -295,6 +297,7 @@ def compare(script, kind, broker, endpoint):
         re.sub(r"(vhost (\\?')?)/", rf"\1{host}", repr(each)) for each in play(script, model, kind)
     ]
     real = SocketParty(endpoint, RealNode(broker, endpoint), model)
+    real._shared.patience_s = patience_s
     return expected, [repr(each) for each in play(script, real, kind)]
 
 

@@ -51,6 +51,8 @@ class _Acting:
     def __init__(self, client, kind, arguments):
         self.client = client
         self.arguments = {"x-queue-type": kind, **arguments}
+        if kind == "quorum":  # how many come in before its publishers know is left to chance
+            self.arguments.pop("x-overflow", None)
         self.gets = kind == "classic" or "x-single-active-consumer" not in arguments  # refused
         self.bodies = itertools.count()
         self.tags = (f"{letter}{at}" for at in range(1000) for letter in "bca")
@@ -145,9 +147,9 @@ class _Acting:
     def deliveries(self):
         """Take note of what has been delivered."""
         for got in self.client.got:
-            if isinstance(got.method, Basic.Deliver):
-                if got.method.consumer_tag not in self.without_acks:
-                    self.unacked[got.channel].append(got.method.delivery_tag)
+            method = got.method
+            if isinstance(method, Basic.Deliver) and method.consumer_tag not in self.without_acks:
+                self.unacked[got.channel].append(method.delivery_tag)
 
 
 def script_of(arguments, acts):
