@@ -171,7 +171,7 @@ class Transport(nbio_interface.AbstractStreamTransport):  # type: ignore[misc]
 
 
 class _Loop:
-    """What takes turns for one connection, as pika's own loop does."""
+    """What takes turns for one connection, as pika's own loop does; or all of them, by ``start``."""
 
     def __init__(self, world: World) -> None:
         self.readable: list[Callable[[], None]] = []
@@ -180,6 +180,17 @@ class _Loop:
         self._timers: list[tuple[float, Timer]] = []
         self._callbacks: list[Callable[[], None]] = []
         self._waiting: Task | None = None
+        self._stops = False
+
+    def start(self) -> None:
+        self._stops = False
+        while not self._stops:
+            self.poll()
+            self.process_timeouts()
+
+    def stop(self) -> None:
+        self._stops = True
+        self.wake()
 
     def activate_poller(self) -> None:
         pass
