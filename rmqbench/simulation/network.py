@@ -171,7 +171,7 @@ class Transport(nbio_interface.AbstractStreamTransport):  # type: ignore[misc]
 
 
 class _Loop:
-    """What takes turns for one connection, as pika's own loop does; or all of them, by ``start``."""
+    """What takes turns for one connection, one by one or by ``start``, as pika's own loop does."""
 
     def __init__(self, world: World) -> None:
         self.readable: list[Callable[[], None]] = []
