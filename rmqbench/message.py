@@ -165,6 +165,11 @@ class Recipe:
         """The size of every body in bytes."""
         return HEAD_SIZE + len(self.tail)
 
+    @cached_property
+    def properties_size(self) -> int:
+        """The size of the properties of every message, as they are encoded, in bytes."""
+        return sum(map(len, self.properties(0, 0, 0).encode()))
+
     def message_id(self, producer: int, sequence: int) -> str:
         """Compute the ``message_id`` of one message."""
         run = self.run.int

@@ -62,6 +62,7 @@ __all__ = [
 
 # https://www.rabbitmq.com/docs/quorum-queues#position-tracking-limit
 _DELIVERY_LIMIT, _DELIVERY_LIMIT_SINCE = 20, 4
+_PROPERTIES_WEIGHT = 2  # how it counts them is its own affair: more than as encoded
 _NOT_DRAINED = Drain(False, 0, "the run ended before its drain was proven")
 _Entry = TypeVar("_Entry", bound=Entry)
 
@@ -328,7 +329,7 @@ class _Reader:
                 int(np.count_nonzero(each.ledger.state & SENT)) + len(each.copies)
                 for each in producers
             ),
-            size_bytes=_recipe(self._description).body_size,
+            size_bytes=self._counted_bytes(queue),
             there=drain.there,
             emptied_ns=drains[-1].time_ns if drains else None,
             given_back=sum(
@@ -353,6 +354,16 @@ class _Reader:
                 *_removals_from(queue.name, entries),
             ),
         )
+
+    def _counted_bytes(self, queue: QueueRecord) -> int:
+        """Return as how many bytes a queue counts a message, at the most.
+
+        A classic queue counts the body; a quorum queue of 4.3 the properties, too (measured).
+        """
+        recipe = _recipe(self._description)
+        if queue.asked.get("kind") != "quorum":
+            return recipe.body_size
+        return recipe.body_size + _PROPERTIES_WEIGHT * recipe.properties_size
 
     def _default_settings(self, queue: QueueRecord) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield what RabbitMQ sets by itself: a quorum queue's delivery limit, from 4.0 on."""

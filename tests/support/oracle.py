@@ -68,9 +68,9 @@ class Client:
     session: int
     name: str
     opened_at: float
-    confirms: list[tuple[int, bool, bool]] = field(default_factory=list)  # tag, multiple, nack
+    # Of a producer, in the order of the stream: (tag, multiple, nack), or the body of a return.
+    told: list[tuple[int, bool, bool] | bytes] = field(default_factory=list)
     deliveries: list[tuple[int, bytes]] = field(default_factory=list)  # tag, body
-    returned: list[bytes] = field(default_factory=list)
     closed_at: float | None = None
     published: list[bytes] = field(default_factory=list)  # bodies, as written
 
@@ -86,14 +86,14 @@ def _read(wire: Wire, name: str) -> Client:
                     method = pika.frame.decode_frame(content.frames[0])[1].method
                     client.deliveries.append((method.delivery_tag, content_of(content.frames).body))
                 elif content.is_whole and content.method == RETURN:
-                    client.returned.append(content_of(content.frames).body)
+                    client.told.append(content_of(content.frames).body)
                 continue
             if frame.kind != METHOD:
                 continue
             method = pika.frame.decode_frame(frame.data)[1].method
             if isinstance(method, pika.spec.Basic.Ack | pika.spec.Basic.Nack):
                 nack = isinstance(method, pika.spec.Basic.Nack)
-                client.confirms.append((method.delivery_tag, method.multiple, nack))
+                client.told.append((method.delivery_tag, method.multiple, nack))
             elif isinstance(method, pika.spec.Channel.OpenOk) and not client.opened_at:
                 client.opened_at = at
             elif isinstance(method, pika.spec.Channel.CloseOk):
@@ -209,12 +209,14 @@ def _outcomes(
             assert sent is not None
             tags.append((sent.producer, sent.sequence))
             words.setdefault(tags[-1], set())
-        for body in client.returned:
-            sent = recipe.read_head(body)
-            assert sent is not None
-            words[sent.producer, sent.sequence].add("returned")
         said: dict[int, str] = {}
-        for tag, multiple, nack in client.confirms:
+        for told in client.told:
+            if isinstance(told, bytes):
+                sent = recipe.read_head(told)
+                assert sent is not None
+                words[sent.producer, sent.sequence].add("returned")
+                continue
+            tag, multiple, nack = told
             word = "nacked" if nack else "confirmed"
             top = len(tags) if multiple and tag == 0 else tag
             if not 1 <= top <= len(tags):
