@@ -22,7 +22,15 @@ from hypothesis import given, settings, strategies
 
 pytestmark = pytest.mark.simulation
 
-PARTS = 40  # so that processes can share them
+LEAST_PARTS, MOST_HISTORIES = 40, 500  # so that processes can share them, and none takes long
+
+
+def pytest_generate_tests(metafunc):
+    """Part the histories that were asked for."""
+    if "part" in metafunc.fixturenames:
+        many = metafunc.config.option.rmqbench_histories
+        parts = max(LEAST_PARTS, many // MOST_HISTORIES)
+        metafunc.parametrize(("part", "parts"), [(part, parts) for part in range(parts)])
 
 
 def require_true(history):
@@ -32,12 +40,11 @@ def require_true(history):
     assert not wrong, f"{'; '.join(wrong)}\n{history}\n{played.result.verdict}"
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_the_verdict_on_a_history_of_any_seed_is_the_truth(part, request):
+def test_the_verdict_on_a_history_of_any_seed_is_the_truth(part, parts, request):
     option = request.config.option
     many, first = option.rmqbench_histories, option.rmqbench_seed
     wrong = []
-    for seed in range(first + part, first + many, PARTS):
+    for seed in range(first + part, first + many, parts):
         played = play(draw(seed))
         if said := disagreements(played):
             wrong.append(f"seed {seed}: {'; '.join(said)}")
