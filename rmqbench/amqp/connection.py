@@ -162,6 +162,11 @@ class Connection:
         return value.decode() if isinstance(value, bytes) else None if value is None else str(value)
 
     @property
+    def received_bytes(self) -> int:
+        """How many bytes the broker has sent so far, heartbeats included."""
+        return int(self._pika.bytes_received)
+
+    @property
     def unsent_bytes(self) -> int:
         """How many bytes passed to :meth:`send` have not been handed to the network yet."""
         transport = self._pika._transport

@@ -23,10 +23,10 @@ from rmqbench.run_directory.ledger import DeliveryLedger
 from rmqbench.verdict.evidence import ACKED
 from rmqbench.waiting import wait_until
 
-__all__ = ["ConsumerAtWork", "Disturbance", "Disturber", "Victim"]
+__all__ = ["RECOVERY_S", "ConsumerAtWork", "Disturbance", "Disturber", "Victim"]
 
 _HOLDS_S = 10.0
-_RECOVERY_S = 8.0  # so long after a restart a queue may know too little of what it holds
+RECOVERY_S = 8.0  # so long after a restart a queue may know too little of what it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Disturbance:
     def certain_at(self, now: float) -> float:
         """Return from when on a queue is believed that it is empty, in monotonic seconds."""
         if self.restarted_at is not None:
-            return self.restarted_at + _RECOVERY_S
+            return self.restarted_at + RECOVERY_S
         if self.unknown and self.shaken:
-            return now + _RECOVERY_S
+            return now + RECOVERY_S
         return 0.0
 
 

@@ -148,8 +148,13 @@ class BindingInfo:
 
 @dataclass(frozen=True, slots=True)
 class PolicyInfo:
-    """The exchanges that a policy names."""
+    """A policy or an operator policy: what it applies to, and what it sets."""
 
+    name: str | None = None
+    pattern: str | None = None
+    apply_to: str | None = None
+    priority: int | None = None
+    definition: Mapping[str, Any] = field(default_factory=dict)
     alternate_exchange: str | None = None
     dead_letter_exchange: str | None = None
 
@@ -249,10 +254,17 @@ def read_policies(listed: Iterable[object]) -> list[PolicyInfo]:
     """Return the policies of a list of them, in its order."""
     return [
         PolicyInfo(
-            alternate_exchange=_text(each.get("alternate-exchange")),
-            dead_letter_exchange=_text(each.get("dead-letter-exchange")),
+            name=_text(each.get("name")),
+            pattern=_text(each.get("pattern")),
+            apply_to=_text(each.get("apply-to")),
+            priority=whole_number(each.get("priority")),
+            definition=dict(definition),
+            alternate_exchange=_text(definition.get("alternate-exchange")),
+            dead_letter_exchange=_text(definition.get("dead-letter-exchange")),
         )
-        for each in (_table(_table(policy).get("definition")) for policy in listed)
+        for each, definition in (
+            (_table(policy), _table(_table(policy).get("definition"))) for policy in listed
+        )
     ]
 
 

@@ -124,6 +124,10 @@ class Management:
         """Return the policies of a virtual host."""
         return self._list(f"policies/{_quoted(vhost)}", self._no_vhost(vhost))
 
+    def operator_policies(self, vhost: str) -> list[dict[str, Any]]:
+        """Return the operator policies of a virtual host."""
+        return self._list(f"operator-policies/{_quoted(vhost)}", self._no_vhost(vhost))
+
     def connections(self, vhost: str | None = None) -> list[dict[str, Any]]:
         """Return the open connections of a virtual host, or all that the user may see."""
         if vhost is None:

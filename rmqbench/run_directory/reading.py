@@ -338,11 +338,9 @@ class _Reader:
             ),
             prefetch=int(queue.asked.get("prefetch", 0xFFFF)),
         )
-        settings = [
-            ("", queue.asked["arguments"]),
-            *self._default_settings(queue),
-            *_policies_of(queue.name, entries),
-        ]
+        settings = [("", queue.asked["arguments"]), *_policies_of(queue.name, entries)]
+        if not any(name.endswith("delivery-limit") for _, values in settings for name in values):
+            settings += self._default_settings(queue)
         return QueueEvidence(
             name=queue.name,
             consumers=[self._consumer_evidence(each) for each in queue.consumers],
@@ -370,8 +368,7 @@ class _Reader:
         version = str(self._description["broker"].get("version", ""))
         major = version.partition(".")[0]
         is_quorum = queue.asked.get("kind") == "quorum"
-        asked = "x-delivery-limit" in queue.asked["arguments"]
-        if is_quorum and not asked and major.isdigit() and int(major) >= _DELIVERY_LIMIT_SINCE:
+        if is_quorum and major.isdigit() and int(major) >= _DELIVERY_LIMIT_SINCE:
             yield f"default of RabbitMQ {version}", {"delivery-limit": _DELIVERY_LIMIT}
 
     def _consumer_evidence(self, consumer: ConsumerRecord) -> ConsumerEvidence:

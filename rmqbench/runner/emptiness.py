@@ -15,6 +15,7 @@ from rmqbench.amqp.connection import Connection
 from rmqbench.amqp.network import Network
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueLocked, QueueNotFound, RmqbenchError
+from rmqbench.faults.disturbance import RECOVERY_S
 from rmqbench.verdict.evidence import Drain
 
 __all__ = ["prove_empty"]
@@ -29,8 +30,9 @@ def prove_empty(
 ) -> Drain:
     """Ask a queue, with no consumer of ours there any more, until its answer holds still.
 
-    Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty; after
-    ``until`` none is waited for. A queue that does not exist any more holds nothing.
+    Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty, nor soon
+    after it could not be asked: its node may have been started anew. After ``until`` none is waited
+    for. A queue that does not exist any more holds nothing.
     """
     clock = network.clock
     still_since: float | None = None
@@ -43,6 +45,7 @@ def prove_empty(
                 ready, others, there = 0, 0, False
             except RmqbenchError as error:
                 ready, others, trouble = 0, 0, f"it could not be asked ({error.what})"
+                certain_at = max(certain_at, clock.monotonic() + RECOVERY_S)
             now = clock.monotonic()
             if ready:
                 return Drain(False, ready, f"{ready} messages are still ready in it")

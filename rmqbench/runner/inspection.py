@@ -6,15 +6,18 @@ removed, and what somebody holds is not called lost.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
+from rmqbench.amqp.topology import Queue
 from rmqbench.broker import Broker
-from rmqbench.errors import QueueNotFound, RmqbenchError
+from rmqbench.errors import AccessRefused, QueueNotFound, RmqbenchError
 from rmqbench.faults.effects import limit_policy
-from rmqbench.management.answers import read_channels, read_queues
+from rmqbench.management.answers import PolicyInfo, read_channels, read_policies, read_queues
+from rmqbench.management.client import Management
 from rmqbench.run_directory.journal import Entry, PoliciesFound
 from rmqbench.runner.isolation import Place
 from rmqbench.text import visible_line
@@ -32,39 +35,60 @@ class Inspection:
     def __init__(self, broker: Broker, place: Place, write: Callable[[Entry], None]) -> None:
         self._broker = broker
         self._virtual_host = place.endpoint.virtual_host
-        self._queues = place.topology.queue_names
+        self._queues = place.topology.queues
         self._write = write
-        self._known: dict[str, PoliciesFound] = {}
+        self._known: dict[tuple[str, str], PoliciesFound] = {}
 
     def note_policies(self) -> None:
         """Write down which policies the queues have now, as far as the API tells them."""
-        with suppress(RmqbenchError):
-            for found in self._policies():
-                if self._known.get(found.queue) != found:
-                    self._known[found.queue] = found
-                    self._write(found)
+        with suppress(RmqbenchError), self._broker.management as management:
+            try:
+                found = list(self._listed(management))
+            except (AccessRefused, re.error):
+                found = list(self._shown(management))
+            for each in found:
+                if self._known.get((each.queue, each.name)) != each:
+                    self._known[each.queue, each.name] = each
+                    self._write(each)
 
-    def _policies(self) -> Iterator[PoliciesFound]:
-        with self._broker.management as management:
-            for name in self._queues:
-                try:
-                    listed = [management.queue(name, self._virtual_host)]
-                except QueueNotFound:
-                    continue
-                for queue in read_queues(listed):
-                    policies = [
-                        f"{kind} {visible_line(policy)}"
-                        for kind, policy in (
-                            ("policy", queue.policy),
-                            ("operator policy", queue.operator_policy),
-                        )
-                        if policy is not None
-                    ]
-                    # What a fault of ours has set is on record as its act.
-                    if policies and queue.policy != limit_policy(name) and queue.policy_definition:
-                        definition = dict(queue.policy_definition)
+    def _listed(self, management: Management) -> Iterator[PoliciesFound]:
+        """Yield the policies by the lists of them, which are up to date at any time."""
+        lists = {
+            "policy": read_policies(management.policies(self._virtual_host)),
+            "operator policy": read_policies(management.operator_policies(self._virtual_host)),
+        }
+        for queue in self._queues:
+            for kind, policies in lists.items():
+                matching = [each for each in policies if _applies(each, queue)]
+                highest = max((_priority(each) for each in matching), default=0)
+                for each in matching:
+                    # Of equal ones RabbitMQ takes any. What a fault of ours has set is on record
+                    # as its act.
+                    if _priority(each) == highest and each.name != limit_policy(queue.name):
                         yield PoliciesFound(
-                            queue=name, name=" and ".join(policies), definition=definition
+                            queue=queue.name,
+                            name=f"{kind} {visible_line(each.name or '')}",
+                            definition=dict(each.definition),
+                        )
+
+    def _shown(self, management: Management) -> Iterator[PoliciesFound]:
+        """Yield the policies by the queues' figures, which any user may see: a few seconds old."""
+        for queue in self._queues:
+            with suppress(QueueNotFound):
+                for each in read_queues([management.queue(queue.name, self._virtual_host)]):
+                    names = [
+                        f"{kind} {visible_line(name)}"
+                        for kind, name in (
+                            ("policy", each.policy),
+                            ("operator policy", each.operator_policy),
+                        )
+                        if name is not None
+                    ]
+                    if names and each.policy != limit_policy(queue.name):
+                        yield PoliciesFound(
+                            queue=queue.name,
+                            name=" and ".join(names),
+                            definition=dict(each.policy_definition),
                         )
 
     def look_for_holders(self, queue: str, missing: int, proof: Drain) -> Drain:
@@ -109,3 +133,14 @@ class Inspection:
             return ""
         named = ", ".join(visible_line(each.name) for each in holding[:_NAMED])
         return f", held by {named}" + (" and others" if len(holding) > _NAMED else "")
+
+
+def _applies(policy: PolicyInfo, queue: Queue) -> bool:
+    """Whether a policy is for a queue; raise re.error where its pattern cannot be read here."""
+    own = "quorum_queues" if queue.kind == "quorum" else "classic_queues"
+    to = policy.apply_to in {None, "all", "queues", own}
+    return to and re.search(policy.pattern or "", queue.name) is not None
+
+
+def _priority(policy: PolicyInfo) -> int:
+    return -1 if policy.priority is None else policy.priority

@@ -6,8 +6,9 @@ By https://www.rabbitmq.com/docs/maxlength, /docs/ttl and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rmqbench.verdict.evidence import Removal
@@ -46,16 +47,23 @@ def removals_by_settings(
     """Return the causes that its arguments and policies are for a queue to drop messages.
 
     ``settings`` are pairs: where they come from (``""`` for arguments, which then carry ``x-``),
-    and the settings by name. A cause that cannot have removed anything is none.
+    and the settings by name. Of several values the least counts, as it does to RabbitMQ: together
+    they took no more than it can have taken.
     """
-    causes: list[Removal] = []
+    least: dict[str, tuple[int, str]] = {}
     for source, values in settings:
-        named = {str(name).removeprefix("x-"): value for name, value in values.items()}
-        suffix = f" ({source})" if source else ""
-        prefix = "" if source else "x-"
-        for removal in _causes(named, _overflow(settings), circumstances):
-            cause = f"{prefix}{removal.cause}{suffix}"
-            causes.append(Removal(cause, removal.at_most, removal.sent_before_ns))
+        for name, value in values.items():
+            bare = str(name).removeprefix("x-")
+            is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            if bare in _REMOVING and is_number and value < least.get(bare, (math.inf, ""))[0]:
+                least[bare] = value, source
+    overflow = _overflow(settings)
+    causes: list[Removal] = []
+    for name, (value, source) in least.items():
+        removal = _removal(name, value, overflow, circumstances)
+        if removal is not None:
+            cause = f"{removal.cause} ({source})" if source else f"x-{removal.cause}"
+            causes.append(replace(removal, cause=cause))
     return tuple(causes)
 
 
@@ -68,24 +76,21 @@ def _overflow(settings: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return "drop-head"
 
 
-def _causes(named: Mapping[str, Any], overflow: str, known: Circumstances) -> Iterator[Removal]:
-    def number(name: str) -> int | None:
-        value = named.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-    if (ttl_ms := number("message-ttl")) is not None and known.emptied_ns is not None:
-        yield Removal(f"message-ttl={ttl_ms}", None, known.emptied_ns - ttl_ms * 1_000_000)
-    if number("expires") is not None and not known.there:
-        yield Removal(f"expires={named['expires']}")
-    if not overflow.startswith("reject-publish"):
-        if (length := number("max-length")) is not None:
-            at_most = max(0, known.arrived - length)
-            yield Removal(f"max-length={length} with overflow drop-head", at_most)
-        if (size := number("max-length-bytes")) is not None:
-            at_most = max(0, known.arrived - size // max(1, known.size_bytes))
-            yield Removal(f"max-length-bytes={size} with overflow drop-head", at_most)
-    if (limit := number("delivery-limit")) is not None and limit >= 0:
+def _removal(name: str, value: int, overflow: str, known: Circumstances) -> Removal | None:
+    """Return what one setting can have removed; None where it can be no cause at all."""
+    cause = f"{name}={value}"
+    if name == "message-ttl":
+        if known.emptied_ns is None:
+            return None
+        return Removal(cause, None, known.emptied_ns - value * 1_000_000)
+    if name == "expires":
+        return None if known.there else Removal(cause)
+    if name == "delivery-limit":
         # Each message that it takes was given back so often, once by each channel at the most.
-        often = known.given_back >= limit
-        at_most = known.given_back * known.prefetch // max(1, limit) if often else 0
-        yield Removal(f"delivery-limit={limit}", at_most)
+        often = known.given_back >= value
+        at_most = known.given_back * known.prefetch // max(1, value) if often else 0
+        return Removal(cause, at_most)
+    if overflow.startswith("reject-publish"):
+        return None
+    fitting = value if name == "max-length" else value // max(1, known.size_bytes)
+    return Removal(f"{cause} with overflow drop-head", max(0, known.arrived - fitting))

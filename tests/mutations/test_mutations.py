@@ -191,14 +191,14 @@ JUDGED = [
     ),
     removals(
         "expires only where the queue is gone",
-        'number("expires") is not None and not known.there',
-        'number("expires") is not None',
+        "return None if known.there else Removal(cause)",
+        "return Removal(cause)",
         "test_expires_explains_what_is_missing_only_where_the_queue_is_gone",
     ),
     removals(
         "max-length takes what arrived beyond it",
-        "at_most = max(0, known.arrived - length)",
-        "at_most = known.arrived",
+        "max(0, known.arrived - fitting)",
+        "known.arrived",
         "test_max_length_took_at_most_what_arrived_beyond_it[8-92]",
     ),
     checks("verdict.rules", "unit/verdict/test_order.py")(
@@ -406,7 +406,7 @@ DRAINED = [
     ),
     disturbance(
         "no answer is believed soon after a restart",
-        "return self.restarted_at + _RECOVERY_S",
+        "return self.restarted_at + RECOVERY_S",
         "return 0.0",
         "test_a_queue_is_not_believed_too_soon_after_a_restart",
     ),

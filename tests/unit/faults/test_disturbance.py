@@ -12,11 +12,10 @@ from rmqbench.amqp import topology
 from rmqbench.errors import BrokerError, ConnectionLost
 from rmqbench.faults import FAULTS, Kind, effects
 from rmqbench.faults import injection as injections
-from rmqbench.faults.disturbance import Disturbance, Disturber
+from rmqbench.faults.disturbance import RECOVERY_S, Disturbance, Disturber
 from rmqbench.run_directory.journal import FaultEvent, MessagesRemoved
 from rmqbench.verdict.evidence import Removal
 
-RECOVERY_S = 8.0
 HERE = Endpoint(virtual_host="of this run")
 ELSEWHERE = Endpoint(virtual_host="of another run")
 QUEUES = WORK, AUDIT = "work.queue", "audit.queue"

@@ -103,7 +103,11 @@ EXCHANGE: dict[str, Any] = {
 }
 BINDING = {"source": "e", "destination": "q", "destination_type": "queue"}
 POLICY: dict[str, Any] = {
-    "definition": {"alternate-exchange": "other", "dead-letter-exchange": "dead"}
+    "name": "p",
+    "pattern": "^q",
+    "apply-to": "queues",
+    "priority": 1,
+    "definition": {"alternate-exchange": "other", "dead-letter-exchange": "dead"},
 }
 ALARM = {"node": "rabbit@a", "resource": "memory"}
 
@@ -133,7 +137,11 @@ KINDS: list[tuple[Read, dict[str, Any], object]] = [
     (read_channels, CHANNEL, ChannelInfo("127.0.0.1:1 -> 127.0.0.1:2 (1)", 5)),
     (read_exchanges, EXCHANGE, ExchangeInfo("e", "fanout", "other")),
     (read_bindings, BINDING, BindingInfo("e", "q", "queue")),
-    (read_policies, POLICY, PolicyInfo("other", "dead")),
+    (
+        read_policies,
+        POLICY,
+        PolicyInfo("p", "^q", "queues", 1, POLICY["definition"], "other", "dead"),
+    ),
     (read_alarms, ALARM, Alarm("rabbit@a", "memory")),
 ]
 each_kind = pytest.mark.parametrize(
@@ -176,6 +184,7 @@ def test_what_the_broker_does_not_say_is_none(
     assert unknown.pop("name", "x") == "x"
     assert unknown.pop("dead_letter_exchanges", ()) == ()
     assert unknown.pop("policy_definition", {}) == {}
+    assert unknown.pop("definition", {}) == {}
     assert set(unknown.values()) == {None}
 
 

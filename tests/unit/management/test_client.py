@@ -386,9 +386,10 @@ def test_deleting_a_policy_that_is_gone_is_no_error(server: Server) -> None:
     assert server.requests[0] == "DELETE /api/policies/v/gone"
 
 
-@pytest.mark.parametrize("ask", ["bindings", "policies"])
+@pytest.mark.parametrize("ask", ["bindings", "policies", "operator_policies"])
 def test_bindings_and_policies_of_a_virtual_host_are_a_list(server: Server, ask: str) -> None:
-    server.answers[f"GET /api/{ask}/%2Fteam"] = 200, b'[{"vhost":"/team"}]'
+    path = ask.replace("_", "-")
+    server.answers[f"GET /api/{path}/%2Fteam"] = 200, b'[{"vhost":"/team"}]'
     with server.management() as management:
         assert getattr(management, ask)("/team") == [{"vhost": "/team"}]
         with pytest.raises(BrokerError, match="no virtual host 'absent'"):

@@ -97,8 +97,29 @@ def test_a_policy_is_a_cause_as_an_argument_is_and_says_whose():
     assert [each.cause for each in removals_by_settings(settings, KNOWN)] == [
         "x-max-length=8 with overflow drop-head",
         "message-ttl=5 (policy 'short')",
-        "max-length=9 with overflow drop-head (policy 'short')",
     ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "policy", "operator", "cause"),
+    [
+        (8, 9, 10, "x-max-length=8 with overflow drop-head"),
+        (8, 8, 8, "x-max-length=8 with overflow drop-head"),
+        (8, 7, 9, "max-length=7 with overflow drop-head (policy p)"),
+        (None, 7, 6, "max-length=6 with overflow drop-head (operator policy o)"),
+        (8, -1, None, "x-max-length=8 with overflow drop-head"),
+    ],
+)
+def test_of_several_limits_the_least_took_all_that_any_of_them_took(
+    argument, policy, operator, cause
+):
+    settings = [
+        ("", {"x-max-length": argument}),
+        ("policy p", {"max-length": policy}),
+        ("operator policy o", {"max-length": operator}),
+    ]
+    least = min(each for each in (argument, policy, operator) if each and each > 0)
+    assert removals_by_settings(settings, KNOWN) == (Removal(cause, 100 - least),)
 
 
 def test_what_happens_to_a_full_queue_an_argument_says_before_a_policy():
