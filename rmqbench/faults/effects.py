@@ -105,7 +105,9 @@ def alarm(setting: str, eager: str, read: str) -> Callable[[Target], None]:
 def purge_queue(target: Target) -> None:
     act = uuid.uuid4().hex
     # Written down before it is done: an answer may be lost on the way.
-    target.note_removal(Removal("a purge whose answer did not come"), act)
+    target.note_removal(
+        Removal("a purge whose answer did not come, of any number of messages"), act
+    )
     count = topologies.purge(target.endpoint, target.queue)
     _note_removal(target, Removal(f"a purge of {count} messages", count), act)
 

@@ -11,6 +11,8 @@ import pytest
 from support.tools import start_rmqbench, wait_until
 
 from rmqbench import Fault, faults, faulty
+from rmqbench.amqp import topology
+from rmqbench.errors import ConnectionLost
 from rmqbench.run_directory.journal import JOURNAL_FILE, DrainTried, read_journal
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.verdict.evidence import CONFIRMED
@@ -168,6 +170,27 @@ def test_what_is_taken_out_of_the_queue_is_removed_and_nothing_else(
         assert removed == result.messages - 100
     if not unknown:
         assert result.queues[AUDIT].delivered == result.messages
+
+
+def test_a_purge_whose_answer_does_not_come_has_removed_and_its_bound_is_not_known(
+    own_broker, rmqbench_run, monkeypatch
+):
+    """It takes effect, and the connection ends before the broker can say how many there were."""
+    purge = topology.purge
+    counts = []
+
+    def purge_and_lose_the_answer(endpoint, queue):
+        counts.append(purge(endpoint, queue))
+        raise ConnectionLost("The connection ended before the answer.")
+
+    monkeypatch.setattr(topology, "purge", purge_and_lose_the_answer)
+    verdict = rmqbench_run(faulty("purge-queue", "publish", messages=MESSAGES)).verdict
+    (count,) = counts
+    assert verdict.count("removed", WORK) == count > 0
+    assert verdict.count("lost") == 0
+    assert "a purge whose answer did not come, of any number of messages" in str(verdict)
+    assert verdict.outcome == "INCONCLUSIVE", "the fault did not do what it should have done"
+    assert "the fault purge-queue failed: The connection ended" in str(verdict)
 
 
 def test_a_fault_that_fails_leaves_the_verdict_open(own_broker, rmqbench_run):

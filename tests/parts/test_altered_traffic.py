@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from support.relay import Relay, body_changed, flagged_copy, header_added, nacked_after
 
 from rmqbench.proxy import (
     Proxy,
@@ -15,6 +16,7 @@ from rmqbench.proxy import (
     repeat,
     swap,
 )
+from rmqbench.run_directory.journal import JOURNAL_FILE, HeadersAdded, read_journal
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, SENT
 
@@ -300,3 +302,62 @@ def test_nacks_are_renumbered_too(by_hand):
     assert (states(by_hand)[:21] == SENT | CONFIRMED).all()
     assert (states(by_hand)[21:] == SENT | NACKED).all()
     assert by_hand.found() == {"lost": 1, "nacked": COUNT - 21}
+
+
+# --- what only a relay of frames can do ----------------------------------------------------------
+
+
+@classic
+def test_a_publish_that_is_acked_and_then_nacked_is_contradicted(by_hand):
+    with Relay(by_hand.place.endpoint, method=nacked_after(1)) as relay:
+        assert by_hand.publish(endpoint=relay.endpoint, window=1).error is None
+    by_hand.consume(expected=COUNT)
+    assert by_hand.found() == {"contradicted": 1}
+    assert "first confirmed, then refused" in str(by_hand.judge())
+
+
+@classic
+def test_deliveries_that_come_twice_with_one_tag_and_the_flag_are_repeated(by_hand):
+    by_hand.publish()
+    with Relay(by_hand.place.endpoint, delivery=flagged_copy) as relay:
+        report = by_hand.consume(endpoint=relay.endpoint, expected=None, idle_s=1)
+    assert report.error is None
+    found = by_hand.found()
+    assert found.pop("redelivered") == COUNT, "which they are, too"
+    assert found == {"repeated": COUNT}
+
+
+@classic
+def test_one_bit_of_the_send_time_is_corrupted_though_the_checksum_is_right(by_hand):
+    def later(body):
+        sent = by_hand.recipe.read_head(body)
+        head = by_hand.recipe.head(sent.producer, sent.sequence, sent.sent_ns ^ 1)
+        return head + body[len(head) :]
+
+    by_hand.publish()
+    with Relay(by_hand.place.endpoint, delivery=body_changed(later, 7)) as relay:
+        by_hand.consume(endpoint=relay.endpoint, expected=COUNT)
+    assert by_hand.found() == {"corrupted": 1}
+    assert "the send time in the head of the body" in str(by_hand.judge())
+    assert "sequence 6," in str(by_hand.judge())
+
+
+@classic
+def test_a_header_that_nobody_knows_is_corrupted_and_named(by_hand):
+    by_hand.publish()
+    with Relay(by_hand.place.endpoint, delivery=header_added("x-new", "y")) as relay:
+        by_hand.consume(endpoint=relay.endpoint, expected=COUNT)
+    assert by_hand.found() == {"corrupted": COUNT}
+    assert "the header 'x-new' was added" in str(by_hand.judge())
+
+
+@pytest.mark.parametrize("name", ["timestamp_in_ms", "x-routed-by"])
+@classic
+def test_a_header_that_rabbitmq_adds_is_no_finding_and_is_told(by_hand, name):
+    by_hand.publish()
+    with Relay(by_hand.place.endpoint, delivery=header_added(name, 5)) as relay:
+        by_hand.consume(endpoint=relay.endpoint, expected=COUNT)
+    assert by_hand.found() == {}
+    directory, _ = by_hand.reports[-1]
+    entries = read_journal(directory / JOURNAL_FILE)
+    assert [each.names for each in entries if isinstance(each, HeadersAdded)] == [[name]]

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 
 from rmqbench.amqp.connection import Connection
+from rmqbench.amqp.network import REAL_NETWORK
 from rmqbench.amqp.vector import Shape
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
+from rmqbench.proxy import Proxy
+from rmqbench.runner.emptiness import prove_empty
+from rmqbench.verdict.evidence import Drain
 
+COUNT = 50
 HEARTBEAT_S = 3
 # Every heartbeat and 5 s pika looks whether any byte came since. At the first time it sees those
 # of the opening; where the burst's bytes were not counted, the second would be the end.
@@ -66,3 +71,26 @@ def test_a_peer_that_is_silent_is_noticed(rmqbench_broker):
                 connection.wait_until(lambda: False, 60, "the heartbeat to fail")
         finally:
             rmqbench_broker.resume()
+
+
+@pytest.mark.parametrize("by_hand", ["classic"], indirect=True)
+@pytest.mark.parametrize("vector", [True])
+def test_a_half_open_consumer_is_there_for_two_to_three_intervals_and_the_drain_waits(by_hand):
+    """RabbitMQ looks once an interval, and gives up at the second look without anything new."""
+    endpoint = by_hand.place.endpoint
+    by_hand.publish()
+    with Proxy(endpoint) as proxy:
+        consumer = Connection(proxy.endpoint, name="half-open", heartbeat_s=HEARTBEAT_S).open()
+        channel = consumer.channel()
+        came = []
+        channel.basic_consume(by_hand.queue, lambda *each: came.append(each))
+        consumer.wait_until(lambda: len(came) == COUNT, 10, "all messages")
+        proxy.vanish()
+        began = time.monotonic()
+        until = began + 3 * HEARTBEAT_S + 5
+        drain = prove_empty(endpoint, by_hand.queue, REAL_NETWORK, certain_at=0.0, until=until)
+        took_s = time.monotonic() - began
+        consumer.abort()
+    # What the consumer held is ready again, once its broker has noticed.
+    assert drain == Drain(False, COUNT, f"{COUNT} messages are still ready in it")
+    assert 1.9 * HEARTBEAT_S < took_s < 3 * HEARTBEAT_S + 1

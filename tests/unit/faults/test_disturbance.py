@@ -216,7 +216,7 @@ def test_a_purge_without_an_answer_may_have_removed_any_number(monkeypatch):
     with pytest.raises(ConnectionLost):
         effects.purge_queue(purge.target())
     assert [removal for removal, _ in purge.known] == [
-        Removal("a purge whose answer did not come", None)
+        Removal("a purge whose answer did not come, of any number of messages", None)
     ]
 
 
