@@ -34,6 +34,7 @@ from rmqbench.amqp.parameters import pika_parameters
 from rmqbench.amqp.vector import Confirms, Deliveries, Shape, Splitter
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
+    BrokerError,
     ConnectionLost,
     DeadlineExceeded,
     MessageUnreadable,
@@ -241,7 +242,13 @@ class Connection:
             )
 
         selected: list[object] = []
-        channel.confirm_delivery(on_frame, selected.append)
+        try:
+            channel.confirm_delivery(on_frame, selected.append)
+        except pika.exceptions.MethodNotImplemented:
+            raise BrokerError(
+                f"The broker at {self.endpoint} does not offer publisher confirms.",
+                "RabbitMQ does: see what listens there.",
+            ) from None
         self.wait_until(lambda: bool(selected), 10.0, "confirm mode")
         self._on_confirms[number] = handler
         if self._splitter is not None:

@@ -218,36 +218,11 @@ RULES = [
             "(consumer.state & (DELIVERED | REPORTED) == DELIVERED)",
             "(consumer.state & DELIVERED == DELIVERED)",
         ),
-        (
-            "removals",
-            "max-length takes what arrived beyond it",
-            "at_most = max(0, known.arrived - length)",
-            "at_most = 0",
-        ),
-        (
-            "removals",
-            "max-length-bytes",
-            "at_most = max(0, known.arrived - size // max(1, known.size_bytes))",
-            "at_most = 0",
-        ),
-        (
-            "removals",
-            "message-ttl",
-            "known.emptied_ns - ttl_ms * 1_000_000",
-            "0",
-        ),
-        (
-            "removals",
-            "expires",
-            'number("expires") is not None and not known.there',
-            "False",
-        ),
-        (
-            "removals",
-            "delivery-limit",
-            "often = known.given_back >= limit",
-            "often = True",
-        ),
+        ("removals", "max-length", "max(0, known.arrived - fitting)", "0"),
+        ("removals", "max-length-bytes", "value // max(1, known.size_bytes)", "known.arrived"),
+        ("removals", "message-ttl", "known.emptied_ns - value * 1_000_000", "0"),
+        ("removals", "expires", "return None if known.there else Removal(cause)", "return None"),
+        ("removals", "delivery-limit", "often = known.given_back >= value", "often = True"),
     )
 ]
 

@@ -51,7 +51,7 @@ def test_the_verdict_on_a_history_of_any_seed_is_the_truth(part, parts, request)
     assert not wrong, "\n".join(wrong)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, derandomize=True)
 @given(history=histories())
 def test_the_verdict_on_any_history_is_the_truth(history):
     """One that is found here is shrunk to the smallest that still shows it."""
@@ -89,7 +89,7 @@ def test_both_ways_of_the_client_say_the_same(seed):
     assert one == other
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, derandomize=True)
 @given(
     connection=strategies.integers(2, 3),  # a consumer's, and the drain's
     at=strategies.integers(480, 4000),
@@ -102,7 +102,7 @@ def test_both_ways_say_the_same_of_a_stream_in_which_a_bit_is_flipped(connection
     assert one == other
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, derandomize=True)
 @given(
     vector=strategies.booleans(),
     connection=strategies.integers(0, 4),
