@@ -408,8 +408,6 @@ class Run:
                 since_ns=began_ns,
             )
         )
-        if not self.scenario.declare_last:  # what is to happen to newborn queues cannot wait
-            self._inspector.note_policies()
 
 
 def _entered(what: _T | None) -> _T:

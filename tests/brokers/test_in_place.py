@@ -316,6 +316,16 @@ def test_a_queue_that_a_policy_lets_expire_takes_its_messages_with_it(
     assert "expires=2000 (policy limits)" in str(result.verdict)
 
 
+def test_a_queue_that_expires_while_it_is_published_to_took_what_it_had(
+    in_place: InPlace, limited: Callable[..., None]
+) -> None:
+    """It is not there any more when anybody asks for its policy."""
+    limited(expires=1000)
+    found = in_place.run(publish_rate=100.0).verdict.found()
+    assert set(found) == {"removed", "returned"}
+    assert found["removed"] > 0
+
+
 def test_where_a_policy_dead_letters_to_is_a_note_and_no_cause(
     in_place: InPlace, limited: Callable[..., None]
 ) -> None:

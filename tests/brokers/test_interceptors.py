@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rmqbench.broker import open_broker
+from rmqbench.proxy import Proxy, delay
 from rmqbench.runner.run import run
 from rmqbench.scenarios import ConsumedQueue, Scenario
 from tests.brokers.conftest import NEWEST, OTHER, Kind
@@ -38,9 +40,13 @@ def test_headers_that_rabbitmq_is_configured_to_add_are_no_corruption_and_are_to
             timeout=60,
         )
         broker.restart()
-        result = run(
-            Scenario("intercepted", queues, messages=500), broker, directory=tmp_path / "run"
-        )
+        # The broker takes each message in a later second than that in which it was sent.
+        with Proxy(broker.endpoint, [delay("publish", 1, 1.2)]) as proxy:
+            result = run(
+                Scenario("intercepted", queues, messages=500),
+                replace(broker, endpoint=proxy.endpoint),
+                directory=tmp_path / "run",
+            )
     result.verdict.require_pass()
     assert result.verdict.found() == {}
     (note,) = [each for each in result.notes if "headers" in each]
