@@ -129,8 +129,8 @@ class QuorumQueue(Queue):
     def _survives(self, entry: Entry) -> bool:
         return True  # every message of a quorum queue is on disk, whatever its delivery mode
 
-    def _recover(self, entry: Entry, *, clean: bool) -> None:
-        (self.returns if entry.acquired else self.ready).append(entry)
+    def _recover(self, entry: Entry, *, clean: bool, returned: bool) -> None:
+        (self.returns if returned else self.ready).append(entry)
 
     def _order_recovered(self) -> None:
         self.returns = deque(self.returns)

@@ -181,11 +181,11 @@ class Session:
             if broken is not None or content is None:
                 if kind != METHOD or broken is not None:
                     raise RefusedError(UNEXPECTED_FRAME, "a content was expected to go on")
-            else:
-                if content.is_whole:
-                    self._on_channel(channel, content.method, content.frames[0], content.frames)
-                    if self.broker.blocked_reason is not None:
-                        self._block(self.broker.blocked_reason)
+            elif content.is_whole:
+                self._on_channel(channel, content.method, content.frames[0], content.frames)
+            if kind != METHOD and self.broker.blocked_reason is not None:
+                self._block(self.broker.blocked_reason)  # once the header is read: no body is
+            if content is not None:
                 return
         if method == _spec.Channel.Open.INDEX:
             self._open_channel(channel, number)

@@ -224,6 +224,7 @@ class Storage:
         behaviour, broker = self.broker.behaviour, self.broker
         if self.unacked:  # their channels could not give them back: the leader stood still
             self.give_back(list(self.unacked.values()), "closed")
+        returned = {entry.place for entry in self.returns}
         held = [*self.returns, *self.ready]
         self.returns.clear()
         self.ready.clear()
@@ -233,6 +234,7 @@ class Storage:
                     entry.redelivered = True
                     entry.acquired += 1
                     held.append(entry)
+                    returned.add(entry.place)
         self._lately_acked.clear()
         for entry in held:
             survives = self._survives(entry) and (
@@ -240,7 +242,7 @@ class Storage:
             )
             if survives:
                 entry.on_disk = True
-                self._recover(entry, clean=clean)
+                self._recover(entry, clean=clean, returned=entry.place in returned)
             else:
                 broker.note(Removed(broker.now(), entry.message, self.name, "restart"))
         self._order_recovered()
@@ -251,8 +253,11 @@ class Storage:
         """Whether a message is of the kind that outlives the node."""
         return entry.persistent
 
-    def _recover(self, entry: Entry, *, clean: bool) -> None:
-        """Take a message over into the next life; a kill marks all of them as redelivered."""
+    def _recover(self, entry: Entry, *, clean: bool, returned: bool) -> None:
+        """Take a message over into the next life; a kill marks all of them as redelivered.
+
+        ``returned`` are those that were, or would be, in ``returns``.
+        """
         if not clean:
             entry.redelivered = True
         self.ready.append(entry)

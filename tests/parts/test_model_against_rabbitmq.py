@@ -4,7 +4,7 @@ import uuid
 
 import hypothesis
 import pytest
-from support.lockstep import compare
+from support.lockstep import compare, difference
 from support.random_scripts import script_of, scripts
 from support.scripts import SCRIPTS, operating, restarting
 
@@ -37,8 +37,7 @@ def own_node(rmqbench_broker):
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_the_model_answers_as_rabbitmq_does(rmqbench_broker, endpoint, script, kind):
-    model, real = compare(script, kind, rmqbench_broker, endpoint)
-    assert model == real
+    assert not difference(*compare(script, kind, rmqbench_broker, endpoint))
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
@@ -50,26 +49,23 @@ def test_the_model_answers_random_scripts_as_rabbitmq_does(
     @hypothesis.seed(request.config.option.rmqbench_seed)
     @hypothesis.settings(max_examples=request.config.option.rmqbench_scripts, database=None)
     @hypothesis.given(scripts())
-    def both_answer_alike(script):
+    def both_answer_alike(drawn):
         with admin(endpoint) as channel:
             for queue in ("q", "dead"):
                 channel.queue_delete(queue)
-        arguments, acts = script
-        model, real = compare(
-            script_of(arguments, acts), kind, rmqbench_broker, endpoint, patience_s=PATIENCE_S
-        )
-        assert model == real
+        arguments, acts = drawn
+        script = script_of(arguments, acts)
+        notes = compare(script, kind, rmqbench_broker, endpoint, patience_s=PATIENCE_S)
+        assert not difference(*notes)
 
     both_answer_alike()
 
 
 @pytest.mark.parametrize("script", operating.NEEDING_THE_NODE, ids=lambda script: script.__name__)
 def test_the_model_takes_an_alarm_as_rabbitmq_does(own_node, endpoint, script):
-    model, real = compare(script, "classic", own_node, endpoint)
-    assert model == real
+    assert not difference(*compare(script, "classic", own_node, endpoint))
 
 
 @pytest.mark.parametrize("script", [restarting.killed, restarting.stopped])
 def test_the_model_restarts_as_rabbitmq_does(own_node, endpoint, script):
-    model, real = compare(script, "both", own_node, endpoint)
-    assert model == real
+    assert not difference(*compare(script, "both", own_node, endpoint))

@@ -301,6 +301,16 @@ def compare(script, kind, broker, endpoint, *, patience_s=PATIENCE_S):
     return expected, [repr(each) for each in play(script, real, kind)]
 
 
+def difference(expected, real):
+    """Say in which step a real broker differs from the model first; empty where it does not."""
+    for step, (one, other) in enumerate(zip(expected, real, strict=False)):
+        if one != other:
+            return f"step {step}\nmodel:    {one}\nRabbitMQ: {other}"
+    if len(expected) != len(real):
+        return f"{len(expected)} steps on the model, {len(real)} on RabbitMQ"
+    return ""
+
+
 def _noted(client, result):
     """Return what a step came to: its result, and what every client has got, by channel."""
     noted = [plain(result)]

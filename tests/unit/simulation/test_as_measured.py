@@ -149,6 +149,23 @@ def test_what_is_recovered_is_given_back_one_by_one(client, declare):
     assert client.bodies() == [0, 1]
 
 
+@pytest.mark.parametrize(("version", "order"), [("3.10.8", [2, 3, 1]), ("4.0.5", [1, 2, 3])])
+@pytest.mark.parametrize("clean", [True, False], ids=["stop", "kill"])
+def test_what_was_enqueued_anew_stays_behind_the_others_over_a_restart(
+    client_of, version, order, clean
+):
+    client = client_of(version)
+    client.declare(quorum=True)
+    client.publish(1, 2, 3)
+    client.get()
+    client.send(Basic.Nack(1, False, True))
+    broker = client.session.broker
+    broker.restart(down_s=0, clean=clean)
+    broker.timer.advance(1)
+    again = Client(broker).open()
+    assert [body for body, _, _ in got(again, many=3)] == order
+
+
 # --- dead letters -------------------------------------------------------------------------------
 
 DEAD = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}

@@ -331,14 +331,24 @@ def test_an_alarm_blocks_who_publishes_and_nobody_else(broker, client, publisher
     (blocked,) = publisher.take(Connection.Blocked)
     assert blocked.method.reason == "low on disk"
     publisher.publish(4)
-    assert publisher.confirms() == [("ack", 2, False)]
-    assert client.bodies() == [1, 2]
-    client.ack(2, multiple=True)
+    assert publisher.confirms() == []  # the header of 2 is read, and its body is not
+    assert client.bodies() == [1]
+    client.ack(1, multiple=True)
     assert broker.counts("q").unacked == 0
     broker.unblock()
     assert len(publisher.take(Connection.Unblocked)) == 1
     assert publisher.confirms() == [("ack", 4, True)]
-    assert client.bodies() == [3, 4]
+    assert client.bodies() == [2, 3, 4]
+
+
+def test_a_message_without_a_body_is_the_last_one_that_an_alarm_lets_through(broker, publisher):
+    publisher.declare()
+    broker.block()
+    publisher.publish(b"", b"")
+    assert len(publisher.take(Connection.Blocked)) == 1
+    assert broker.counts("q").ready == 1
+    broker.unblock()
+    assert broker.counts("q").ready == 2
 
 
 def test_who_does_not_want_to_hear_of_an_alarm_is_blocked_in_silence(broker, time):
@@ -347,7 +357,7 @@ def test_who_does_not_want_to_hear_of_an_alarm_is_blocked_in_silence(broker, tim
     broker.block()
     client.publish(1, 2)
     assert client.got == []
-    assert broker.counts("q").ready == 1
+    assert broker.counts("q").ready == 0
     broker.unblock()
     assert client.got == []
     assert broker.counts("q").ready == 2
