@@ -372,7 +372,7 @@ def _restarts_after_sending(facts: Facts, finding: Finding) -> list[Restart]:
 
 
 def _with_count(facts: Facts, finding: Finding, restarts: Sequence[Restart]) -> str:
-    """Say when the node was started anew, and how many of the messages were sent before."""
+    """Return when the node was started anew, and how many of the messages were sent before."""
     words = facts.restart_in_words(restarts[-1])
     if finding.name not in {FindingName.LOST, FindingName.REMOVED, FindingName.INDETERMINATE}:
         return words
@@ -391,7 +391,7 @@ _REMOVING = {
 
 
 def _removal_in_words(facts: Facts, removal: Removal, time_ns: int | None) -> str:
-    """Say what a cause on record does, and how much of it there can be."""
+    """Return what a cause on record does, and how much of it there can be."""
     when = f" at {facts.at(time_ns)}" if time_ns is not None else ""
     what = f"{removal.cause}{when}"
     for name, does in _REMOVING.items():

@@ -205,7 +205,7 @@ class Facts:
         return tuple(sorted(known, key=lambda each: each.after_ns))
 
     def restart_in_words(self, restart: Restart) -> str:
-        """Say when the node was started anew, and by which fault of the run if by one."""
+        """Return when the node was started anew, and by which fault of the run if by one."""
         fault = self.fault_before(restart.before_ns)
         after, before = self.at(restart.after_ns), self.at(restart.before_ns)
         if restart.after_ns == restart.before_ns:
@@ -214,7 +214,7 @@ class Facts:
         return f"the node was started anew{sure} between {after} and {before}{fault}"
 
     def fault_before(self, time_ns: int) -> str:
-        """Say which fault of the run struck before a moment, close enough to be felt then."""
+        """Return which fault of the run struck before a moment, close enough to be felt then."""
         found = ""
         over = {
             (e.fault, e.own): e.time_ns for e in self.record.of(FaultEvent) if e.phase == "over"
@@ -231,7 +231,7 @@ class Facts:
         return tuple(each for producer in self.record.producers for each in breaks_of(producer))
 
     def break_in_words(self, one: Break) -> str:
-        """Say whose connection broke, when and why; no full stop at the end."""
+        """Return whose connection broke, when and why; no full stop at the end."""
         if one.why:
             assert one.at_ns is not None
             why = one.why.strip().rstrip(".")

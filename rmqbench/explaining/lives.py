@@ -107,7 +107,7 @@ def which_message(facts: Facts, message: str) -> Identity:
 
 
 def _there_are(facts: Facts) -> str:
-    """Say which messages there are: of each of the first producers the last one."""
+    """Return which messages there are: of each of the first producers the last one."""
     counts = [len(each.ledger.state) for each in facts.record.producers]
     named = [f"{number}:0 to {number}:{count - 1}" for number, count in enumerate(counts[:3])]
     more = f" and those of {len(counts) - 3} more producers" if len(counts) > 3 else ""
@@ -245,7 +245,7 @@ class _Writer:
         return f"{words}, {', '.join(notes)}"
 
     def _which_copy(self, stamp: int) -> str:
-        """Say which copy was delivered, by the send time in its head."""
+        """Return which copy was delivered, by the send time in its head."""
         times = np.array([sent_ns for sent_ns, _ in self._copies], np.int64)
         sequences = np.full(len(times), self._sequence, np.int64)
         stamps = self._facts.recipe.stamps(self._producer, sequences, times).tolist()

@@ -66,7 +66,7 @@ def _next(facts: Facts, finding: Finding, *, again: bool) -> str:
 
 
 def _when(facts: Facts, finding: Finding) -> str:
-    """Say when to look at the broker's log: when these were sent, and when the node restarted."""
+    """Return when to look at the broker's log: when these were sent, or the node restarted."""
     times = [each.sent_ns for each in finding.messages if each.sent_ns]
     queue, concerned = facts.queue_of(finding), None
     if queue and finding.name in {FindingName.LOST, FindingName.REMOVED}:

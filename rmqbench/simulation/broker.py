@@ -59,7 +59,7 @@ class Cancellable(Protocol):
     """Something that was to happen later."""
 
     def cancel(self) -> object:
-        """Have it not happen."""
+        """Cancel it."""
 
 
 class Timer(Protocol):
@@ -208,7 +208,7 @@ class ModelBroker:
         self.later(down_s, self.start)
 
     def stall(self, queue: str, seconds: float, *, virtual_host: str = _HOST) -> None:
-        """Have the leader of a queue stand still for a while."""
+        """Stall the leader of a queue for a while."""
         with self.at_work:
             stalled = self.hosts[virtual_host].queues[queue]
             stalled.stall()
@@ -320,7 +320,7 @@ class ModelBroker:
         *,
         by: tuple[int, int, int] = NOBODY,
     ) -> int:
-        """Note a publish and return its number; ``by`` is session, channel and tag."""
+        """Record a publish and return its number; ``by`` is session, channel and tag."""
         self._last_message = message = self._last_message + 1
         self.note(Published(self.now(), message, *by, exchange, routing_key, content))
         return message
@@ -334,7 +334,7 @@ class ModelBroker:
         to: tuple[int, int, int] = NOBODY,
         detail: str = "",
     ) -> None:
-        """Note that a misdeed was done; ``to`` is session, channel and tag."""
+        """Record that a misdeed was done; ``to`` is session, channel and tag."""
         self.note(Misdone(self.now(), misdeed, message, queue, *to, detail))
 
     def generated_name(self, prefix: str) -> str:

@@ -64,7 +64,7 @@ class Link:
         self._arrives = [0.0, 0.0]  # when the last piece arrives, each way
 
     def carry(self, way: int, arrive: Callable[[], None]) -> None:
-        """Let something arrive, behind what is under way already."""
+        """Deliver something behind what is under way already."""
         at = max(self._arrives[way], self._world.now() + self._delay(way))
         self._arrives[way] = at
         self._world.call_later(at - self._world.now(), arrive)
@@ -139,7 +139,7 @@ class Transport(nbio_interface.AbstractStreamTransport):  # type: ignore[misc]
             self._protocol.data_received(data)
 
     def lose(self) -> None:
-        """Let the client notice that the server's side is gone, behind all that was sent."""
+        """Make the client notice that the server's side is gone, behind all that was sent."""
         self.peer = None
         if not self.link.broken:
             self.link.carry(TO_CLIENT, self._notice)
@@ -157,7 +157,7 @@ class Transport(nbio_interface.AbstractStreamTransport):  # type: ignore[misc]
             self.link.carry(TO_SERVER, self._depart)
 
     def swallow(self) -> None:
-        """Let nothing pass any more, and let neither side notice but by its heartbeat."""
+        """Pass nothing any more, noticed by neither side but by its heartbeat."""
         self.link.broken = True
 
     def _notice(self) -> None:

@@ -154,7 +154,7 @@ class Queue(Storage):
         return self._is_over(1, self._size(entry))
 
     def _write(self, delay_s: float, entry: Entry, pending: PendingConfirm) -> None:
-        """Have a message be on disk after a delay, with all others that are at the same time."""
+        """Write a message to disk after a delay, with all others that are at the same time."""
         due = self.broker.now() + delay_s
         batch = self._writes.get(due)
         if batch is None:

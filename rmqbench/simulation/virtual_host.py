@@ -99,7 +99,7 @@ class VirtualHost:
         return merged(_definition(self.policies, queue), _definition(self.operator_policies, queue))
 
     def apply_policies(self) -> None:
-        """Have every queue act on the policies as they are now."""
+        """Apply the policies as they are now to every queue."""
         for queue in list(self.queues.values()):
             queue.apply_policy()
 

@@ -66,7 +66,7 @@ class Task:
         self.ended = True
 
     def wake(self) -> None:
-        """Let it go on now, if it waits."""
+        """Resume it now, if it waits."""
         if self._wakeup is not None:
             self._wakeup.cancel()
             self._wakeup = self._world.call_later(0.0, self._switch)
@@ -77,7 +77,7 @@ class Task:
             self._resume(self._greenlet.switch)
 
     def _resume(self, how: Callable[[], Any]) -> None:
-        """Let it go on until it waits or ends: either leads back to here."""
+        """Resume it until it waits or ends: either leads back to here."""
         self._greenlet.parent = getcurrent()
         how()
 
@@ -110,7 +110,7 @@ class World:
         return timer
 
     def spawn(self, name: str, function: Callable[[], Any]) -> Task:
-        """Let a function run beside all others, from now on."""
+        """Run a function beside all others, from now on."""
         task = Task(self, name, function)
         self._tasks[task._greenlet] = task
         task._wakeup = self.call_later(0.0, task._switch)
@@ -121,7 +121,7 @@ class World:
         return self._tasks[getcurrent()]
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass for the task that asks."""
+        """Suspend the current task for that many seconds of virtual time."""
         if self._is_closed:
             raise GreenletExit
         task = self.current()

@@ -333,7 +333,7 @@ class Verdict:
 
 
 def _how_many(arrived: Mapping[str | None, int]) -> str:
-    """Say in brackets how many messages arrived in each queue, or in all of them alike."""
+    """Return in brackets how many messages arrived in each queue, or in all of them alike."""
     if not arrived:
         return ""
     (first, count), *others = arrived.items()

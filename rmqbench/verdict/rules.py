@@ -232,7 +232,7 @@ class _QueueJudge:
         return self._evidence.producers
 
     def _missing(self, missing: BoolArray) -> Iterator[Finding]:
-        """Tell what a recorded cause can have taken from what is lost."""
+        """Yield what a recorded cause can have taken from what is lost."""
         total = int(np.count_nonzero(missing))
         removed = self._removable(missing, total)
         causes = "; ".join(each.cause for each in self._queue.removals if each.at_most != 0)

@@ -55,6 +55,8 @@ recording = checks("clients.recording_consumer", "unit/clients/test_recording_co
 consumer = checks("clients.consumer", "unit/clients/test_recording_consumer.py")
 drain = checks("runner.drain", "unit/runner/test_drain.py")
 emptiness = checks("runner.emptiness", "unit/runner/test_emptiness.py")
+inspection = checks("runner.inspection", "unit/runner/test_inspection.py")
+watching = checks("runner.watch", "unit/runner/test_watch.py")
 disturbance = checks("faults.disturbance", "unit/faults/test_disturbance.py")
 
 WITHOUT_EVIDENCE = "test_without_a_part_of_its_evidence_no_run_passes"
@@ -194,6 +196,13 @@ JUDGED = [
         "return None if known.there else Removal(cause)",
         "return Removal(cause)",
         "test_expires_explains_what_is_missing_only_where_the_queue_is_gone",
+    ),
+    removals(
+        "of several limits the least",
+        'value < least.get(bare, (math.inf, ""))[0]',
+        "bare not in least",
+        "test_of_several_limits_the_least_took_all_that_any_of_them_took"
+        "[8-7-9-max-length=7 with overflow drop-head (policy p)]",
     ),
     removals(
         "max-length takes what arrived beyond it",
@@ -359,6 +368,12 @@ TAKEN = [
         "        channel.basic_ack(int(tags[-1][-1]), True)\n        for each in places:\n",
         "test_a_delivery_is_on_record_before_its_acknowledgement_is_sent[many]",
     ),
+    consumer(
+        "a channel that failed did not end in order",
+        "            look = Look(",
+        "            self._handler.end()\n            look = Look(",
+        "test_only_channels_that_ended_in_order_are_told",
+    ),
     recording(
         "foreign is held",
         "            return Held()\n",
@@ -391,6 +406,44 @@ DRAINED = [
         "            if not ready and not consumers:\n",
         "            if False:\n",
         "test_a_queue_whose_leader_is_silent_is_no_proof_though_its_figures_are_zeros",
+    ),
+    emptiness(
+        "a queue that could not be asked may have been restarted",
+        "max(certain_at, clock.monotonic() + RECOVERY_S)",
+        "certain_at",
+        "test_a_queue_that_could_not_be_asked_may_have_been_restarted_and_is_not_believed_at_once"
+        "[away]",
+    ),
+    drain(
+        "a message of somebody else is not looked at for nothing",
+        "            patience_until = 0.0\n",
+        "            pass\n",
+        "test_a_message_of_somebody_else_is_not_looked_at_once_more_for_nothing[somebody else]",
+    ),
+    drain(
+        "a half-open consumer of ours",
+        "return 3 * self.plan.subscription.heartbeat_s",
+        "return 2 * self.plan.subscription.heartbeat_s",
+        "test_a_consumer_that_may_be_a_half_open_one_of_ours_is_waited_for_so_long"
+        "[disturbance1-95]",
+    ),
+    inspection(
+        "who cannot be asked for holders proves nothing",
+        "        return replace(proof, proven=False, detail=why)\n",
+        "        return proof\n",
+        "test_where_the_api_does_not_say_it_there_is_no_proof",
+    ),
+    inspection(
+        "what a fault of ours limits is no policy besides",
+        " and each.name != limit_policy(queue.name):",
+        ":",
+        "test_what_a_fault_of_ours_limits_is_no_policy_besides",
+    ),
+    watching(
+        "since when nothing was heard",
+        "if connection.received_bytes != received:",
+        "if True:",
+        "test_what_is_not_heard_of_any_more_may_have_been_started_anew_since_then",
     ),
     drain(
         "a queue that serves no consumer",
@@ -453,12 +506,6 @@ AGAINST_A_BROKER = [
         "        if self._holds_some:\n",
         "        if False:\n",
         "test_messages_of_others_are_counted_and_left_in_the_queue[classic-vector]",
-    ),
-    consumer_there(
-        "a channel that failed did not end in order",
-        "            look = Look(",
-        "            self._handler.end()\n            look = Look(",
-        "test_a_deleted_queue_ends_the_consumer_with_a_sentence[classic-vector]",
     ),
     recording_there(
         "ready messages that never come",

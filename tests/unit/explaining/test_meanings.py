@@ -200,7 +200,7 @@ def test_the_next_command_shows_the_first_message_and_is_quoted_for_a_shell(tmp_
     path = run_of(tmp_path / "it's a $(run)", plain(3))
     (found,) = rmqbench.explain(path).explanations
     params = understood(found.command)
-    assert params["directory"] == path
+    assert Path(params["directory"]) == path
     assert params["message"] == found.finding.messages[0].message_id
     assert f"Next: {found.command}" in str(rmqbench.judge(path).verdict)
 
