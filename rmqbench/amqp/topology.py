@@ -18,6 +18,7 @@ from rmqbench.amqp.admin import admin
 from rmqbench.amqp.idle import apart, counts_over, delete_if_idle, in_use
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
+    QueueLocked,
     QueueNotEmpty,
     QueueNotFound,
     RmqbenchError,
@@ -38,7 +39,7 @@ __all__ = [
     "purge",
     "ready_count",
     "ready_counts",
-    "require_empty",
+    "require_free",
     "require_name",
 ]
 
@@ -229,11 +230,19 @@ def purge(endpoint: Endpoint, name: str) -> int:
         return int(channel.queue_purge(name).method.message_count)
 
 
-def require_empty(endpoint: Endpoint, names: Iterable[str]) -> None:
-    """Raise QueueNotEmpty for the first queue that holds ready messages."""
-    for name, count in ready_counts(endpoint, names).items():
-        if count:
-            raise _not_empty(endpoint, name, count)
+def require_free(endpoint: Endpoint, names: Iterable[str]) -> None:
+    """Raise QueueNotEmpty for the first queue that holds ready messages.
+
+    Raise AccessRefused for one that the user may not read. Only ``basic.get`` shows that; a message
+    that came in between is given back.
+    """
+    with admin(endpoint) as channel:
+        for name in names:
+            count = counts_over(channel, name)[0]
+            with contextlib.suppress(QueueLocked):  # by its one consumer
+                count = count or apart(channel.connection, endpoint, partial(_taken, name=name))
+            if count:
+                raise _not_empty(endpoint, name, count)
 
 
 def is_name(name: str) -> bool:
@@ -302,6 +311,12 @@ def _declare(
             made.queues.append(queue.name)
     for queue in topology.queues:
         channel.queue_bind(queue.name, exchange, topology.routing_key)
+
+
+def _taken(channel: Any, name: str) -> int:
+    """Return how many messages a queue had, by taking one, which is back as the channel closes."""
+    method = channel.basic_get(name)[0]
+    return 0 if method is None else int(method.message_count) + 1
 
 
 def _not_empty(endpoint: Endpoint, name: str, ready: int, consumers: int = 0) -> QueueNotEmpty:

@@ -47,6 +47,7 @@ from rmqbench.verdict.evidence import (
     Removal,
     Restart,
 )
+from rmqbench.verdict.findings import FindingName
 from rmqbench.verdict.removals import Circumstances, removals_by_settings
 
 __all__ = [
@@ -199,7 +200,7 @@ class _Reader:
                 if isinstance(each, Restarted)
             ),
             missing=(*self._missing, *_faults_that_failed(description, entries, producers)),
-            troubles=tuple(_troubles(entries, producers, queues)),
+            troubles=tuple(dict.fromkeys(_troubles(entries, producers, queues))),
         )
         return RunRecord(self._directory, description, entries, producers, queues, evidence)
 
@@ -324,12 +325,18 @@ class _Reader:
         if drains:
             last = drains[-1]
             drain = Drain(last.proven, last.ready, last.detail, last.there)
+        consumers = [self._consumer_evidence(each) for each in queue.consumers]
         circumstances = Circumstances(
             arrived=sum(
                 int(np.count_nonzero(each.ledger.state & SENT)) + len(each.copies)
                 for each in producers
             ),
             size_bytes=self._counted_bytes(queue),
+            foreign=sum(
+                incident.finding is FindingName.FOREIGN
+                for consumer in consumers
+                for incident in consumer.incidents
+            ),
             there=drain.there,
             emptied_ns=drains[-1].time_ns if drains else None,
             given_back=sum(
@@ -343,7 +350,7 @@ class _Reader:
             settings += self._default_settings(queue)
         return QueueEvidence(
             name=queue.name,
-            consumers=[self._consumer_evidence(each) for each in queue.consumers],
+            consumers=consumers,
             drain=drain,
             only_consumer=queue.asked["consumers"] == 1,
             complete=all(each.readable for each in queue.consumers),
@@ -458,6 +465,7 @@ def _late(
 def _troubles(
     entries: Sequence[Entry], producers: Sequence[ProducerRecord], queues: Sequence[QueueRecord]
 ) -> Iterator[str]:
+    """Yield what went wrong, in sentences; one may come from many."""
     yield from (each.text for each in entries if isinstance(each, TroubleSeen))
     consumers = (consumer for queue in queues for consumer in queue.consumers)
     for worker in (*producers, *consumers):

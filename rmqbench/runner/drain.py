@@ -117,9 +117,9 @@ class QueueDrain:
         if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
             drain = Drain(False, 0, "no consumer could consume it and end cleanly")
         nothing_new = self.distinct == self._before
-        if nothing_new and any(map(_met_foreign, self._round)):
-            patience_until = 0.0
         over = nothing_new and self._monotonic() >= patience_until
+        if any(map(_met_foreign, self._round)):
+            over = nothing_new or all(map(_ended_in_order, self._round))
         self.done = drain.proven or over or self._rounds == _MOST_ROUNDS
         return drain
 
@@ -139,7 +139,8 @@ def _met_foreign(consumer: Path) -> bool:
     """Whether a consumer was given a message that is not of this run.
 
     Each look at it is a delivery that is given back, and a quorum queue drops what was given back
-    too often: another round would look for ours at the cost of somebody else's.
+    too often. Consumers that were served until the end, or in vain, have seen all that is ours:
+    another round would look for it at the cost of somebody else's.
     """
     try:
         incidents = DeliveryLedger.read(consumer).incidents()

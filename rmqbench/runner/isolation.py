@@ -68,7 +68,8 @@ def declared(broker: Broker, place: Place, *, in_place: bool) -> Iterator[Place]
 
     With ``in_place`` queues that exist must have the same arguments (QueueMismatch) and be empty
     (QueueNotEmpty), and only what was not there before is deleted afterwards, and only if it is
-    empty then: under a plain name somebody else may have found it in the meantime.
+    empty then: under a plain name somebody else may have found it in the meantime. Raise
+    AccessRefused for a queue that the user may not read, before anything is published to it.
     """
     endpoint, topology = place.endpoint, place.topology
     try:
@@ -89,8 +90,7 @@ def declared(broker: Broker, place: Place, *, in_place: bool) -> Iterator[Place]
                 topologies.delete(endpoint, made, if_empty=in_place)
 
             stack.callback(_clean_up, broker, "a queue of the run", delete)
-        if in_place:  # nobody else knows the names of a run
-            topologies.require_empty(endpoint, topology.queue_names)
+            topologies.require_free(endpoint, topology.queue_names)
         yield replace(place, notes=(*place.notes, *made.notes))
 
 

@@ -22,7 +22,8 @@ _REMOVING = ("message-ttl", "expires", "max-length", "max-length-bytes", "delive
 class Circumstances:
     """What a run knows of a queue that bounds what its settings can have removed.
 
-    ``arrived`` is how many messages it can have received at the most, of ``size_bytes`` each.
+    ``arrived`` is how many messages of the run it can have received at the most, of ``size_bytes``
+    each, and ``foreign`` how often it gave another one: what others publish takes room, too.
     ``there``: it still exists. ``emptied_ns`` is when it was last asked (None: never).
     ``given_back`` is how often a channel ended with unacknowledged messages, ``prefetch`` how many
     these can have been each time.
@@ -30,6 +31,7 @@ class Circumstances:
 
     arrived: int
     size_bytes: int
+    foreign: int
     there: bool
     emptied_ns: int | None
     given_back: int
@@ -92,5 +94,9 @@ def _removal(name: str, value: int, overflow: str, known: Circumstances) -> Remo
         return Removal(cause, at_most)
     if overflow.startswith("reject-publish"):
         return None
-    fitting = value if name == "max-length" else value // max(1, known.size_bytes)
-    return Removal(f"{cause} with overflow drop-head", max(0, known.arrived - fitting))
+    if name == "max-length":
+        fitting = value - known.foreign
+    else:  # how large the foreign ones are is not known
+        fitting = 0 if known.foreign else value // max(1, known.size_bytes)
+    beyond = min(known.arrived, max(0, known.arrived - fitting))
+    return Removal(f"{cause} with overflow drop-head", beyond)

@@ -23,7 +23,7 @@ from rmqbench.amqp.topology import (
     purge,
     ready_count,
     ready_counts,
-    require_empty,
+    require_free,
 )
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
@@ -204,11 +204,11 @@ def test_a_queue_with_messages_is_named_with_the_ways_out(
 ) -> None:
     endpoint, (_, work, audit) = rmqbench_broker.endpoint, names
     declare(endpoint, topology(names), rmqbench_broker.version)
-    require_empty(endpoint, [work, audit])
+    require_free(endpoint, [work, audit])
     publish(endpoint, "", audit)
     wait_for_counts(endpoint, {audit: 1})
     with pytest.raises(QueueNotEmpty) as caught:
-        require_empty(endpoint, [work, audit])
+        require_free(endpoint, [work, audit])
     assert f"Queue {audit!r}" in caught.value.what
     assert "holds 1 message." in caught.value.what
     assert "Consume or purge it first" in caught.value.remedy

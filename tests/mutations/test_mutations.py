@@ -565,14 +565,14 @@ AGAINST_A_BROKER = [
     ),
     isolation_there(
         "a queue that holds messages is no place for a run",
-        "        topologies.require_empty(endpoint, topology.queue_names)\n",
+        "            topologies.require_free(endpoint, topology.queue_names)\n",
         "",
         "test_a_queue_that_holds_messages_is_no_place_for_a_run[classic-vector]",
     ),
     topology_there(
         "a queue that holds messages is not empty",
-        "        if count:\n            raise _not_empty(endpoint, name, count)\n",
-        "        pass\n",
+        "            if count:\n                raise _not_empty(endpoint, name, count)\n",
+        "            pass\n",
         "test_a_queue_that_holds_messages_is_no_place_for_a_run[classic-vector]",
     ),
 ]

@@ -203,19 +203,29 @@ def test_a_consumer_that_may_be_a_half_open_one_of_ours_is_waited_for_so_long(
     assert 2 * waits_s <= clock.now - began < 2 * waits_s + 2
 
 
-@pytest.mark.parametrize("who", ["ours", "somebody else"])
-def test_a_message_of_somebody_else_is_not_looked_at_once_more_for_nothing(drain, who):
+@pytest.mark.parametrize(
+    ("brought", "closed", "foreign", "rounds"),
+    [
+        ((), (1,), False, 3),  # what is ours may come later
+        ((), (1,), True, 1),
+        ((), (), True, 1),
+        (range(4), (1,), True, 1),  # served until the end: nothing of ours is left
+        (range(4), (), True, 3),
+    ],
+)
+def test_a_message_of_somebody_else_is_not_looked_at_once_more_for_nothing(
+    drain, brought, closed, foreign, rounds
+):
     """Each look gives it back, and a quorum queue drops what was given back too often."""
 
-    def meet_foreign(plan):
-        deliver(())(plan)
-        if who == "somebody else":
+    def meet(plan):
+        deliver(brought, closed=closed)(plan)
+        if foreign:
             recorder = DeliveryRecorder(plan.directory, plan.counts)
             recorder.report(Incident(FindingName.FOREIGN, 1))
             recorder.close()
 
-    rounds = [[deliver(range(4))], [meet_foreign]]
-    if who == "ours":  # what is ours may come later
-        rounds.append([deliver(range(4, COUNT))])
-    says = [(1, 0), (1, 0), (0, 0) if who == "ours" else (1, 0)]
-    assert drain(*rounds, says=says, disturbance=SHAKEN).proof.proven is (who == "ours")
+    later = [[deliver(range(4, 7))], [deliver(ALL)]][: rounds - 1]
+    says = [(1, 0)] * (rounds - 1) + [(0, 0) if rounds > 1 else (1, 0)]
+    drained = drain([meet], *later, says=says, disturbance=SHAKEN)
+    assert drained.proof.proven is (rounds > 1)

@@ -12,7 +12,13 @@ from rmqbench.verdict.removals import Circumstances, may_remove, removals_by_set
 # 100 messages of 50 bytes; the queue was asked 10 s after time 0 and is still there; one channel
 # ended with up to 20 unacknowledged messages.
 KNOWN = Circumstances(
-    arrived=100, size_bytes=50, there=True, emptied_ns=10 * 10**9, given_back=1, prefetch=20
+    arrived=100,
+    size_bytes=50,
+    foreign=0,
+    there=True,
+    emptied_ns=10 * 10**9,
+    given_back=1,
+    prefetch=20,
 )
 
 
@@ -64,6 +70,20 @@ def test_max_length_took_at_most_what_arrived_beyond_it(length, at_most):
 @pytest.mark.parametrize(("size", "at_most"), [(0, 100), (49, 100), (50, 99), (499, 91), (5000, 0)])
 def test_max_length_bytes_took_at_most_what_arrived_beyond_what_fits(size, at_most):
     (removal,) = removals({"x-max-length-bytes": size})
+    assert removal.at_most == at_most
+
+
+@pytest.mark.parametrize(
+    ("arguments", "foreign", "at_most"),
+    [
+        ({"x-max-length": 98}, 1, 3),
+        ({"x-max-length": 8}, 500, 100),
+        ({"x-max-length": 105}, 4, 0),
+        ({"x-max-length-bytes": 5000}, 1, 100),  # it may be of any size
+    ],
+)
+def test_foreign_messages_take_the_room_of_the_run_s(arguments, foreign, at_most):
+    (removal,) = removals(arguments, foreign=foreign)
     assert removal.at_most == at_most
 
 
