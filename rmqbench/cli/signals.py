@@ -19,7 +19,7 @@ class Interrupted:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of what is not to be left half done."""
+    """Hold Ctrl-C back until the end of what is not to be left half done."""
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return

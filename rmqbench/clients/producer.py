@@ -166,7 +166,7 @@ class Producer:
                     until_ns=report.ended_ns,
                     cpu_s=report.cpu_s,
                     messages=self._unsent if self._time_is_up else self.plan.count,
-                    repeats=self._recorder.copies,
+                    repeats=self._recorder.repeats,
                     incidents=self._recorder.incidents,
                     peak_rss_bytes=peak_rss_bytes(),
                     error=report.error,

@@ -139,7 +139,7 @@ class Disturber:
             injection.follow(lambda entry: self._take(injection, entry))
 
     def note_consumers(self, consumers: Sequence[ConsumerAtWork]) -> None:
-        """Take note of which consumers are at work now."""
+        """Record which consumers are at work now."""
         self._consumers = list(consumers)
 
     def announce(self, phase: str, done: int, queue: str | None = None) -> None:

@@ -311,7 +311,7 @@ class _Reader:
         return incidents
 
     def _require_all(self, worker: WorkerRecord, what: str, there: int) -> None:
-        """Take note where rows are gone of what was sent or delivered again."""
+        """Report where rows are gone of what was sent or delivered again."""
         if worker.end is not None and there < worker.end.repeats:
             self._missing.append(
                 f"{worker.name} recorded {worker.end.repeats} {what}, and {there} of them are there"

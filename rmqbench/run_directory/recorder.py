@@ -28,32 +28,40 @@ from rmqbench.verdict.findings import FindingName
 __all__ = ["DeliveryRecorder", "PublishRecorder"]
 
 
-class PublishRecorder:
-    """Writes a :class:`PublishLedger`: all that becomes evidence of a publish."""
+class _Recorder:
+    """What each recorder writes beside its ledger: rows of what came again, and incidents."""
 
-    def __init__(self, directory: Path) -> None:
-        self.ledger = PublishLedger.open(directory)
-        self._copies = _Rows(self.ledger.copies_path)
-        self._incidents = _Incidents(self.ledger.incidents_path)
+    def __init__(self, rows: Path, incidents: Path) -> None:
+        self._rows = _Rows(rows)
+        self._incidents = _Incidents(incidents)
 
     def close(self) -> None:
         """Close its files."""
-        self._copies.close()
+        self._rows.close()
         self._incidents.close()
+
+    @property
+    def repeats(self) -> int:
+        """How many messages were sent or delivered again, each time counted."""
+        return self._rows.count
 
     @property
     def incidents(self) -> int:
         """How many incidents were reported."""
         return self._incidents.count
 
-    @property
-    def copies(self) -> int:
-        """How many messages were sent again, each time counted."""
-        return self._copies.count
-
     def report(self, incident: Incident) -> None:
-        """Write one incident."""
+        """Write one incident; it is in the kernel's hands when this returns."""
         self._incidents.report(incident)
+
+
+class PublishRecorder(_Recorder):
+    """Writes a :class:`PublishLedger`: all that becomes evidence of a publish."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the ledger in ``directory``."""
+        self.ledger = PublishLedger.open(directory)
+        super().__init__(self.ledger.copies_path, self.ledger.incidents_path)
 
     def send(self, sequences: npt.NDArray[np.int64], channel: int, now_ns: int) -> None:
         """Record that these are about to be sent on a channel, some of them perhaps again."""
@@ -64,13 +72,13 @@ class PublishRecorder:
             copies["sequence"] = sequences[again]
             copies["sent_ns"] = now_ns
             copies["channel"] = channel
-            self._copies.append(copies)
+            self._rows.append(copies)
             sequences = sequences[~again]
         ledger.sent_ns[sequences] = now_ns
         ledger.state[sequences] |= SENT
 
 
-class DeliveryRecorder:
+class DeliveryRecorder(_Recorder):
     """Writes a :class:`DeliveryLedger`: the one way in which a delivery becomes evidence.
 
     Deliveries come in arrays, of one row where they came alone. They are only written down here:
@@ -80,37 +88,21 @@ class DeliveryRecorder:
     def __init__(self, directory: Path, counts: Sequence[int]) -> None:
         """Open the ledger in ``directory``; ``counts`` is the messages of each producer."""
         self.ledger = DeliveryLedger.open(directory)
+        super().__init__(self.ledger.again_path, self.ledger.incidents_path)
         self.deliveries = 0  # of this run's messages, those that came again included
         self.distinct = 0  # of this run's messages, each counted once
         self.channel = 0  # number of the consuming channel, from 1 on
         self._counts = np.asarray(counts, np.int64)
         self._starts = np.concatenate(([0], np.cumsum(self._counts)[:-1])).astype(np.int64)
         self._last_ns = 0
-        self._again = _Rows(self.ledger.again_path)
-        self._incidents = _Incidents(self.ledger.incidents_path)
-
-    def close(self) -> None:
-        """Close its files."""
-        self._again.close()
-        self._incidents.close()
-
-    @property
-    def incidents(self) -> int:
-        """How many incidents were reported."""
-        return self._incidents.count
-
-    @property
-    def repeats(self) -> int:
-        """How many deliveries were of a message that was there already."""
-        return self._again.count
 
     def open_channel(self) -> None:
         """Begin a new consuming channel: what the last one had not acknowledged comes again."""
         self.channel += 1
 
     def report(self, incident: Incident) -> None:
-        """Write one incident; it is in the kernel's hands when this returns."""
-        self._incidents.report(replace(incident, channel=self.channel))
+        """Write one incident, as of the present channel."""
+        super().report(replace(incident, channel=self.channel))
 
     def record(
         self,
@@ -194,7 +186,7 @@ class DeliveryRecorder:
         if stamps is not None:
             rows["stamp"] = stamps
         rows["flags"] = _flags(redelivered, stamps)
-        self._again.append(rows)
+        self._rows.append(rows)
 
 
 def _flags(
@@ -222,14 +214,13 @@ class _Rows:
 
 
 class _Incidents:
-    """The incidents of one worker, one JSON object a line."""
+    """The incidents of one worker, one JSON object a line, written as :class:`_Rows` are."""
 
     def __init__(self, path: Path) -> None:
         self.count = 0
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def report(self, incident: Incident) -> None:
-        """Write one incident; it is in the kernel's hands when this returns."""
         line = json.dumps(asdict(incident), ensure_ascii=True).encode() + b"\n"
         os.write(self._file, line)
         self.count += 1

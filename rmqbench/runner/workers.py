@@ -74,7 +74,7 @@ class Worker:
         return self._process.poll() is not None
 
     def tell(self) -> None:
-        """Give a worker the word: to begin, or to come to its end, whichever it waits for."""
+        """Signal a worker to begin, or to come to its end, whichever it waits for."""
         with contextlib.suppress(OSError):  # it has ended already
             self._stdin.write(b"\n")
             self._stdin.flush()

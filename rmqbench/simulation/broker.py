@@ -343,15 +343,15 @@ class ModelBroker:
         return f"{prefix}-{self._last_name:022d}"
 
     def has_output(self, session: Session) -> None:
-        """Take note that a session has something to send."""
+        """Record that a session has something to send."""
         self._with_output.append(session)
 
     def has_settled(self, confirms: Confirms) -> None:
-        """Take note that a channel has confirms to send."""
+        """Record that a channel has confirms to send."""
         self._with_confirms.append(confirms)
 
     def forget(self, session: Session) -> None:
-        """Take note that a session has ended."""
+        """Record that a session has ended."""
         self._sessions.pop(session.number, None)
 
     def flush(self) -> None:

@@ -90,7 +90,7 @@ class Settles(Protocol):
     """A channel, as it waits for what becomes of a publish."""
 
     def settle(self, tag: int, *, nack: bool) -> None:
-        """Take note that a publish is settled."""
+        """Record that a publish is settled."""
 
 
 class PendingConfirm:
@@ -105,13 +105,13 @@ class PendingConfirm:
         self.refused = False
 
     def taken(self) -> None:
-        """Take note that one of the queues has it, or does not exist any more."""
+        """Record that one of the queues has it, or does not exist any more."""
         self.waiting -= 1
         if not self.waiting:
             self.channel.settle(self.tag, nack=self.refused)
 
     def refuse(self) -> None:
-        """Take note that one of the queues has refused it."""
+        """Record that one of the queues has refused it."""
         self.refused = True
         self.taken()
 
@@ -123,7 +123,7 @@ class Receiver(Protocol):
         """Send a message to a consumer."""
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
-        """Take note that its queue is gone."""
+        """Record that its queue is gone."""
 
 
 class Consumer:

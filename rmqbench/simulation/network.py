@@ -31,7 +31,7 @@ class Peer(Protocol):
         """Take bytes of the client, cut anywhere."""
 
     def disconnected(self) -> None:
-        """Take note that the client's side is gone."""
+        """Record that the client's side is gone."""
 
 
 class Listener(Protocol):

@@ -89,7 +89,7 @@ class Queue(Storage):
         self.used()
 
     def used(self) -> None:
-        """Take note that it is being used: ``x-expires`` counts from now on."""
+        """Record that it is being used: ``x-expires`` counts from now on."""
         if self.limits.expires_ms is not None:
             self._used_at = self.broker.now()
             self.broker.later(self._looks_after_s(), self._expire_if_unused)

@@ -107,7 +107,7 @@ class Session:
                 self._read()
 
     def disconnected(self) -> None:
-        """Take note that the client's side of the TCP connection is gone."""
+        """Record that the client's side of the TCP connection is gone."""
         with self.broker.at_work:
             self.end("the client has closed the TCP connection")
 

@@ -247,7 +247,7 @@ def test_what_is_sent_first_is_in_the_arrays_and_no_copy(publishes):
     publishes.send(np.array([0, 1, 2]), 1, 70)
     assert publishes.ledger.state.tolist() == [SENT] * 3 + [0] * 7
     assert publishes.ledger.sent_ns[:4].tolist() == [70, 70, 70, 0]
-    assert (publishes.copies, len(publishes.ledger.copies())) == (0, 0)
+    assert (publishes.repeats, len(publishes.ledger.copies())) == (0, 0)
 
 
 def test_what_is_sent_again_is_a_row_and_leaves_the_first_send_as_it_was(publishes):
@@ -258,7 +258,7 @@ def test_what_is_sent_again_is_a_row_and_leaves_the_first_send_as_it_was(publish
     assert publishes.ledger.copies().tolist() == [(0, 80, 2), (2, 80, 2), (2, 90, 3)]
     assert publishes.ledger.sent_ns[:4].tolist() == [70, 70, 70, 80]
     assert publishes.ledger.state[:4].tolist() == [SENT, SENT | CONFIRMED, SENT, SENT]
-    assert publishes.copies == 3
+    assert publishes.repeats == 3
 
 
 def test_what_the_broker_contradicts_is_an_incident_of_the_channel_that_it_names(publishes):
