@@ -47,7 +47,7 @@ class QueueDrain:
         self.distinct = 0  # messages that any of the consumers has received
         self.done = False
         self._ledgers: list[DeliveryLedger] = []
-        self._round: list[Path] = []
+        self._round: list[DeliveryLedger] = []  # of the last round
         self._rounds = 0
         self._before = 0
         self._came_on_at = self._monotonic()
@@ -71,8 +71,8 @@ class QueueDrain:
         ]
         for plan in plans:
             DeliveryLedger.create(plan.directory, total)
-            self._ledgers.append(DeliveryLedger.read(plan.directory))
-        self._round = [plan.directory for plan in plans]
+        self._round = [DeliveryLedger.read(plan.directory) for plan in plans]
+        self._ledgers += self._round
         self._rounds += 1
         self._before = self.distinct
         if self._rounds == 1:
@@ -135,7 +135,7 @@ class QueueDrain:
         return 3 * self.plan.subscription.heartbeat_s + _HEARTBEAT_MARGIN_S
 
 
-def _met_foreign(consumer: Path) -> bool:
+def _met_foreign(consumer: DeliveryLedger) -> bool:
     """Whether a consumer was given a message that is not of this run.
 
     Each look at it is a delivery that is given back, and a quorum queue drops what was given back
@@ -143,15 +143,14 @@ def _met_foreign(consumer: Path) -> bool:
     another round would look for it at the cost of somebody else's.
     """
     try:
-        incidents = DeliveryLedger.read(consumer).incidents()
-        return any(incident.finding is FindingName.FOREIGN for incident in incidents)
+        return any(each.finding is FindingName.FOREIGN for each in consumer.incidents())
     except (OSError, ValueError, TypeError, KeyError):  # which the judge finds, too
         return True
 
 
-def _ended_in_order(consumer: Path) -> bool:
+def _ended_in_order(consumer: DeliveryLedger) -> bool:
     """Whether a consumer was served until it was cancelled: such a queue is alive."""
-    return any(isinstance(each, ChannelClosed) for each in _entries(consumer))
+    return any(isinstance(each, ChannelClosed) for each in _entries(consumer.directory))
 
 
 def _was_interrupted(entries: Sequence[Entry]) -> bool:

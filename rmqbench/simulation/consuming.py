@@ -19,6 +19,7 @@ from rmqbench.simulation.refusals import (
     RESOURCE_LOCKED,
     RefusedError,
 )
+from rmqbench.simulation.truth import FoundEmpty
 
 __all__ = ["HANDLERS"]
 
@@ -105,6 +106,9 @@ def _answer_get(channel: Channel, queue: Queue, no_ack: bool, release: bool) -> 
     while entry is None and queue.ready_count() and not queue.is_recovering:
         entry = queue.next_entry()
     if entry is None:
+        broker = queue.broker
+        held = queue.ready_count() + len(queue.unacked)
+        broker.note(FoundEmpty(broker.now(), queue.name, held))
         channel.reply(_spec.Basic.GetEmpty())
     else:
         channel.got(queue, entry, no_ack=no_ack)

@@ -25,6 +25,7 @@ __all__ = [
     "Delivered",
     "Disconnected",
     "Event",
+    "FoundEmpty",
     "Misdone",
     "Nacked",
     "Published",
@@ -226,6 +227,17 @@ class Deleted(NamedTuple):
     cause: str
 
 
+class FoundEmpty(NamedTuple):
+    """A ``basic.get`` was told that a queue is empty; ``held`` counts what it truly holds.
+
+    That is more than nothing where it recovers, or somebody has messages unacknowledged.
+    """
+
+    at: float
+    queue: str
+    held: int
+
+
 class Stopped(NamedTuple):
     """The node went down; ``clean`` where it was shut down in order."""
 
@@ -287,6 +299,7 @@ Event = (
     | Deleted
     | Delivered
     | Disconnected
+    | FoundEmpty
     | Misdone
     | Nacked
     | Published

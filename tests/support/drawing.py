@@ -94,7 +94,7 @@ def _history(seed: int, source: _Source) -> History:
         recovery_s=choose((0.0, 2.0)),
         ack_survival=choose((1.0, 1.0, 0.5)),
         latency_s=choose((0.0001, 0.005)),
-        piece_bytes=choose((0, 0, 0, 7, 100)),
+        piece_bytes=choose((0, 0, 0, 0, 0, 0, 7, 100)),
         publish_rate=choose((None, None, 20.0, 200.0)),
         acts=tuple(_act(source) for _ in range(choose((1, 1, 2, 3)) if chance(45) else 0)),
         misdeeds=tuple(

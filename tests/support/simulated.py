@@ -36,6 +36,7 @@ from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.runner.drain import QueueDrain
 from rmqbench.simulation import Behaviour, Content, Misdeed, ModelBroker, SeededBehaviour
 from rmqbench.simulation.network import TO_CLIENT, Link, Transport, simulated_network
+from rmqbench.simulation.truth import FoundEmpty
 from rmqbench.simulation.world import Task, World
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -452,8 +453,11 @@ class Play:
         queue = drain.plan.queue
         self._held[queue] = 0
         if queue in self.broker.default_host.queues:
-            held = self.broker.counts(queue)
-            self._held[queue] = held.ready + held.unacked
+            counts = self.broker.counts(queue)
+            self._held[queue] = counts.ready + counts.unacked
+        if proof.proven and proof.there:  # what has come back since is no fault of the proof
+            found = [e.held for e in self.broker.truth.of(FoundEmpty) if e.queue == queue]
+            self._held[queue] = found[-1]
         self._journal.write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
 
 
