@@ -6,6 +6,6 @@ conclusive is one of :data:`rmqbench.explaining.reasons.SETTLING`.
 """
 
 from rmqbench.explaining.account import Account, explain
-from rmqbench.explaining.verdicts import explained
+from rmqbench.explaining.verdicts import explained, open_question
 
-__all__ = ["Account", "explain", "explained"]
+__all__ = ["Account", "explain", "explained", "open_question"]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rmqbench import scenarios
+from rmqbench.errors import UsageError
+
 __all__ = ["explain_message", "run_again"]
 
-_PLAIN: dict[str, tuple[object, ...]] = {
-    "persistent": (True,),
-    "confirms": (True,),
-    "durable": (True,),
-    "auto_ack": (False,),
-    "queue_arguments": ({},),
-    "work_queue": ("work.queue", "work.queue.1m"),
-    "audit_queue": ("audit.queue", "audit.queue.1m"),
-}
 _LOAD = ("messages", "size_bytes", "queue_kind", "producers", "consumers", "window", "prefetch")
 _OPTIONS = {
     "reliability": _LOAD,
@@ -38,26 +33,29 @@ def run_again(scenario: Mapping[str, Any]) -> str:
 
     "" where it was none of the command line's, or publishes again already.
     """
-    name = scenario.get("name")
-    if name not in _OPTIONS or scenario.get("publish_again") or not _is_plain(scenario):
+    name = str(scenario.get("name"))
+    if name not in _OPTIONS or scenario.get("publish_again"):
         return ""
-    words = ["rmqbench", "run", str(name)]
-    if name == "faults":
-        faults = list(scenario.get("faults") or [])
-        if len(faults) != 1 or not isinstance(faults[0], Mapping):
-            return ""
-        words += ["--fault", str(faults[0].get("name"))]
-        if faults[0].get("during"):
-            words += ["--during", str(faults[0]["during"])]
-    for field in _OPTIONS[name]:
-        if scenario.get(field) is not None:
-            option = _NAMES.get(field, field).replace("_", "-")
-            words += [f"--{option}", str(scenario[field])]
+    words = ["rmqbench", "run", name]
+    given = {field: scenario.get(field) for field in _OPTIONS[name]}
+    given = {field: value for field, value in given.items() if value is not None}
+    try:
+        if name == "faults":
+            (fault,) = scenario["faults"]
+            again = scenarios.faulty(fault["name"], fault["during"], **given)
+            words += ["--fault", fault["name"]]
+            words += ["--during", fault["during"]] if fault["during"] else []
+        else:
+            again = getattr(scenarios, name)(**given)
+    except (UsageError, TypeError, ValueError, KeyError):
+        return ""
+    if _plain(again.as_dict()) != _plain(scenario):
+        return ""
+    for field, value in given.items():
+        words += [f"--{_NAMES.get(field, field).replace('_', '-')}", str(value)]
     return shlex.join([*words, "--publish-again"])
 
 
-def _is_plain(scenario: Mapping[str, Any]) -> bool:
-    """Whether the command line can ask for it: two queues as they come, and its own faults."""
-    if scenario.get("faults") and scenario["name"] != "faults":
-        return False
-    return all(scenario.get(field) in plain for field, plain in _PLAIN.items())
+def _plain(scenario: Mapping[str, Any]) -> Any:
+    """Return a scenario as JSON has it."""
+    return json.loads(json.dumps(dict(scenario)))

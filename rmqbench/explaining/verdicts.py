@@ -13,7 +13,7 @@ from rmqbench.explaining.reasons import what_settles
 from rmqbench.run_directory.reading import RunRecord
 from rmqbench.verdict.findings import Effect, Explanation, Finding, FindingName, Verdict
 
-__all__ = ["explained"]
+__all__ = ["explained", "open_question"]
 
 _MOST_CAUSES = 3
 
@@ -23,6 +23,11 @@ def explained(record: RunRecord, verdict: Verdict) -> Verdict:
     facts = Facts(record, verdict)
     findings = tuple(_explain(facts, finding) for finding in verdict.findings)
     return replace(verdict, explanations=(*findings, *_open_questions(facts)))
+
+
+def open_question(reason: str) -> Explanation:
+    """Return a reason for which a verdict is open, with what would settle it."""
+    return Explanation(about=reason, meaning=what_settles(reason))
 
 
 def in_words(finding: Finding) -> str:
@@ -88,7 +93,7 @@ def _open_questions(facts: Facts) -> Iterator[Explanation]:
     known = {in_words(each) for each in facts.verdict.findings}
     known |= set(facts.record.evidence.troubles)
     for reason in _unlike(facts.verdict.reasons, known):
-        yield Explanation(about=reason, meaning=what_settles(reason))
+        yield open_question(reason)
 
 
 def _unlike(reasons: Sequence[str], known: set[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import tempfile
@@ -74,7 +75,8 @@ def _has_passed(path: Path) -> bool:
 
 
 def _last_written_s(path: Path) -> float:
-    times = [path.stat().st_mtime]
+    """Return when something was last written; infinite where it is going away meanwhile."""
+    times = []
     with suppress(OSError):
-        times += [each.stat().st_mtime for each in path.iterdir()]
-    return max(times)
+        times = [path.stat().st_mtime, *(each.stat().st_mtime for each in path.iterdir())]
+    return max(times, default=math.inf)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +31,8 @@ class _Recorder:
     """What each recorder writes beside its ledger: rows of what came again, and incidents."""
 
     def __init__(self, rows: Path, incidents: Path) -> None:
-        self._rows = _Rows(rows)
-        self._incidents = _Incidents(incidents)
+        self._rows = _Appended(rows)
+        self._incidents = _Appended(incidents)
 
     def close(self) -> None:
         """Close its files."""
@@ -51,8 +50,9 @@ class _Recorder:
         return self._incidents.count
 
     def report(self, incident: Incident) -> None:
-        """Write one incident; it is in the kernel's hands when this returns."""
-        self._incidents.report(incident)
+        """Write one incident, a JSON object in a line."""
+        line = json.dumps(asdict(incident), ensure_ascii=True)
+        self._incidents.append(line.encode() + b"\n")
 
 
 class PublishRecorder(_Recorder):
@@ -72,7 +72,7 @@ class PublishRecorder(_Recorder):
             copies["sequence"] = sequences[again]
             copies["sent_ns"] = now_ns
             copies["channel"] = channel
-            self._rows.append(copies)
+            self._rows.append(copies.tobytes(), len(copies))
             sequences = sequences[~again]
         ledger.sent_ns[sequences] = now_ns
         ledger.state[sequences] |= SENT
@@ -186,7 +186,7 @@ class DeliveryRecorder(_Recorder):
         if stamps is not None:
             rows["stamp"] = stamps
         rows["flags"] = _flags(redelivered, stamps)
-        self._rows.append(rows)
+        self._rows.append(rows.tobytes(), len(rows))
 
 
 def _flags(
@@ -196,34 +196,19 @@ def _flags(
     return np.where(redelivered, always | REDELIVERED, always).astype(np.uint8)
 
 
-class _Rows:
-    """Rows that are appended to one file; in the kernel's hands when :meth:`append` returns."""
+class _Appended:
+    """A file that only grows; what is appended is in the kernel's hands when it returns."""
 
     def __init__(self, path: Path) -> None:
         self.count = 0
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def append(self, rows: npt.NDArray[Any]) -> None:
-        left = memoryview(rows.tobytes())
+    def append(self, data: bytes, count: int = 1) -> None:
+        """Append what counts as ``count`` rows or lines."""
+        left = memoryview(data)
         while left:  # of a nearly full disk the kernel takes what still fits
             left = left[os.write(self._file, left) :]
-        self.count += len(rows)
-
-    def close(self) -> None:
-        os.close(self._file)
-
-
-class _Incidents:
-    """The incidents of one worker, one JSON object a line, written as :class:`_Rows` are."""
-
-    def __init__(self, path: Path) -> None:
-        self.count = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-
-    def report(self, incident: Incident) -> None:
-        line = json.dumps(asdict(incident), ensure_ascii=True).encode() + b"\n"
-        os.write(self._file, line)
-        self.count += 1
+        self.count += count
 
     def close(self) -> None:
         os.close(self._file)

@@ -19,6 +19,7 @@ from rmqbench.clients.producer import ProducerPlan
 from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.clock import Clock, epoch_now_ns
 from rmqbench.errors import RmqbenchError, UsageError
+from rmqbench.explaining import open_question
 from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
 from rmqbench.management.sampler import Sampler
 from rmqbench.memory import peak_rss_bytes
@@ -159,7 +160,9 @@ class Run:
             self._inspection = Inspection(self.broker, place, journal.note)
             if not self.scenario.declare_last:
                 self._declare(stack)
-            stack.enter_context(Sampler(place.endpoint, self._directory.path))
+            stack.enter_context(
+                Sampler(place.endpoint, self._directory.path, clock_ns=self._clock.time_ns)
+            )
             if not self.broker.owned:
                 self._broker_watch = stack.enter_context(
                     BrokerWatch(place.endpoint, self._clock, journal.note)
@@ -294,8 +297,8 @@ class Run:
         self._write(StageBegan(stage="judge"))
         self._write(MemoryUsed(peak_rss_bytes=peak_rss_bytes()))
         result = judge(self._directory.path)
-        if self._journal is not None and self._journal.failure:
-            result = replace(result, verdict=result.verdict.left_open(self._journal.failure))
+        if self._journal is not None and (failure := self._journal.failure):
+            result = replace(result, verdict=result.verdict.left_open(open_question(failure)))
         try:
             self._directory.write_result(result.as_dict())
         except OSError as error:

@@ -264,10 +264,14 @@ class Verdict:
         """Return only what was found, as :meth:`counts` does."""
         return {name: count for name, count in self.counts(queue).items() if count}
 
-    def left_open(self, reason: str) -> Verdict:
+    def left_open(self, why: Explanation) -> Verdict:
         """Return this verdict with one more reason for which it cannot be a pass."""
-        outcome = Judgement.INCONCLUSIVE if self.passed else self.outcome
-        return replace(self, outcome=outcome, reasons=(*self.reasons, reason))
+        return replace(
+            self,
+            outcome=Judgement.INCONCLUSIVE if self.passed else self.outcome,
+            reasons=(*self.reasons, why.about),
+            explanations=(*self.explanations, why),
+        )
 
     def require_pass(self) -> None:
         """Raise VerdictError (an AssertionError) unless the outcome is PASS."""

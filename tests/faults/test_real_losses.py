@@ -116,21 +116,34 @@ def test_what_stays_longer_than_its_time_to_live_is_gone(stages):
     assert "x-message-ttl=1000" in str(result.verdict)
 
 
-def test_what_was_given_back_too_often_is_dropped(stages):
+def test_what_its_consumers_gave_back_too_often_is_dropped(own_broker, rmqbench_run):
+    limit = {"x-delivery-limit": 0}
+    scenario = faulty(
+        "reset-connection", "drain", queue_kind="quorum", queue_arguments=limit, prefetch=100
+    )
+    result = rmqbench_run(scenario)
+    assert result.verdict.outcome == "FAIL"
+    removed = result.verdict.count("removed", WORK)
+    assert 0 < removed <= 100
+    assert result.verdict.found() == {"removed": removed}
+    assert "x-delivery-limit=0" in str(result.verdict)
+
+
+def test_what_others_gave_back_too_often_is_a_loss(stages):
+    """The evidence does not know of it."""
+
     def give_back_too_often(endpoint):
         for _ in range(3 * 5):
             with admin(endpoint) as channel:
                 channel.basic_get(WORK)  # never acknowledged: back when the channel closes
 
-    scenario = reliability(
-        messages=MESSAGES, queue_kind="quorum", queue_arguments={"x-delivery-limit": 2}
-    )
+    limit = {"x-delivery-limit": 2}
+    scenario = reliability(messages=MESSAGES, queue_kind="quorum", queue_arguments=limit)
     result = stages(scenario, give_back_too_often)
     assert result.verdict.outcome == "FAIL"
-    removed = result.verdict.count("removed", WORK)
-    assert 0 < removed <= 5
-    assert set(result.verdict.found()) <= {"removed", "reordered"}
-    assert "x-delivery-limit=2" in str(result.verdict)
+    lost = result.verdict.count("lost", WORK)
+    assert 0 < lost <= 5
+    assert set(result.verdict.found()) <= {"lost", "reordered"}
 
 
 def test_a_purge_that_the_run_knows_nothing_of_is_a_loss(stages):

@@ -130,9 +130,9 @@ def disagreements(played: Played) -> list[str]:
             counts["lost"] = counts["removed"] = counts["vanished"] = 0
         if not unproven and expected.held[queue]:
             found.append(f"{queue}: proven empty, and it holds {expected.held[queue]}")
-        # From outside it cannot be told which of the missing ones a limit took.
-        mixed = counts["lost"] and counts["removed"]
-        mixed = mixed or (plan.arguments and played.history.misdeeds)
+        # From outside it cannot be told which of the missing ones a limit or a purge took.
+        takes = plan.arguments or any(act.what == "purge" for act in played.history.acts)
+        mixed = (counts["lost"] and counts["removed"]) or (takes and played.history.misdeeds)
         for name in FINDINGS:
             said, true = verdict.count(name, queue), counts[name]
             if name == "stuck" or (mixed and name in {"lost", "removed"}):

@@ -14,7 +14,7 @@ from typer.main import get_command
 import rmqbench
 from rmqbench.cli import app
 from rmqbench.cli.run import DEFAULTS
-from rmqbench.explaining import causes
+from rmqbench.explaining import causes, open_question
 from rmqbench.explaining.commands import run_again
 from rmqbench.explaining.meanings import MEANINGS
 from rmqbench.explaining.reasons import SETTLING, what_settles
@@ -129,6 +129,16 @@ def test_an_open_verdict_says_what_it_takes(tmp_path):
     assert str(rmqbench.judge(path).verdict).count("Needed for a verdict: ") == 2
 
 
+@pytest.mark.parametrize("missing", [(), (3,)], ids=["a pass", "a loss"])
+def test_a_journal_that_could_not_be_written_leaves_a_verdict_open(tmp_path, missing):
+    said = "The journal journal.jsonl cannot be written: No space left on device."
+    before = rmqbench.judge(run_of(tmp_path / "run", plain(*missing))).verdict
+    verdict = before.left_open(open_question(said))
+    assert verdict.outcome == ("INCONCLUSIVE" if before.passed else before.outcome)
+    assert verdict.reasons == (*before.reasons, said)
+    assert ("Needed for a verdict: free disk space" in str(verdict)) is before.passed
+
+
 def test_a_fault_that_never_struck_says_what_it_takes(tmp_path):
     path = run_of(tmp_path / "run", plain())
     text = (path / "run.json").read_text()
@@ -234,6 +244,11 @@ def test_a_run_under_a_fault_can_be_typed_again(name):
         rmqbench.reliability(name="mine"),
         rmqbench.reliability(faults=(rmqbench.Fault("kill-broker", "backlog"),)),
         rmqbench.reliability(work_queue="mine"),
+        rmqbench.reliability(exchange="mine"),
+        rmqbench.reliability(stall_s=120.0),
+        rmqbench.reliability(publish_rate=100.0),
+        rmqbench.reliability(duration_s=3.0),
+        rmqbench.faulty("kill-broker", rest_s=1.0),
         rmqbench.Scenario("reliability", (rmqbench.ConsumedQueue("only"),)),
     ],
 )

@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import time
 
 import pytest
 
-from rmqbench.run_directory import RunDirectory
+from rmqbench.run_directory import RunDirectory, keeping
 from rmqbench.run_directory.keeping import runs_directory, tidy
 
 DAY_S = 24 * 60 * 60
@@ -119,3 +120,19 @@ def test_a_user_without_a_home_gets_a_temporary_directory(runs, tmp_path):
     assert path.is_dir()
     assert path.name.startswith("rmqbench-reliability-0a5816cd-")
     path.rmdir()
+
+
+def test_a_run_that_another_one_removes_meanwhile_is_passed_over(runs, monkeypatch):
+    gone = a_run(runs, 0, "PASS")
+    a_run(runs, 1, "PASS", days_ago=31)
+    has_passed = keeping._has_passed
+
+    def and_is_removed(path):
+        passed = has_passed(path)
+        if path == gone:
+            shutil.rmtree(path)
+        return passed
+
+    monkeypatch.setattr(keeping, "_has_passed", and_is_removed)
+    tidy(keep=5, keep_days=30)
+    assert left(runs) == []
