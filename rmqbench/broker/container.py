@@ -65,7 +65,8 @@ class ContainerNode:
         )
         self._ports = {_AMQP: amqp, _MANAGEMENT: management}
         self.version = ""
-        self.started_at = 0.0
+        self.starts: list[float] = []
+        self.ready_at = 0.0
 
     @property
     def name(self) -> str:
@@ -97,6 +98,7 @@ class ContainerNode:
                 _READY_TIMEOUT_S,
                 f"RabbitMQ in a container of the image {self._image}",
             )
+            self.ready_at = time.monotonic()
         except DeadlineExceeded as error:
             raise DeadlineExceeded(
                 error.what,
@@ -209,7 +211,7 @@ class ContainerNode:
                 self._create()
             else:
                 self._container.start()
-            self.started_at = began
+            self.starts.append(began)
 
     def _create(self) -> None:
         with warnings.catch_warnings():

@@ -29,8 +29,10 @@ class Node(Protocol):
 
     endpoint: Endpoint
     version: str
-    started_at: float
-    """When its process was last started (``time.monotonic()``), taken just before."""
+    starts: list[float]
+    """When its process was started, each time (``time.monotonic()``), taken just before."""
+    ready_at: float
+    """When it was last found ready after a start."""
 
     def is_running(self) -> bool:
         """Whether the node's process is there, paused or not."""
@@ -87,12 +89,22 @@ class Broker:
 
     @property
     def started_at(self) -> float | None:
-        """When we last started the node's process, by ``time.monotonic()``; None if not ours.
+        """When we last started the node's process, by ``time.monotonic()``; None if not ours."""
+        return self.starts[-1] if self.starts else None
 
-        Taken just before the start: whatever comes from that process comes later. A pause changes
+    @property
+    def starts(self) -> Sequence[float]:
+        """When we started the node's process, each time, by ``time.monotonic()``; () if not ours.
+
+        Taken just before each start: whatever comes from that process comes later. A pause changes
         nothing, and neither does ``start`` while the node runs.
         """
-        return None if self.node is None else self.node.started_at
+        return () if self.node is None else tuple(self.node.starts)
+
+    @property
+    def ready_at(self) -> float:
+        """When the node was last found ready after a start, by ``time.monotonic()``."""
+        return self._ours("be ready").ready_at
 
     def is_running(self) -> bool:
         """Whether the node's process is there, paused or not."""

@@ -76,7 +76,8 @@ class LocalNode:
             management_url=f"http://127.0.0.1:{management}",
         )
         self.version = ""
-        self.started_at = 0.0
+        self.starts: list[float] = []
+        self.ready_at = 0.0
 
     @property
     def directory(self) -> Path:
@@ -106,6 +107,7 @@ class LocalNode:
             self.version = wait_until_ready(
                 self.endpoint, self._require_alive, _READY_TIMEOUT_S, "a local RabbitMQ node"
             )
+            self.ready_at = time.monotonic()
         except DeadlineExceeded as error:
             raise DeadlineExceeded(error.what, f"Its log ends with:\n{self.log(10)}") from error
 
@@ -340,7 +342,7 @@ class LocalNode:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us, not for the node
             )
-        self.started_at = began
+        self.starts.append(began)
 
     def _end_commands(self) -> None:
         while self._commands:

@@ -192,7 +192,7 @@ MEANINGS: Mapping[FindingName, Meaning] = MappingProxyType(
             f"who else reads from {{queue}} and gives messages back, and at {_LOG}",
         ),
         FindingName.MISROUTED: Meaning(
-            "These came with another exchange or routing key, or from the wrong queue.",
+            "These came with another exchange or routing key.",
             "RabbitMQ promises otherwise: a message has the exchange and the key it was "
             "published with, unless something publishes it again.",
             f"{_DOCS}publishers",

@@ -34,8 +34,9 @@ class Disturbance:
     """What a run has been through so far, for whoever asks a queue how it is.
 
     ``shaken``: a fault struck, or a worker lost its connection. ``restarted_at`` is when our own
-    node was last started during the run (monotonic seconds; None: it was not). Of a broker that is
-    not ours (``unknown``) that cannot be known: each lost connection may have been a restart.
+    node was ready again after the last restart during the run (monotonic seconds; None: there was
+    none): no sooner can it recover its queues. Of a broker that is not ours (``unknown``) that
+    cannot be known: each lost connection may have been a restart.
     """
 
     shaken: bool
@@ -163,10 +164,12 @@ class Disturber:
         """Return what the run has been through, once what has struck is over."""
         self.settle()
         started_at = self._broker.started_at
-        restarted = started_at is not None and started_at > self._began_at
+        restarted_at = None
+        if started_at is not None and started_at > self._began_at:
+            restarted_at = max(started_at, self._broker.ready_at)
         return Disturbance(
             shaken=interrupted or self.has_struck(),
-            restarted_at=started_at if restarted else None,
+            restarted_at=restarted_at,
             unknown=not self._broker.owned,
         )
 

@@ -35,6 +35,7 @@ from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.verdict.evidence import (
     AGAIN,
     COPY,
+    REPORTED,
     SENT,
     ConsumerChannel,
     ConsumerEvidence,
@@ -344,6 +345,7 @@ class _Reader:
                 for each in queue.consumers
             ),
             prefetch=int(queue.asked.get("prefetch", 0xFFFF)),
+            looks=sum(each.ready > 0 for each in drains),
         )
         settings = [("", queue.asked["arguments"]), *_policies_of(queue.name, entries)]
         if not any(name.endswith("delivery-limit") for _, values in settings for name in values):
@@ -380,18 +382,31 @@ class _Reader:
 
     def _consumer_evidence(self, consumer: ConsumerRecord) -> ConsumerEvidence:
         ledger = consumer.ledger
+        incidents = self._incidents(consumer)
+        self._require_incidents(consumer, incidents)
         closed = {each.number: each.time_ns for each in consumer.of(ChannelClosed)}
         return ConsumerEvidence(
             state=ledger.state,
             stamp=ledger.stamp,
             first_ns=ledger.first_ns,
             again=consumer.again,
-            incidents=self._incidents(consumer),
+            incidents=incidents,
             channels=tuple(
                 ConsumerChannel(each.number, each.time_ns, closed.get(each.number))
                 for each in consumer.of(ChannelOpened)
             ),
         )
+
+    def _require_incidents(self, consumer: ConsumerRecord, incidents: Sequence[Incident]) -> None:
+        """Report where it is gone what was wrong with a message that was taken as corrupted."""
+        flags = (consumer.ledger.state, consumer.again["flags"])
+        reported = sum(int(np.count_nonzero(each & REPORTED)) for each in flags)
+        there = sum(each.finding is FindingName.CORRUPTED for each in incidents)
+        if there < reported:
+            self._missing.append(
+                f"{consumer.name} reported {reported} corrupted messages, and {there} of them are "
+                "there"
+            )
 
 
 _Ledger = TypeVar("_Ledger", PublishLedger, DeliveryLedger)
@@ -403,13 +418,10 @@ def _recipe(description: Mapping[str, Any]) -> Recipe:
 
 
 def _policies_of(queue: str, entries: Sequence[Entry]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the policies that a queue was seen to have, each as it was seen last."""
-    found = {
-        each.name: each.definition
-        for each in entries
-        if isinstance(each, PoliciesFound) and each.queue == queue
-    }
-    yield from found.items()
+    """Yield the policies that a queue was seen to have; a changed one, as it was each time."""
+    for each in entries:
+        if isinstance(each, PoliciesFound) and each.queue == queue:
+            yield each.name, each.definition
 
 
 def _removals_from(queue: str, entries: Sequence[Entry]) -> Iterator[Removal]:

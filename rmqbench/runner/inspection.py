@@ -139,7 +139,10 @@ def _applies(policy: PolicyInfo, queue: Queue) -> bool:
     """Whether a policy is for a queue; raise re.error where its pattern cannot be read here."""
     own = "quorum_queues" if queue.kind == "quorum" else "classic_queues"
     to = policy.apply_to in {None, "all", "queues", own}
-    return to and re.search(policy.pattern or "", queue.name) is not None
+    pattern = policy.pattern or ""
+    if "[[:" in pattern:
+        raise re.error("POSIX classes mean something else here", pattern)
+    return to and re.search(pattern, queue.name) is not None
 
 
 def _priority(policy: PolicyInfo) -> int:

@@ -143,7 +143,7 @@ class Run:
         self._write: Callable[[Entry], None] = lambda _: None
         self._inspection: Inspection | None = None
         self._broker_watch: BrokerWatch | None = None
-        self._started_at = broker.started_at
+        self._starts_noted = len(broker.starts)
         self._drains: dict[str, QueueDrain] = {}  # by the scenario's names
 
     def __enter__(self) -> Self:
@@ -334,20 +334,20 @@ class Run:
         interrupted = drain.interrupted() or self._was_interrupted()
         interrupted = interrupted or (watch is not None and watch.broke)
         proof = drain.end_round(self._disturber.state(interrupted=interrupted))
-        self._note_restart()
+        self._note_restarts()
         self._inspector.note_policies()
         if proof.proven and proof.there and self._in_place:
             missing = drain.count_missing(self._publish_ledgers())
             proof = self._inspector.look_for_holders(drain.plan.queue, missing, proof)
         self._write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
 
-    def _note_restart(self) -> None:
-        """Write down when our own node was last started anew."""
-        started_at = self.broker.started_at
-        if started_at is not None and started_at != self._started_at:
-            self._started_at = started_at
+    def _note_restarts(self) -> None:
+        """Write down each restart of our own node that is not written down yet."""
+        starts = self.broker.starts
+        for started_at in starts[self._starts_noted :]:
             at_ns = self._epoch_ns + round(started_at * 1e9)
             self._write(Restarted(after_ns=at_ns, before_ns=at_ns))
+        self._starts_noted = len(starts)
 
     def _progress_of(self, drain: QueueDrain) -> int:
         progress = drain.progress()

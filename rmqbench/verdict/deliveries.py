@@ -129,7 +129,7 @@ class _Table:
     def starts(self) -> IntArray:
         """Where the rows of each copy begin."""
         new = (np.diff(self.place) != 0) | (np.diff(self.copy) != 0)
-        return np.flatnonzero(np.concatenate(([True], new)))
+        return np.flatnonzero(np.concatenate(([True], new))[: len(self.place)])
 
     @cached_property
     def group(self) -> IntArray:
@@ -189,7 +189,9 @@ class QueueDeliveries:
             for part in self._rows_of(number, consumer, again)
         ]
         if not parts:
-            return _Table(*(np.zeros(0, np.int64) for _ in range(8)))  # type: ignore[arg-type]
+            nothing = np.zeros(0, np.int64)
+            none = nothing.astype(np.bool_)
+            return _Table(nothing, nothing, nothing, none, nothing, nothing, nothing, nothing)
         place, stamp, *others = (np.concatenate(column) for column in zip(*parts, strict=True))
         copy = np.where(self._sends.copied[place], stamp.astype(np.int64), 0)
         at_ns = others[0]
@@ -233,7 +235,7 @@ class QueueDeliveries:
         """
         table = self.repeats
         certain = table.again_within(table.consumer) & ~table.flagged
-        copies = len(table.starts) if len(table.place) else 0
+        copies = len(table.starts)
         unflagged = np.bincount(table.group[~table.flagged], minlength=copies)
         surely = np.bincount(table.group[certain], minlength=copies)
         return np.maximum(np.maximum(unflagged - 1, surely), 0)
@@ -247,23 +249,24 @@ class QueueDeliveries:
     def redelivered(self) -> IntArray:
         """Return how often each message was delivered again with the flag."""
         table = self.repeats
-        if not len(table.place):
-            return self._sum_of_copies(np.zeros(0, np.int64))
         lengths = np.diff(np.append(table.starts, len(table.place)))
         return self._sum_of_copies(lengths - 1 - self._duplicates_of_copies)
 
     def _sum_of_copies(self, counts: IntArray) -> IntArray:
         total = np.zeros(len(self.delivered), np.int64)
-        if len(counts):
-            np.add.at(total, self.repeats.place[self.repeats.starts], counts)
+        np.add.at(total, self.repeats.place[self.repeats.starts], counts)
         return total
 
     @cached_property
     def repeated(self) -> IntArray:
         """Return how often each came again, with the flag, on a channel that still had it."""
+        return self._counts(self.repeats.flagged & self._again_on_channel)
+
+    @cached_property
+    def _again_on_channel(self) -> BoolArray:
+        """Return the rows before which the same copy came on the same channel."""
         table = self.repeats
-        known = table.channel > 0
-        return self._counts(table.again_within(table.channel) & table.flagged & known)
+        return table.again_within(table.channel) & (table.channel > 0)
 
     def after_ack(self, restarts: Sequence[Restart]) -> tuple[IntArray, IntArray]:
         """Return how often each came again, flagged, after its acknowledgement had been taken.
@@ -276,9 +279,6 @@ class QueueDeliveries:
         duplicate too, a flagged one may be that which was given back.
         """
         table = self.repeats
-        size = len(self.delivered)
-        if not len(table.place):
-            return np.zeros(size, np.int64), np.zeros(size, np.int64)
         clean = table.closed_ns != _NEVER
         # One clean delivery of each copy is the rightful one: the first, one without the flag
         # before all others. Rows are in the order of time.
@@ -291,8 +291,7 @@ class QueueDeliveries:
         taken_ns = np.minimum.reduceat(table.closed_ns, table.starts)[table.group]
         later = table.opened_ns >= taken_ns
         other = clean & has_one & (table.channel != table.channel[at])
-        repeated = table.again_within(table.channel) & (table.channel > 0)
-        found = table.flagged & (later | other) & ~repeated
+        found = table.flagged & (later | other) & ~self._again_on_channel
         excused = np.zeros(len(found), np.bool_)
         for restart in restarts:
             excused |= (restart.before_ns > table.at_ns[at]) & (restart.after_ns < table.at_ns)

@@ -100,17 +100,16 @@ class ProducerEvidence:
     """What became of each publish of one producer: arrays of shape (count,).
 
     ``state`` holds bits, ``sent_ns`` when it was first sent, ``copies`` what was sent again (dtype
-    :data:`COPY`, in the order of sending). ``channels`` None is not known, and then its order is
-    not judged. ``wanted`` is how many messages it was to send (None: all of them). One that has not
-    ``ended`` did not record why it stopped: what it did not send, and what it did not hear of, is
-    missing evidence and no finding against the broker. Of one that is not ``readable`` nothing is
-    known at all.
+    :data:`COPY`, in the order of sending). Where no ``channels`` are known its order is not judged.
+    ``wanted`` is how many messages it was to send (None: all of them). One that has not ``ended``
+    did not record why it stopped: what it did not send, and what it did not hear of, is missing
+    evidence and no finding against the broker. Of one that is not ``readable`` nothing is known.
     """
 
     state: npt.NDArray[np.uint8]
     sent_ns: npt.NDArray[np.int64]
     copies: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, COPY))
-    channels: tuple[ProducerChannel, ...] | None = (ProducerChannel(1, 0),)
+    channels: tuple[ProducerChannel, ...] = (ProducerChannel(1, 0),)
     incidents: Sequence[Incident] = ()
     wanted: int | None = None
     ended: bool = True
@@ -176,14 +175,13 @@ class Restart:
 class QueueEvidence:
     """What one queue delivered, to whom, and what the run itself did to it.
 
-    ``routed``: whether the bindings lead the run's messages to it. Where it is not ``complete``,
-    because what a consumer received cannot be read, nothing is missed from it.
+    Where it is not ``complete``, because what a consumer received cannot be read, nothing is missed
+    from it.
     """
 
     name: str
     consumers: Sequence[ConsumerEvidence]
     drain: Drain
-    routed: bool = True
     only_consumer: bool = True
     removals: tuple[Removal, ...] = ()
     complete: bool = True

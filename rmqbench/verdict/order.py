@@ -69,7 +69,7 @@ def _first_deliveries(
     came = deliveries.delivered[mine]
     table = deliveries.repeats
     # Of a message with copies, the first deliveries of the others are among the repeats.
-    rows = table.starts if len(table.place) else np.zeros(0, np.int64)
+    rows = table.starts
     rows = rows[(table.place[rows] >= start) & (table.place[rows] < start + count)]
     rows = rows[table.copy[rows] != 0]
     other = deliveries.first_ns[table.place[rows]] != table.at_ns[rows]

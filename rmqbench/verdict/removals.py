@@ -26,7 +26,8 @@ class Circumstances:
     each, and ``foreign`` how often it gave another one: what others publish takes room, too.
     ``there``: it still exists. ``emptied_ns`` is when it was last asked (None: never).
     ``given_back`` is how often a channel ended with unacknowledged messages, ``prefetch`` how many
-    these can have been each time.
+    these can have been each time. ``looks`` is how often a single message may have been given back
+    by whoever asked whether the queue is empty.
     """
 
     arrived: int
@@ -36,6 +37,7 @@ class Circumstances:
     emptied_ns: int | None
     given_back: int
     prefetch: int
+    looks: int
 
 
 def may_remove(arguments: Mapping[str, Any]) -> bool:
@@ -88,10 +90,11 @@ def _removal(name: str, value: int, overflow: str, known: Circumstances) -> Remo
     if name == "expires":
         return None if known.there else Removal(cause)
     if name == "delivery-limit":
-        # Each message that it takes was given back so often, once by each channel at the most.
-        often = known.given_back >= value
-        at_most = known.given_back * known.prefetch // max(1, value) if often else 0
-        return Removal(cause, at_most)
+        # Each message that it takes was given back once more than that, by each channel or look
+        # once at the most.
+        often = known.given_back + known.looks > value
+        returns = known.given_back * known.prefetch + known.looks
+        return Removal(cause, returns // (value + 1) if often else 0)
     if overflow.startswith("reject-publish"):
         return None
     if name == "max-length":

@@ -39,7 +39,7 @@ from rmqbench.verdict.order import Late, late_deliveries
 __all__ = ["judge_evidence", "reordered_redeliveries"]
 
 _NAMED = 5  # messages named for each finding
-_SAID_BY_BROKER = frozenset({FindingName.NACKED, FindingName.RETURNED, FindingName.CONTRADICTED})
+_SAID_BY_BROKER = frozenset({FindingName.NACKED, FindingName.RETURNED})
 
 
 def judge_evidence(
@@ -100,8 +100,9 @@ def reordered_redeliveries(evidence: Evidence) -> dict[str, int]:
     """Return how many deliveries of each queue came too late with the flag, which is allowed."""
     sends = Sends.of(evidence)
     return {
-        queue.name: int(_late(evidence, queue, sends, None).flagged.sum())
+        queue.name: int(late.flagged.sum())
         for queue in evidence.queues
+        for late in [_late(evidence, queue, sends, QueueDeliveries(sends, queue.consumers))]
     }
 
 
@@ -166,12 +167,11 @@ def _wanted(producer: ProducerEvidence) -> BoolArray:
 
 
 def _late(
-    evidence: Evidence, queue: QueueEvidence, sends: Sends, deliveries: QueueDeliveries | None
+    evidence: Evidence, queue: QueueEvidence, sends: Sends, deliveries: QueueDeliveries
 ) -> Late:
-    if not queue.only_consumer:
-        return late_deliveries([], sends, QueueDeliveries(sends, []))
-    deliveries = deliveries or QueueDeliveries(sends, queue.consumers)
-    return late_deliveries(list(evidence.producers), sends, deliveries)
+    """Return what came late; of several consumers nobody knows the order between them."""
+    producers = list(evidence.producers) if queue.only_consumer else []
+    return late_deliveries(producers, sends, deliveries)
 
 
 class _QueueJudge:
@@ -192,16 +192,11 @@ class _QueueJudge:
         delivered = deliveries.delivered
         indeterminate = self._outcomes.masks[FindingName.INDETERMINATE]
         nacked = self._outcomes.masks[FindingName.NACKED]
-        all_is_out = queue.drain.proven and queue.complete
-        if queue.routed:
-            if all_is_out:
-                yield from self._missing(self._outcomes.confirmed & ~delivered)
-                yield self._find(FindingName.VANISHED, indeterminate & ~delivered)
-            yield self._find(FindingName.SURVIVED, indeterminate & delivered)
-            yield self._find(FindingName.NACKED_BUT_DELIVERED, nacked & delivered)
-            yield self._reported(FindingName.MISROUTED)
-        else:
-            yield self._find(FindingName.MISROUTED, delivered)
+        if queue.drain.proven and queue.complete:
+            yield from self._missing(self._outcomes.confirmed & ~delivered)
+            yield self._find(FindingName.VANISHED, indeterminate & ~delivered)
+        yield self._find(FindingName.SURVIVED, indeterminate & delivered)
+        yield self._find(FindingName.NACKED_BUT_DELIVERED, nacked & delivered)
         yield self._count(FindingName.DUPLICATE, deliveries.duplicates)
         yield self._count(FindingName.REDELIVERED, deliveries.redelivered)
         yield self._count(FindingName.REPEATED, deliveries.repeated)
@@ -216,6 +211,7 @@ class _QueueJudge:
         readable = np.concatenate([np.full(len(p.state), p.readable) for p in self._producers])
         phantoms = self._find(FindingName.PHANTOM, readable & ~self._sends.sent & delivered)
         yield _add(self._reported(FindingName.PHANTOM), phantoms)
+        yield self._reported(FindingName.MISROUTED)
         yield self._reported(FindingName.FOREIGN)
         yield self._reported(FindingName.CORRUPTED, [*deliveries.altered_send_times()])
         if not queue.drain.proven:

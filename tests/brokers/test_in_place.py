@@ -239,6 +239,18 @@ def test_a_broker_that_is_not_ours_and_is_not_restarted_is_believed_at_once(
     assert in_place.entries(Restarted) == []
 
 
+def test_each_restart_of_our_own_node_is_written_down(in_place: InPlace) -> None:
+    def restart_twice() -> None:
+        in_place.broker.restart()
+        in_place.broker.restart()
+
+    rest_s = FAULTS["kill-broker"].rest_s / 4  # a classic queue
+    assert in_place.run(restart_twice, stall_s=60.0, rest_s=rest_s).verdict.passed
+    noted = [each.before_ns for each in in_place.entries(Restarted)]
+    assert len(noted) == 2
+    assert noted[0] < noted[1]
+
+
 def test_a_restart_of_our_own_node_by_a_fault_is_written_down(in_place: InPlace) -> None:
     scenario = faulty("restart-broker", "publish", messages=MESSAGES, stall_s=60.0)
     with Run(scenario, in_place.broker, directory=in_place.directory) as stages:

@@ -85,8 +85,8 @@ JUDGED = [
     ),
     rules(
         "nothing is lost before the drain is proven",
-        "all_is_out = queue.drain.proven and queue.complete",
-        "all_is_out = queue.complete",
+        "if queue.drain.proven and queue.complete:",
+        "if queue.complete:",
         "test_nothing_is_lost_before_the_drain_is_proven",
     ),
     rules(
@@ -151,14 +151,14 @@ JUDGED = [
     ),
     again(
         "repeated",
-        "table.again_within(table.channel) & table.flagged & known",
-        "table.again_within(table.channel) & table.flagged & False",
+        "self.repeats.flagged & self._again_on_channel",
+        "self.repeats.flagged & False",
         "test_again_with_the_flag_on_its_channel_is_repeated_however_it_comes[one burst-acked]",
     ),
     again(
         "repeated on the same channel only",
-        "table.again_within(table.channel) & table.flagged & known",
-        "table.again_within() & table.flagged & known",
+        "table.again_within(table.channel) & (table.channel > 0)",
+        "table.again_within() & (table.channel > 0)",
         "test_again_with_the_flag_on_another_channel_is_redelivered_each_time",
     ),
     again(
@@ -212,8 +212,8 @@ JUDGED = [
     ),
     checks("verdict.rules", "unit/verdict/test_order.py")(
         "an only consumer",
-        "    if not queue.only_consumer:\n",
-        "    if False:\n",
+        "if queue.only_consumer else []",
+        "if True else []",
         "test_a_shared_queue_promises_no_order",
     ),
     rules_later(
@@ -230,8 +230,8 @@ JUDGED = [
     ),
     rules_later(
         "what an unreadable ledger does not hold is not lost",
-        "all_is_out = queue.drain.proven and queue.complete",
-        "all_is_out = queue.drain.proven",
+        "if queue.drain.proven and queue.complete:",
+        "if queue.drain.proven:",
         f"{WITHOUT_EVIDENCE}[garbage-queue-0/consumer-0/state.npy]",
     ),
 ]

@@ -55,8 +55,8 @@ RULES = [
         (
             "rules",
             "nothing is lost before the drain is proven",
-            "all_is_out = queue.drain.proven and queue.complete",
-            "all_is_out = queue.complete",
+            "if queue.drain.proven and queue.complete:",
+            "if queue.complete:",
         ),
         (
             "rules",
@@ -142,8 +142,8 @@ RULES = [
         (
             "rules",
             "order is that of an only consumer",
-            "    if not queue.only_consumer:\n",
-            "    if False:\n",
+            "if queue.only_consumer else []",
+            "if True else []",
         ),
         (
             "rules",
@@ -191,14 +191,14 @@ RULES = [
         (
             "deliveries",
             "repeated",
-            "table.again_within(table.channel) & table.flagged & known",
-            "table.again_within(table.channel) & table.flagged & False",
+            "self.repeats.flagged & self._again_on_channel",
+            "self.repeats.flagged & False",
         ),
         (
             "deliveries",
             "repeated on the same channel only",
-            "table.again_within(table.channel) & table.flagged & known",
-            "table.again_within() & table.flagged & known",
+            "table.again_within(table.channel) & (table.channel > 0)",
+            "table.again_within() & (table.channel > 0)",
         ),
         (
             "deliveries",

@@ -111,15 +111,13 @@ def consumer(
                 recorder.acknowledge(places)
             now += len(rows)
             ended[recorder.channel] = now + 1
-        for each in incidents:
-            recorder._incidents.report(each)  # with the channel that it names
         recorder.close()
         ledger = DeliveryLedger.read(place)
         begun |= opened or {}
         return ConsumerEvidence(
             *(np.array(column) for column in (ledger.state, ledger.stamp, ledger.first_ns)),
             ledger.again(),
-            tuple(ledger.incidents()),
+            (*ledger.incidents(), *incidents),
             tuple(
                 ConsumerChannel(n, at, ended.get(n, at + 1) if n in closed else None)
                 for n, at in begun.items()

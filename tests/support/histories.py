@@ -113,7 +113,8 @@ class History:
                 for index, queue in enumerate(self.queues)
             ]
         errors = tuple(each.error for each in self.published if each.ended and each.error)
-        return Evidence(RECIPE, producers, queues, troubles=(*self.troubles, *errors))
+        troubles = tuple(dict.fromkeys((*self.troubles, *errors)))
+        return Evidence(RECIPE, producers, queues, troubles=troubles)
 
     def _description(self, counts):
         queues = [

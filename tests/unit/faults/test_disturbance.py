@@ -23,7 +23,8 @@ QUEUES = WORK, AUDIT = "work.queue", "audit.queue"
 
 def a_broker(started_at=0.0):
     """A node of ours that is never asked for anything."""
-    return Broker("local", Endpoint(), "4.3.6", "of ours", SimpleNamespace(started_at=started_at))
+    node = SimpleNamespace(starts=[started_at], ready_at=started_at)
+    return Broker("local", Endpoint(), "4.3.6", "of ours", node)
 
 
 @pytest.fixture
@@ -91,8 +92,11 @@ def test_a_start_of_our_node_before_the_run_was_no_restart(disturber):
 def test_a_start_of_our_node_during_the_run_was_a_restart(disturber):
     broker = a_broker()
     during = disturber(broker=broker)
-    broker.node.started_at = time.monotonic()
-    assert during.state(interrupted=False).restarted_at == broker.node.started_at
+    started_at = time.monotonic()
+    broker.node.starts.append(started_at)
+    assert during.state(interrupted=False).restarted_at == started_at  # and is not ready yet
+    broker.node.ready_at = started_at + 12.0
+    assert during.state(interrupted=False).restarted_at == started_at + 12.0
 
 
 def test_an_undisturbed_run_is_not_shaken(disturber):
@@ -122,7 +126,7 @@ def test_the_state_is_told_once_a_fault_is_over(disturber, fault_that):
 
     def restart_late(_):
         go_on.wait(10)
-        broker.node.started_at = time.monotonic()
+        broker.node.starts.append(time.monotonic())
 
     fault_that(restart_late)
     one = disturber(Fault("deed", "publish", 1), broker=broker)

@@ -8,12 +8,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.histories import Consumed, History, Published, Queued
+from support.timelines import plain, run_of, write
 
 from rmqbench import judge
 from rmqbench.errors import UsageError
 from rmqbench.run_directory import FORMAT
-from rmqbench.run_directory.journal import Declared, FaultEvent, Interrupted, Journal, read_journal
-from rmqbench.verdict.evidence import AGAIN, CONFIRMED, COPY, NACKED, RETURNED, SENT, Drain
+from rmqbench.run_directory.journal import (
+    Declared,
+    FaultEvent,
+    Interrupted,
+    Journal,
+    PoliciesFound,
+    read_journal,
+)
+from rmqbench.run_directory.ledger import DeliveryLedger
+from rmqbench.verdict.evidence import (
+    AGAIN,
+    CONFIRMED,
+    COPY,
+    NACKED,
+    REPORTED,
+    RETURNED,
+    SENT,
+    Drain,
+)
 from rmqbench.verdict.findings import FINDINGS, FindingName
 from rmqbench.verdict.rules import judge_evidence
 
@@ -23,7 +41,7 @@ from hypothesis import strategies as st
 
 OK = SENT | CONFIRMED
 COUNT = 12
-REPORTED = ["corrupted", "misrouted", "phantom", "foreign"]
+TOLD = ["corrupted", "misrouted", "phantom", "foreign"]
 
 
 @st.composite
@@ -59,7 +77,7 @@ def histories(draw):
         Consumed,
         deliveries=st.one_of(everything, deliveries),
         incidents=st.lists(
-            st.tuples(st.sampled_from([*map(FindingName, REPORTED)]), *map(st.just, messages[0])),
+            st.tuples(st.sampled_from([*map(FindingName, TOLD)]), *map(st.just, messages[0])),
             max_size=2,
         ),
         acknowledged=st.booleans(),
@@ -149,6 +167,24 @@ def test_incidents_that_are_not_there_any_more_are_missing_evidence(tmp_path):
     verdict = judge(tmp_path / "run").verdict
     assert verdict.outcome == "INCONCLUSIVE"
     assert "reported 1 incidents, and 0 of them are there" in str(verdict)
+
+
+def test_what_was_taken_as_corrupted_and_is_not_told_is_missing_evidence(clean):
+    """A killed worker does not say how many incidents there were: its ledger does."""
+    state = DeliveryLedger.open(clean / "queue-0/consumer-0").state
+    state[2] |= REPORTED
+    verdict = judge(clean).verdict
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert "reported 1 corrupted messages, and 0 of them are there" in str(verdict)
+
+
+@pytest.mark.parametrize("lengths", [(4, 1000), (1000, 4), (4,)])
+def test_a_policy_that_was_changed_explains_what_it_took_before(tmp_path, lengths):
+    path = run_of(tmp_path / "run", plain(0, 1, 2))
+    for length in lengths:
+        found = {"queue": "work.queue", "name": "policy p", "definition": {"max-length": length}}
+        write(path, "", PoliciesFound(**found))
+    assert judge(path).verdict.found() == {"removed": 3}
 
 
 @pytest.mark.parametrize("left", ["none", "some"])

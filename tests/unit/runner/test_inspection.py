@@ -135,7 +135,9 @@ def test_what_a_fault_of_ours_limits_is_no_policy_besides(inspect, api):
     assert [name for _, name, _ in found(inspect)] == ["operator policy o"]
 
 
-@pytest.mark.parametrize("lists", [REFUSED, [policy(pattern="(?<unreadable")]])
+@pytest.mark.parametrize(
+    "lists", [REFUSED, [policy(pattern="(?<unreadable")], [policy(pattern="^[[:alpha:].]+$")]]
+)
 def test_where_the_lists_do_not_tell_the_queues_figures_do(inspect, api, lists):
     api.listed["policies"] = lists
     api.figures[WORK] = {

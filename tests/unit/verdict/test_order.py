@@ -97,7 +97,7 @@ def test_behind_the_highest_of_another_channel_each_is_compared_with_its_own():
 
 
 def test_where_the_channels_are_not_known_no_order_is_judged():
-    assert late(consumer(in_order(6, 3)), producers=[producer(channels=None)]) == (0, 0)
+    assert late(consumer(in_order(6, 3)), producers=[producer(channels=())]) == (0, 0)
 
 
 # --- copies ---------------------------------------------------------------------------------------

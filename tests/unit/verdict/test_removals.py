@@ -19,6 +19,7 @@ KNOWN = Circumstances(
     emptied_ns=10 * 10**9,
     given_back=1,
     prefetch=20,
+    looks=0,
 )
 
 
@@ -98,18 +99,26 @@ def test_a_ttl_took_only_what_was_sent_so_long_before_the_last_look():
     [
         (0, 0, 0),
         (0, 3, 60),
-        (1, 3, 60),
-        (2, 3, 30),
-        (3, 3, 20),
-        (4, 3, 0),
+        (1, 1, 0),
+        (1, 3, 30),
+        (2, 3, 20),
+        (3, 3, 0),
         (20, 0, 0),
-        (20, 41, 41),
+        (20, 41, 39),
     ],
 )
 def test_a_delivery_limit_took_only_what_was_given_back_so_often(limit, given_back, at_most):
     (removal,) = removals({"x-delivery-limit": limit}, given_back=given_back)
     assert removal.at_most == at_most
     assert removals({"x-delivery-limit": -1}, given_back=given_back) == ()
+
+
+@pytest.mark.parametrize(
+    ("limit", "given_back", "looks", "at_most"), [(0, 0, 1, 1), (1, 0, 1, 0), (1, 1, 1, 10)]
+)
+def test_a_look_may_have_given_one_message_back(limit, given_back, looks, at_most):
+    (removal,) = removals({"x-delivery-limit": limit}, given_back=given_back, looks=looks)
+    assert removal.at_most == at_most
 
 
 def test_a_policy_is_a_cause_as_an_argument_is_and_says_whose():

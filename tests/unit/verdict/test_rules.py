@@ -250,14 +250,6 @@ def test_what_is_not_of_this_run_leaves_the_verdict_open_and_says_so():
     assert "queue work.queue delivered 1 messages that are not of this run" in verdict.reasons
 
 
-def test_all_of_the_run_in_a_queue_that_no_binding_leads_to_is_misrouted():
-    stray = queue(consumer([D(3), D(4)]), name="stray.queue", routed=False)
-    verdict = verdict_of(queue(), stray)
-    assert (verdict.outcome, verdict.found()) == ("FAIL", {"misrouted": 2})
-    empty = queue(consumer([]), name="stray.queue", routed=False)
-    assert verdict_of(queue(), empty).found() == {}
-
-
 def test_a_foreign_message_seen_by_one_consumer_after_the_other_counts_once():
     seen = [incident(FindingName.FOREIGN, 5, detail="the same bytes")] * 2
     verdict = verdict_of(queue(consumer(incidents=seen), consumer([], incidents=seen)))
