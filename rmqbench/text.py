@@ -1,10 +1,19 @@
-"""Text that others wrote: shown, never obeyed, and refused where it cannot be encoded."""
+"""Numbers in words, and text that others wrote: shown, never obeyed, refused if not UTF-8."""
 
 from __future__ import annotations
 
 from rmqbench.errors import UsageError
 
-__all__ = ["is_utf8", "require_utf8", "visible", "visible_line"]
+__all__ = ["counted", "is_utf8", "require_utf8", "visible", "visible_line"]
+
+
+def counted(n: int, noun: str, plural: str = "", form: str = "") -> str:
+    """Return a number with its noun: ``1 message``, ``2 messages``.
+
+    ``plural`` is for what does not only take an s ("messages are"), ``form`` a format specification
+    of the number.
+    """
+    return f"{n:{form}} {noun if n == 1 else plural or f'{noun}s'}"
 
 
 def visible(text: str) -> str:

@@ -1,10 +1,20 @@
-"""What others wrote is shown, and neither obeyed nor taken for a line of ours."""
+"""Numbers agree with their nouns; what others wrote is neither obeyed nor taken for ours."""
 
 from __future__ import annotations
 
 import pytest
 
-from rmqbench.text import is_utf8, visible, visible_line
+from rmqbench.text import counted, is_utf8, visible, visible_line
+
+
+@pytest.mark.parametrize(("n", "words"), [(0, "0 queues"), (1, "1 queue"), (2000, "2000 queues")])
+def test_a_noun_agrees_with_its_number(n: int, words: str) -> None:
+    assert counted(n, "queue") == words
+
+
+def test_a_plural_may_be_named_and_thousands_set_apart() -> None:
+    assert counted(1, "copy is", "copies are", form=",") == "1 copy is"
+    assert counted(2000, "copy is", "copies are", form=",") == "2,000 copies are"
 
 
 @pytest.mark.parametrize(
