@@ -54,7 +54,7 @@ Scope = Literal["all", "exchanges", "queues"]
 
 _LIMIT_S = 10.0
 _TURN_S = 5.0  # then a new connection, so that the last act has a part of the limit left
-_SILENCES = 3  # after so many in a row the broker is asked nothing more
+_SILENCES = 3  # after this many in a row the broker is asked nothing more
 _WORDS = ("all", "exchanges")
 _Result = TypeVar("_Result")
 
@@ -121,7 +121,7 @@ class Deletion:
 def scope(words: Sequence[str], exact: Sequence[str] = ()) -> Scope:
     """Return what the words mean: ``all`` or ``exchanges`` alone, otherwise names of queues.
 
-    ``exact`` are always names of queues. Raises UsageError.
+    ``exact`` are always names of queues. Raise UsageError.
     """
     if not words and not exact:
         raise UsageError(
@@ -158,7 +158,7 @@ def require_named(endpoint: Endpoint, wanted: Scope, name: str | None) -> None:
 def find(endpoint: Endpoint, words: Sequence[str], exact: Sequence[str] = ()) -> CleanupPlan:
     """Find what the words mean (see :func:`scope`); nothing is changed.
 
-    A word with commas is one name if such a queue exists, otherwise several. Raises QueueNotFound
+    A word with commas is one name if such a queue exists, otherwise several. Raise QueueNotFound
     with all names that do not exist, ManagementUnavailable for ``all`` and ``exchanges``, which
     need the Management API, and what :func:`~rmqbench.amqp.admin.admin` raises.
     """

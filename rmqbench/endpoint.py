@@ -45,7 +45,7 @@ class Endpoint:
         An absent virtual host is ``/``; the Management API is assumed on the same host at its
         default port (15672, or 15671 with TLS) unless ``management_url`` names it.
 
-        Raises UsageError for anything else.
+        Raise UsageError for anything else.
         """
         shown = shown_url(url)
         try:

@@ -27,7 +27,7 @@ def wait_until(
     """Wait until a condition holds.
 
     ``what`` completes "timed out waiting for …". The condition is tried at least once, and once
-    more when the time is over. Raises DeadlineExceeded.
+    more when the time is over. Raise DeadlineExceeded.
     """
     end = clock() + timeout_s
     while not condition():
@@ -47,7 +47,7 @@ def wait_for_call(
     """Run a call in a thread of its own and return what it returns, or raise what it raises.
 
     For calls that may block for ever. ``check`` is called about every 50 ms meanwhile, and may
-    raise to give up earlier. Raises DeadlineExceeded; the abandoned thread is a daemon, and keeps
+    raise to give up earlier. Raise DeadlineExceeded; the abandoned thread is a daemon, and keeps
     neither the caller nor the end of the process waiting.
     """
     future: Future[_Result] = Future()

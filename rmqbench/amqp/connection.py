@@ -108,7 +108,7 @@ class Connection:
     def open(self, timeout_s: float = 15.0) -> Self:
         """Connect and log in within ``timeout_s``.
 
-        Raises BrokerUnavailable, AccessRefused or UsageError, as
+        Raise BrokerUnavailable, AccessRefused or UsageError, as
         :func:`rmqbench.amqp.diagnosis.diagnose` explains it.
         """
         self._keep_ticking()
@@ -184,7 +184,7 @@ class Connection:
     def turn(self) -> None:
         """Send and receive what is ready; wait at most a twentieth of a second for something.
 
-        Raises ConnectionLost, or what :func:`rmqbench.amqp.diagnosis.channel_error` makes of the
+        Raise ConnectionLost, or what :func:`rmqbench.amqp.diagnosis.channel_error` makes of the
         reason, if the connection or a channel ended unasked, MessageUnreadable if pika cannot
         decode a message, and what a handler raised.
         """

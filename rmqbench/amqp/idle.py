@@ -12,6 +12,7 @@ from rmqbench.amqp.admin import admin
 from rmqbench.amqp.diagnosis import channel_error
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError
+from rmqbench.text import counted
 
 __all__ = ["apart", "counts_over", "delete_if_idle", "in_use"]
 
@@ -23,8 +24,8 @@ def delete_if_idle(
 ) -> tuple[int, int] | None:
     """Delete a queue unless it holds ready messages or has a consumer.
 
-    Returns None for a deleted queue, otherwise the ready messages and the consumers for which it
-    was kept: (0, 0) if they came and went meanwhile. Raises QueueNotFound.
+    Return None for a deleted queue, otherwise the ready messages and the consumers for which it
+    was kept: (0, 0) if they came and went meanwhile. Raise QueueNotFound.
 
     ``channel`` is one of :func:`~rmqbench.amqp.admin.admin`. ``queue_type`` is the broker's
     (``classic``, ``quorum``, ``stream``), None if unknown. The broker checks and deletes a classic
@@ -50,16 +51,16 @@ def in_use(ready: int, consumers: int) -> str:
     """Return in words why a queue is not idle: ``holds 2 messages and has 1 consumer``."""
     words = []
     if ready:
-        words.append(f"holds {ready:,} message{'' if ready == 1 else 's'}")
+        words.append(f"holds {counted(ready, 'message', form=',')}")
     if consumers:
-        words.append(f"has {consumers:,} consumer{'' if consumers == 1 else 's'}")
+        words.append(f"has {counted(consumers, 'consumer', form=',')}")
     return " and ".join(words) or "is in use"
 
 
 def apart(connection: Any, endpoint: Endpoint, act: Callable[[Any], _T]) -> _T:
     """Do something over a channel of its own: where the broker refuses it, only that one closes.
 
-    Raises what :func:`rmqbench.amqp.diagnosis.channel_error` makes of the refusal.
+    Raise what :func:`rmqbench.amqp.diagnosis.channel_error` makes of the refusal.
     """
     channel = connection.channel()
     try:

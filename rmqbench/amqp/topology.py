@@ -179,7 +179,7 @@ def delete(endpoint: Endpoint, declared: Declared, *, if_empty: bool = False) ->
     """Delete the queues and the exchange that ``declared`` says were created, and nothing else.
 
     With ``if_empty`` a queue that is not idle (see :func:`delete_if_idle`) is kept, and with it the
-    exchange: the rest is deleted, then QueueNotEmpty is raised for the first one kept. Returns the
+    exchange: the rest is deleted, then QueueNotEmpty is raised for the first one kept. Return the
     names deleted, including those that no longer existed.
     """
     deleted: list[str] = []
@@ -207,7 +207,7 @@ def ready_count(endpoint: Endpoint, name: str) -> int:
     """Return the exact number of ready messages in a queue, from a passive declare.
 
     For some seconds after a restart of the node it can be too low (measured for quorum queues).
-    Raises QueueNotFound.
+    Raise QueueNotFound.
     """
     return ready_counts(endpoint, (name,))[name]
 
@@ -219,13 +219,13 @@ def ready_counts(endpoint: Endpoint, names: Iterable[str]) -> dict[str, int]:
 
 
 def counts(endpoint: Endpoint, name: str) -> tuple[int, int]:
-    """Return the ready messages and the consumers of a queue. Raises QueueNotFound."""
+    """Return the ready messages and the consumers of a queue. Raise QueueNotFound."""
     with admin(endpoint) as channel:
         return counts_over(channel, name)
 
 
 def purge(endpoint: Endpoint, name: str) -> int:
-    """Remove the ready messages of a queue and return their number. Raises QueueNotFound."""
+    """Remove the ready messages of a queue and return their number. Raise QueueNotFound."""
     with admin(endpoint) as channel:
         return int(channel.queue_purge(name).method.message_count)
 

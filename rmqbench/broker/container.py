@@ -34,7 +34,7 @@ _PORTS_TAKEN = ("port is already allocated", "address already in use")
 def open_container_node(image: str, say: Callable[[str], None]) -> Iterator[ContainerNode]:
     """Run a container for as long as the context lasts; nothing of it is left afterwards.
 
-    The image is pulled if it is not there. Raises BrokerUnavailable, DeadlineExceeded.
+    The image is pulled if it is not there. Raise BrokerUnavailable, DeadlineExceeded.
     """
     with contextlib.closing(Engine()) as engine:
         engine.require_image(image, say)
@@ -81,7 +81,7 @@ class ContainerNode:
     def start(self) -> None:
         """Start the node on the data it has, and wait until it is ready.
 
-        Raises BrokerUnavailable when it ends instead, PortsTaken when that is why,
+        Raise BrokerUnavailable when it ends instead, PortsTaken when that is why,
         DeadlineExceeded when it takes too long.
         """
         try:
@@ -160,7 +160,7 @@ class ContainerNode:
     def control(self, *arguments: str, timeout_s: float = 60.0) -> str:
         """Run rabbitmqctl in the container and return its standard output.
 
-        Raises BrokerError with its own words, DeadlineExceeded.
+        Raise BrokerError with its own words, DeadlineExceeded.
         """
         with self._engine.errors("The container cannot be asked for its state"):
             state = self._state()

@@ -32,7 +32,7 @@ _OURS = frozenset({"unix", "npipe", "http+docker"})
 class Engine:
     """The Docker engine, reached with testcontainers' settings and Docker's contexts.
 
-    Raises BrokerUnavailable where there is none; without Docker this costs next to nothing,
+    Raise BrokerUnavailable where there is none; without Docker this costs next to nothing,
     because its client is not even imported.
     """
 
@@ -153,7 +153,7 @@ class Engine:
     def execute(self, container: str, command: list[str], timeout_s: float) -> tuple[int, str, str]:
         """Run a command in a container as RabbitMQ's user; return status, output, error output.
 
-        Raises DeadlineExceeded; the command itself is not ended by that.
+        Raise DeadlineExceeded; the command itself is not ended by that.
         """
         api = self.client.api
 

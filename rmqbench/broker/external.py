@@ -18,7 +18,7 @@ def probe(endpoint: Endpoint, timeout_s: float = 5.0) -> str:
     """Log in and out once by AMQP, and return the broker's version.
 
     ``timeout_s`` limits the attempt on each address of the host, and about 1 s more all of them.
-    Raises AccessRefused (user, password, virtual host, permission), UsageError or BrokerUnavailable
+    Raise AccessRefused (user, password, virtual host, permission), UsageError or BrokerUnavailable
     (everything else), as :func:`rmqbench.amqp.diagnosis.diagnose` explains it.
     """
     with _logged_in(endpoint, timeout_s) as connection:

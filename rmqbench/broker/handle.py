@@ -83,7 +83,7 @@ class Broker:
     def management(self) -> Management:
         """A new client of its Management API, for one thread; asks nothing until it is used.
 
-        Raises ManagementUnavailable here or in use, if there is no such API.
+        Raise ManagementUnavailable here or in use, if there is no such API.
         """
         return Management(self.endpoint)
 
@@ -144,7 +144,7 @@ class Broker:
         """Run ``rabbitmqctl`` with these arguments on the node and return its standard output.
 
         It takes half a second or more, because it starts an Erlang system of its own. The argument
-        ``--silent`` leaves headings and messages out of the output. Raises BrokerError with the
+        ``--silent`` leaves headings and messages out of the output. Raise BrokerError with the
         command's own words when it fails, or when the node is paused or not running;
         DeadlineExceeded when it takes longer: it is ended then, but what it has begun in the node
         may go on.

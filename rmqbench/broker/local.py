@@ -41,7 +41,7 @@ _PORTS_TAKEN = ("eaddrinuse", "address already in use", "dist_port_already_used"
 def open_local_node(installation: Installation, say: Callable[[str], None]) -> Iterator[LocalNode]:
     """Run a node for as long as the context lasts; nothing of it is left afterwards.
 
-    Raises BrokerUnavailable, DeadlineExceeded.
+    Raise BrokerUnavailable, DeadlineExceeded.
     """
     say("Starting a local RabbitMQ node")
     with running_node(lambda reaper: LocalNode(installation, reaper)) as node:
@@ -91,7 +91,7 @@ class LocalNode:
     def start(self) -> None:
         """Start the node on the data it has, and wait until it is ready.
 
-        Raises BrokerUnavailable when it ends instead, PortsTaken when that is why,
+        Raise BrokerUnavailable when it ends instead, PortsTaken when that is why,
         DeadlineExceeded when it takes too long.
         """
         if self.is_running():
@@ -160,7 +160,7 @@ class LocalNode:
     def control(self, *arguments: str, timeout_s: float = 60.0) -> str:
         """Run rabbitmqctl on the node and return its standard output.
 
-        Raises BrokerError with its own words, DeadlineExceeded.
+        Raise BrokerError with its own words, DeadlineExceeded.
         """
         if not self.is_running() or self._suspended:
             state = "paused" if self.is_running() else "not running"

@@ -46,7 +46,7 @@ def open_broker(
     user's cache. ``image`` is the container's, ``management_url`` belongs to a broker named by its
     URL. ``say`` is called with a short line when something slow begins.
 
-    Raises UsageError, BrokerUnavailable, AccessRefused, DeadlineExceeded.
+    Raise UsageError, BrokerUnavailable, AccessRefused, DeadlineExceeded.
     """
     image = image or DEFAULT_IMAGE
     if spec.startswith(("amqp://", "amqps://")):
@@ -94,7 +94,7 @@ def install_local(say: Callable[[str], None] = _say_nothing) -> str:
     """Make a RabbitMQ for local nodes available, and return a line that describes it.
 
     It is the installed one; else the distribution's packages are fetched and unpacked into the
-    user's cache, once. ``say`` is called with a short line when something slow begins. Raises
+    user's cache, once. ``say`` is called with a short line when something slow begins. Raise
     BrokerUnavailable.
     """
     return _installation(say).what

@@ -26,6 +26,7 @@ from rmqbench.broker.installation import Installation, packaged_sbin
 from rmqbench.broker.places import cache_directory, has_blanks, require_space
 from rmqbench.broker.reaper import MARK, Reaper
 from rmqbench.errors import BrokerUnavailable
+from rmqbench.text import counted
 
 __all__ = ["can_unpack", "installation_from_packages"]
 
@@ -52,7 +53,7 @@ def installation_from_packages(say: Callable[[str], None]) -> Installation:
     """Return the RabbitMQ in the user's cache, after filling the cache once.
 
     Processes that need it at the same time wait for the first one to fill it; an interrupted one
-    leaves nothing that counts. ``say`` is called with a line at each step. Raises
+    leaves nothing that counts. ``say`` is called with a line at each step. Raise
     BrokerUnavailable.
     """
     cache = cache_directory() / "packages"
@@ -135,7 +136,8 @@ def _fill(cache: Path, say: Callable[[str], None]) -> Path:
         apt.update()
         packages = _wanted(apt.closure("rabbitmq-server"), _installed(run))
         size_mb = apt.size_bytes(packages) / 1e6
-        say(f"Downloading {len(packages)} packages ({size_mb:.0f} MB; nothing is installed)")
+        wanted = counted(len(packages), "package")
+        say(f"Downloading {wanted} ({size_mb:.0f} MB; nothing is installed)")
         archives = apt.download(packages)
         say(f"Unpacking them into {cache}")
         tree = work / "tree"
@@ -276,7 +278,8 @@ class _Apt:
         archives = sorted(self._downloads.glob("*.deb"))
         if len(archives) != len(packages):
             raise BrokerUnavailable(
-                f"apt downloaded {len(archives)} of {len(packages)} packages.", "Try again."
+                f"apt downloaded {len(archives)} of {counted(len(packages), 'package')}.",
+                "Try again.",
             )
         return archives
 

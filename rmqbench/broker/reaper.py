@@ -77,7 +77,7 @@ class Reaper:
     def hold(self, **thing: object) -> None:
         """Ask for a thing to be ended if we cannot. To be called *before* the thing is started.
 
-        Raises OSError if the reaper is gone.
+        Raise OSError if the reaper is gone.
         """
         self._send({"hold": thing})
 

@@ -70,7 +70,7 @@ def wait_until_ready(
     """Wait until a node accepts AMQP logins and its Management API answers; return its version.
 
     ``require_alive`` is called between attempts and raises as soon as the node is known to have
-    ended, so that a node that fails to start is not waited for. Raises DeadlineExceeded with the
+    ended, so that a node that fails to start is not waited for. Raise DeadlineExceeded with the
     last reason.
     """
     version = ""

@@ -12,7 +12,7 @@ import typer
 from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import let_go_of_stdout, say, write_out
 from rmqbench.errors import RmqbenchError, UsageError
-from rmqbench.text import visible_line
+from rmqbench.text import counted, visible_line
 
 if TYPE_CHECKING:
     from rmqbench.cleanup import Candidate, CleanupPlan, Deletion
@@ -206,7 +206,7 @@ def _place(plan: CleanupPlan) -> str:
 def _numbers(things: Iterable[Candidate]) -> list[str]:
     kinds = [each.kind for each in things]
     counts = {kind: kinds.count(kind) for kind in ("queue", "exchange")}
-    return [f"{n:,} {kind}{'' if n == 1 else 's'}" for kind, n in counts.items() if n]
+    return [counted(n, kind, form=",") for kind, n in counts.items() if n]
 
 
 def _summary(deletions: Sequence[Deletion], dry_run: bool = False) -> str:

@@ -98,7 +98,7 @@ class ConnectionOptions:
     def endpoint(self) -> Endpoint:
         """Return the broker that the options name; without any RMQBENCH_URL's, or localhost's.
 
-        RMQBENCH_MANAGEMENT_URL counts only where no option names the broker. Raises UsageError for
+        RMQBENCH_MANAGEMENT_URL counts only where no option names the broker. Raise UsageError for
         options that contradict each other, and for what is no address.
         """
         url, management_url = self._whole_url(*self.given), self.management_url
@@ -131,7 +131,7 @@ class ConnectionOptions:
 
         A port is that of the Management API then, and ``vhost`` no part of the broker's address.
         RMQBENCH_MANAGEMENT_URL counts where no option says where the broker is, and RMQBENCH_URL
-        where no option says who logs in there either. Raises UsageError.
+        where no option says who logs in there either. Raise UsageError.
         """
         given = [name for name in self.given if name != "vhost"]
         url = self._whole_url(*given)

@@ -16,7 +16,7 @@ from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupting
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import DeadlineExceeded, RmqbenchError
-from rmqbench.text import visible_line
+from rmqbench.text import counted, visible_line
 
 if TYPE_CHECKING:
     from rmqbench.amqp.topology import QueueKind, Topology
@@ -98,7 +98,8 @@ def produce(
         say(f"Note: {note}")
     if purge:
         for name in topology.queue_names:
-            say(f"{topologies.purge(endpoint, name):,} messages purged from {name}")
+            purged = counted(topologies.purge(endpoint, name), "message", form=",")
+            say(f"{purged} purged from {name}")
     with tempfile.TemporaryDirectory(prefix="rmqbench-produce-") as directory:
         plan = ProducerPlan(
             endpoint=endpoint,

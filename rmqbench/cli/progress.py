@@ -75,7 +75,7 @@ class _Rate(ProgressColumn):
 
 
 class _Lines:
-    """Print a line every so many messages of a phase, and at its end; phases may overlap."""
+    """Print a line after every N messages of a phase, and at its end; phases may overlap."""
 
     def __init__(self, every: int, clock: Callable[[], float]) -> None:
         self._every = every

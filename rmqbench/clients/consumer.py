@@ -23,7 +23,7 @@ __all__ = ["Consumer", "Handler", "Held", "Look", "Subscription", "Taken"]
 
 _ANSWER_S = 10.0
 _CANCEL_S = 30.0
-_LASTING_S = 2.0  # a channel that lives so long is progress, also where nothing comes
+_LASTING_S = 2.0  # a channel that lives this long is progress, even if nothing comes
 _BURSTS = 8  # deliveries gather up to this share of the prefetch, so that the broker never waits
 
 

@@ -102,7 +102,7 @@ class CountingConsumer:
         self._stopping.set()
 
     def run(self) -> RmqbenchError | None:
-        """Take messages; give the error with which it was given up."""
+        """Take messages; return the error with which it was given up."""
         try:
             return self._consumer.run(self._go_on)
         finally:

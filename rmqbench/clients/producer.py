@@ -32,12 +32,13 @@ from rmqbench.run_directory.journal import (
     WorkStarted,
 )
 from rmqbench.run_directory.recorder import PublishRecorder
+from rmqbench.text import counted
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, Incident
 from rmqbench.verdict.findings import FindingName
 
 __all__ = ["Producer", "ProducerPlan", "ProducerReport"]
 
-_TURN_S = 0.5  # while it waits for the word to begin, so often it takes care of its connection
+_TURN_S = 0.5  # how often it serves its connection while it waits to be told to begin
 _BYTES_IN_FLIGHT = 16 << 20  # large messages: the window is cut to what this many bytes hold
 
 
@@ -327,7 +328,7 @@ class Producer:
         why = f" The broker blocks publishers: {connection.blocked}." if connection.blocked else ""
         raise DeadlineExceeded(
             f"Producer {self.plan.number} waited {self.plan.stall_s:g} s for a confirm of "
-            f"{settling.sent - settling.settled} messages, and none came.{why}",
+            f"{counted(settling.sent - settling.settled, 'message')}, and none came.{why}",
             "See the broker's alarms and its log.",
         )
 
@@ -418,7 +419,7 @@ class _Settling:
         self._contradict(now_ns, None, f"delivery tag {tag}, of {self.sent} published")
         raise BrokerError(
             f"The broker confirmed delivery tag {tag}, "
-            f"but only {self.sent} messages were published.",
+            f"but only {counted(self.sent, 'message was', 'messages were')} published.",
             "Something between rmqbench and the broker alters AMQP traffic, or the broker is "
             "at fault.",
         )

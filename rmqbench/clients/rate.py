@@ -10,7 +10,7 @@ _ANY = 1 << 62
 
 
 class Pace:
-    """How many messages may pass by now, at so many a second (None: any number)."""
+    """How many messages may pass by now, at ``rate`` a second (None: any number)."""
 
     def __init__(self, rate: float | None, monotonic: Callable[[], float]) -> None:
         self._rate = rate

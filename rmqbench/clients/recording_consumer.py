@@ -29,6 +29,7 @@ from rmqbench.run_directory.journal import (
     WorkStarted,
 )
 from rmqbench.run_directory.recorder import DeliveryRecorder
+from rmqbench.text import counted
 from rmqbench.verdict.evidence import Incident
 from rmqbench.verdict.findings import FindingName
 
@@ -247,7 +248,7 @@ class RecordingConsumer:
                 why = (
                     "and the queue does not know of it"
                     if ready is None
-                    else (f"although {ready} messages are ready")
+                    else f"although {counted(ready, 'message is', 'messages are')} ready"
                 )
                 self._stuck = (
                     f"Consumer {plan.number} of {plan.queue} received nothing for "

@@ -114,7 +114,7 @@ class Recovery:
 
 
 def pause(seconds: float, stopped: Callable[[], bool], clock: Clock = REAL_CLOCK) -> bool:
-    """Sleep until so many seconds are over or ``stopped()`` is true; return what it is then.
+    """Sleep until ``seconds`` are over or ``stopped()`` is true; return what it is then.
 
     It looks in small steps instead of waiting for an event: a handler that sets an event in the
     very thread that begins to wait for it may wait for ever.

@@ -56,7 +56,7 @@ class Account:
         }
 
     def text(self, width: int = _WIDTH) -> str:
-        """Write it for a person, in lines of so many columns; commands and names are not broken."""
+        """Write it for a person, ``width`` columns wide; commands and names are not broken."""
         width = max(width, 4 * _LABEL)
         lines = self._of_message(self.message, width) if self.message else self._of_verdict(width)
         return "\n".join(line.rstrip() for line in lines) + "\n"

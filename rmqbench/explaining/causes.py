@@ -14,6 +14,7 @@ import numpy as np
 from rmqbench.explaining.deliveries import deliveries_of
 from rmqbench.explaining.facts import BoolArray, Break, Facts
 from rmqbench.run_directory.journal import Interrupted
+from rmqbench.text import counted
 from rmqbench.verdict.evidence import Removal, Restart
 from rmqbench.verdict.findings import Effect, Finding, FindingName
 
@@ -22,8 +23,8 @@ __all__ = ["Cause"]
 Cause = Callable[[Facts, Finding], Iterator[str]]
 """Yields sentences on what the evidence shows, none where it shows nothing of that kind."""
 
-_YOUNG_NS = 3_000_000_000  # so young a quorum queue may be when its node dies, and be forgotten
-_BLOCKED = "The broker blocks publishers"  # so a producer begins to say that it has to wait
+_YOUNG_NS = 3_000_000_000  # a quorum queue this young may be forgotten when its node dies
+_BLOCKED = "The broker blocks publishers"  # how a producer begins to say that it has to wait
 _BROKEN_PROTOCOL = (
     FindingName.CONTRADICTED,
     FindingName.CORRUPTED,
@@ -61,7 +62,7 @@ def no_confirms(facts: Facts, finding: Finding) -> Iterator[str]:
 
 
 def transient_messages(facts: Facts, finding: Finding) -> Iterator[str]:
-    """Yield that messages were not persistent, where the node was started anew behind them."""
+    """Yield that messages were not persistent, where the node restarted after they were sent."""
     queue, restarts = facts.queue_of(finding), _restarts_after_sending(facts, finding)
     if (
         queue
@@ -76,13 +77,14 @@ def transient_messages(facts: Facts, finding: Finding) -> Iterator[str]:
 
 
 def not_durable(facts: Facts, finding: Finding) -> Iterator[str]:
-    """Yield that a queue was not durable, where the node was started anew."""
+    """Yield that a queue was not durable, where the node restarted."""
     queues = [queue] if (queue := facts.queue_of(finding)) else [*facts.queues.values()]
     restarts = _restarts_after_sending(facts, finding)
     for queue in queues:
         if not queue.durable and restarts:
             yield (
-                f"a queue that is not durable goes with its node, and so did {queue.record.name}: "
+                "a queue that is not durable is deleted with its node, and so was "
+                f"{queue.record.name}: "
                 f"{facts.restart_in_words(restarts[0])}."
             )
             return
@@ -97,8 +99,8 @@ def newborn_queue(facts: Facts, finding: Finding) -> Iterator[str]:
         if restart.before_ns > since_ns and restart.after_ns - since_ns <= _YOUNG_NS:
             age_s = max(0, restart.after_ns - since_ns) / 1e9
             yield (
-                f"a newborn quorum queue: it was declared {age_s:.1f} s before the node died. One "
-                "so young may come back empty."
+                f"a newborn quorum queue: it was declared {age_s:.1f} s before the node died. A "
+                "queue that young may come back empty."
             )
             return
 
@@ -118,7 +120,7 @@ def gone_queue(facts: Facts, finding: Finding) -> Iterator[str]:
 
 
 def restarted_node(facts: Facts, finding: Finding) -> Iterator[str]:
-    """Yield that the node was started anew behind what the finding is about.
+    """Yield that the node restarted after some of what the finding is about was sent.
 
     Not where another cause says it already.
     """
@@ -223,7 +225,7 @@ def rejecting_queue(facts: Facts, _: Finding) -> Iterator[str]:
         for limit in limits:
             if limit and overflow and str(overflow[1]).startswith("reject-publish"):
                 yield (
-                    f"queue {name} rejects what is too much: {limit[0]}={limit[1]} with "
+                    f"queue {name} rejects what exceeds its limit: {limit[0]}={limit[1]} with "
                     f"{overflow[0]}={overflow[1]}."
                 )
                 return
@@ -372,7 +374,7 @@ def _restarts_after_sending(facts: Facts, finding: Finding) -> list[Restart]:
 
 
 def _with_count(facts: Facts, finding: Finding, restarts: Sequence[Restart]) -> str:
-    """Return when the node was started anew, and how many of the messages were sent before."""
+    """Return when the node restarted, and how many of the messages were sent before."""
     words = facts.restart_in_words(restarts[-1])
     if finding.name not in {FindingName.LOST, FindingName.REMOVED, FindingName.INDETERMINATE}:
         return words
@@ -384,9 +386,9 @@ def _with_count(facts: Facts, finding: Finding, restarts: Sequence[Restart]) -> 
 
 _REMOVING = {
     "message-ttl": "what waits longer than that is dropped",
-    "expires": "a queue that nobody uses for so long is deleted",
-    "max-length": "the oldest message goes when one too many comes",
-    "delivery-limit": "what was given back so often is dropped",
+    "expires": "a queue that nobody uses for that long is deleted",
+    "max-length": "the oldest message is dropped when one too many comes",
+    "delivery-limit": "what was given back that often is dropped",
 }
 
 
@@ -398,5 +400,5 @@ def _removal_in_words(facts: Facts, removal: Removal, time_ns: int | None) -> st
         if removal.cause.removeprefix("x-").startswith(name):
             what += f": {does}"
             break
-    most = "" if removal.at_most is None else f" (at most {removal.at_most} messages)"
+    most = "" if removal.at_most is None else f" (at most {counted(removal.at_most, 'message')})"
     return f"{what}{most}."

@@ -47,8 +47,8 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 _RESTARTING = frozenset({"kill-broker", "kill-newborn", "restart-broker"})
-_SILENT_NS = 1_000_000_000  # so long a worker may have been silent when it was killed
-_FELT_NS = 30_000_000_000  # so long after it struck a fault may be felt: a heartbeat runs out
+_SILENT_NS = 1_000_000_000  # how long a worker may have been silent when it was killed
+_FELT_NS = 30_000_000_000  # how long after it struck a fault may be felt: a heartbeat runs out
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class QueueFacts:
         return tuple(each for consumer in self.record.consumers for each in breaks_of(consumer))
 
     def delivered(self, size: int) -> BoolArray:
-        """Return which of so many messages it delivered at all."""
+        """Return which of ``size`` messages it delivered at all."""
         came = np.zeros(size, np.bool_)
         for consumer in self.evidence.consumers:
             came |= consumer.state & DELIVERED != 0
@@ -187,7 +187,7 @@ class Facts:
 
     @cached_property
     def restarts(self) -> tuple[Restart, ...]:
-        """When the node was started anew, or may have been: by a fault of the run, or on record.
+        """When the node restarted, or may have: by a fault of the run, or on record.
 
         A fault that restarts it says when it went down, too; what is on record of our own node says
         only when it was up again.
@@ -205,13 +205,13 @@ class Facts:
         return tuple(sorted(known, key=lambda each: each.after_ns))
 
     def restart_in_words(self, restart: Restart) -> str:
-        """Return when the node was started anew, and by which fault of the run if by one."""
+        """Return when the node restarted, and by which fault of the run if by one."""
         fault = self.fault_before(restart.before_ns)
         after, before = self.at(restart.after_ns), self.at(restart.before_ns)
         if restart.after_ns == restart.before_ns:
-            return f"the node was started anew at {after}{fault}"
-        sure = "" if fault else ", or may have been,"
-        return f"the node was started anew{sure} between {after} and {before}{fault}"
+            return f"the node restarted at {after}{fault}"
+        sure = "" if fault else ", or may have,"
+        return f"the node restarted{sure} between {after} and {before}{fault}"
 
     def fault_before(self, time_ns: int) -> str:
         """Return which fault of the run struck before a moment, close enough to be felt then."""

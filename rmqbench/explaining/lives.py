@@ -22,6 +22,7 @@ from rmqbench.run_directory.journal import (
     StageBegan,
 )
 from rmqbench.run_directory.reading import ConsumerRecord, ProducerRecord
+from rmqbench.text import counted
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, Incident
 from rmqbench.verdict.findings import FindingName
 
@@ -110,7 +111,8 @@ def _there_are(facts: Facts) -> str:
     """Return which messages there are: of each of the first producers the last one."""
     counts = [len(each.ledger.state) for each in facts.record.producers]
     named = [f"{number}:0 to {number}:{count - 1}" for number, count in enumerate(counts[:3])]
-    more = f" and those of {len(counts) - 3} more producers" if len(counts) > 3 else ""
+    others = counted(len(counts) - 3, "more producer")
+    more = f" and those of {others}" if len(counts) > 3 else ""
     return ", ".join(named) + more
 
 
@@ -241,7 +243,7 @@ class _Writer:
         elif copy := self._which_copy(one.stamp):
             notes.append(copy)
         if queue.auto_ack:
-            notes.append("acknowledged by itself")
+            notes.append("acknowledged automatically")
         return f"{words}, {', '.join(notes)}"
 
     def _which_copy(self, stamp: int) -> str:
@@ -264,13 +266,14 @@ class _Writer:
                 "no delivery is on record." if never else "delivered, although it was never sent."
             )
         missing = "never delivered, and the queue is empty"
+        unjudged = "so this message is not judged"
         if not queue.drain.proven:
             why = f" ({queue.drain.detail})" if queue.drain.detail else ""
-            said = f"not delivered, and the queue was not proven empty{why}: nothing is said of it"
+            said = f"not delivered, and the queue was not proven empty{why}: {unjudged}"
         elif not queue.evidence.complete:
-            said = "not delivered to anybody whose evidence can be read: nothing is said of it"
+            said = f"not delivered to anybody whose evidence can be read: {unjudged}"
         elif not self._facts.confirmed[place]:
-            said = f"{missing}: it owes only what was confirmed"
+            said = f"{missing}: RabbitMQ promises to keep only what it confirmed"
         else:
             said = f"{missing}: {self._missing(queue)}"
         return f"{said}."
@@ -335,9 +338,9 @@ class _Writer:
                 yield Moment(proof.time_ns, f"queue {name} was asked: {said}{there}", True)
         for restart in facts.record.evidence.restarts:
             if restart.after_ns == restart.before_ns:
-                yield Moment(restart.after_ns, "the node was started anew", True)
+                yield Moment(restart.after_ns, "the node restarted", True)
                 continue
-            words = "the node was started anew, or may have been, after this moment"
+            words = "the node restarted, or may have, after this moment"
             yield Moment(restart.after_ns, words, True)
             yield Moment(restart.before_ns, "… and before this one", True)
         for worker in facts.workers:

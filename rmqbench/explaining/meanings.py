@@ -43,7 +43,7 @@ _LOG = "the broker's log {when}"
 MEANINGS: Mapping[FindingName, Meaning] = MappingProxyType(
     {
         FindingName.NACKED: Meaning(
-            "The broker said no to these: it did not take responsibility for them.",
+            "The broker nacked these: it did not take responsibility for them.",
             f"{_NO_PROMISE}: it may refuse, and says so with basic.nack. Publish them again.",
             f"{_DOCS}confirms",
             (
@@ -83,7 +83,7 @@ MEANINGS: Mapping[FindingName, Meaning] = MappingProxyType(
             again=True,
         ),
         FindingName.UNSENT: Meaning(
-            "These were never sent: their producer ended before.",
+            "These were never sent: their producer ended first.",
             f"{_NO_PROMISE}: it has never seen them.",
             f"{_DOCS}publishers",
             (
@@ -228,14 +228,14 @@ MEANINGS: Mapping[FindingName, Meaning] = MappingProxyType(
             _LOG,
         ),
         FindingName.NACKED_BUT_DELIVERED: Meaning(
-            "The broker said no to these, and this queue delivered them all the same.",
+            "The broker nacked these, and this queue delivered them all the same.",
             f"{_NO_PROMISE}: one nack stands for all queues, and this one may have said yes.",
             f"{_DOCS}confirms",
             (causes.rejecting_queue, causes.restarted_node),
             f"policies with overflow=reject-publish, and at {_LOG}",
         ),
         FindingName.STUCK: Meaning(
-            "The queue could not be emptied, so nothing is said of what is missing.",
+            "The queue could not be emptied, so what is missing is not judged.",
             f"{_NO_PROMISE}: messages stay until somebody takes them.",
             f"{_DOCS}consumers",
             (causes.consumer_gave_up, causes.broken_consumer, causes.restarted_node),

@@ -19,7 +19,7 @@ SETTLING: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r".* cannot be read \(", _COPY),
     (r"the journal of .* is not there", _COPY),
-    (r".* (recorded|reported) \d+ .*, and \d+ of them are there", _COPY),
+    (r".* (recorded|reported) \d+ .*, and \d+ of them (is|are) there", _COPY),
     (r"The journal .* cannot be written", "free disk space, or another --directory for the run"),
     (r"the fault .* failed:", "a fault that does what it should: see why it failed, and run again"),
     (
@@ -35,7 +35,7 @@ SETTLING: Final[tuple[tuple[str, str], ...]] = (
         "a node that dies sooner after the declaration: run it again, with less else going on",
     ),
     (
-        r"queue .* was not drained: \d+ messages are still ready",
+        r"queue .* was not drained: \d+ messages? (is|are) still ready",
         "consumers that take all: see why they stopped (their worker.log, the broker's log), or "
         "give them more time (stall_s)",
     ),
@@ -44,29 +44,31 @@ SETTLING: Final[tuple[tuple[str, str], ...]] = (
         "a broker that answers to the end: see its log",
     ),
     (
-        r"queue .* was not drained: \d+ consumers that are not ours",
+        r"queue .* was not drained: \d+ consumers? that (is|are) not ours",
         "a queue that only the run reads: end the other consumers, or leave out --in-place",
     ),
     (
         r"queue .* was not drained: no consumer could consume it",
-        "a queue that lets its consumers end well: see the broker's log for why it did not",
+        "consumers that can close their channel cleanly: see the broker's log for why they could "
+        "not",
     ),
     (
         r"queue .* was not drained: the run ended before",
         "a run that goes on to its end: this one was killed, or is still at work",
     ),
     (
-        r"queue .* was not drained: \d+ messages are unacknowledged",
-        "the end of whoever holds these messages: they are not ours to take",
+        r"queue .* was not drained: \d+ messages? (is|are) unacknowledged",
+        "that whoever holds these messages acknowledges them or disconnects; they are not ours to "
+        "take",
     ),
     (
-        r"queue .* was not drained: \d+ messages are missing",
+        r"queue .* was not drained: \d+ messages? (is|are) missing",
         "a Management API that says who holds messages",
     ),
     (r"queue .* was not drained", "a queue that can be emptied to the end: see the broker's log"),
     (
-        r"queue .* delivered \d+ messages that are not of this run",
-        "a queue that only the run writes to: leave out --in-place, or end who else publishes",
+        r"queue .* delivered \d+ messages? that (is|are) not of this run",
+        "a queue that only the run writes to: leave out --in-place, or stop whoever else publishes",
     ),
 )
 """Patterns of reasons, and what each takes to be settled."""

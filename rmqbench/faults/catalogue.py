@@ -24,8 +24,9 @@ class Fault:
     """A fault of a scenario: its name in :data:`FAULTS`, and when it strikes.
 
     ``during`` None is the first phase that its kind is for. It strikes when ``after_messages`` of
-    the phase are through (None: a third of them). ``lasting_s`` is how long it lasts, where it is
-    of that kind (None: as long as the kind's own). ``queue`` is the one that it strikes, and whose
+    the phase are through (None: a third of them, or the first message where its kind says so, as do
+    ``kill-newborn`` and ``close-connection``). ``lasting_s`` is how long it lasts, where it is of
+    that kind (None: as long as the kind's own). ``queue`` is the one that it strikes, and whose
     drain it waits for (None: the scenario's first).
     """
 
@@ -78,11 +79,13 @@ class Kind:
     ``text`` completes "the fault is that …". ``expected`` names the findings that fail by default
     and are what RabbitMQ promises here. ``heartbeat_s`` makes a dead connection noticed in time,
     ``rate`` (messages a second) makes a phase of 10,000 messages last long enough.
-    ``rest_s``: so long a quorum queue is left alone before anything is published, because a younger
-    one may lose everything, and a classic queue for a quarter of it: before RabbitMQ 4.2 one that
-    is younger than about 2 s may itself be gone (see the page on faults). ``within_s``: the fault
-    shows something only so soon after the queues' declaration, which is therefore left until the
-    producers stand ready.
+    ``rest_s`` is how long a quorum queue is left alone before anything is published, because a
+    younger one may lose everything; a classic queue is left alone for a quarter of it, because
+    before RabbitMQ 4.2 one younger than about 2 s may itself be gone (see the page on faults).
+    ``needs_proxy``: the workers connect through a proxy, on which the fault acts.
+    ``first_message``: it strikes at the first message of the phase, not after a third of them.
+    ``within_s``: it shows something only this soon after the queues' declaration, which therefore
+    waits until the producers are ready.
     """
 
     text: str

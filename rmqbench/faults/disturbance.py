@@ -20,13 +20,14 @@ from rmqbench.faults.injection import Injection, adopting, require_ours
 from rmqbench.proxy import Proxy
 from rmqbench.run_directory.journal import Entry, MessagesRemoved
 from rmqbench.run_directory.ledger import DeliveryLedger
+from rmqbench.text import counted
 from rmqbench.verdict.evidence import ACKED
 from rmqbench.waiting import wait_until
 
 __all__ = ["RECOVERY_S", "ConsumerAtWork", "Disturbance", "Disturber", "Victim"]
 
 _HOLDS_S = 10.0
-RECOVERY_S = 8.0  # so long after a restart a queue may know too little of what it holds
+RECOVERY_S = 8.0  # how long after a restart a queue may report too few messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +221,9 @@ class Disturber:
             raise BrokerError("There was no consumer left that could be killed.")
         count, pid, consumer = max(here)
         consumer.worker.strike()
-        what = "deliveries" if consumer.auto_ack else "unacknowledged messages"
-        return f"the consumer in process {pid} is dead, with {count} {what}"
+        what = "delivery" if consumer.auto_ack else "unacknowledged message"
+        many = "deliveries" if consumer.auto_ack else "unacknowledged messages"
+        return f"the consumer in process {pid} is dead, with {counted(count, what, many)}"
 
 
 def _at_stake(consumer: ConsumerAtWork) -> int:

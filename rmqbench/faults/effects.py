@@ -15,6 +15,7 @@ from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
 from rmqbench.management.answers import read_connections
 from rmqbench.proxy import Proxy
+from rmqbench.text import counted
 from rmqbench.verdict.evidence import Removal
 from rmqbench.waiting import wait_until
 
@@ -86,7 +87,8 @@ def close_connections(target: Target) -> None:
         wait_until(listed, _LISTED_S, "the Management API to list a connection", every_s=0.2)
         for name in names:
             management.close_connection(name, "a fault")
-        target.note(f"{len(names)} connections were closed")
+        closed = counted(len(names), "connection was", "connections were")
+        target.note(f"{closed} closed")
 
 
 def alarm(setting: str, eager: str, read: str) -> Callable[[Target], None]:
@@ -109,7 +111,7 @@ def purge_queue(target: Target) -> None:
         Removal("a purge whose answer did not come, of any number of messages"), act
     )
     count = topologies.purge(target.endpoint, target.queue)
-    _note_removal(target, Removal(f"a purge of {count} messages", count), act)
+    _note_removal(target, Removal(f"a purge of {counted(count, 'message')}", count), act)
 
 
 def delete_queue(target: Target) -> None:
@@ -117,7 +119,7 @@ def delete_queue(target: Target) -> None:
     target.note_removal(Removal("it was deleted, or was to be"), act)
     with admin(target.endpoint) as channel:
         count = channel.queue_delete(target.queue).method.message_count
-    _note_removal(target, Removal(f"it was deleted, with {count} ready messages"), act)
+    _note_removal(target, Removal(f"it was deleted, with {counted(count, 'ready message')}"), act)
 
 
 def limit_policy(queue: str) -> str:

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from rmqbench.message import Content, content_of
-from rmqbench.text import visible
+from rmqbench.text import counted, visible
 
 __all__ = [
     "KEPT_BYTES",
@@ -296,4 +296,4 @@ def _joined(texts: Iterable[str]) -> str:
 
 
 def _bytes(count: int) -> str:
-    return "1 byte" if count == 1 else f"{count:,} bytes"
+    return counted(count, "byte", form=",")

@@ -21,11 +21,12 @@ from rmqbench.errors import RmqbenchError
 from rmqbench.gui.feed import Activity, Feed, State
 from rmqbench.gui.look import AMBER, GREEN, RED, apply_look, style_page
 from rmqbench.gui.rows import Part, Received, Row, about, clock_text, contents, row, shown
+from rmqbench.text import counted
 
 __all__ = ["Window", "open_root"]
 
 _TICK_MS = 100
-_BUSY_TICK_MS = 25  # when so much came that the broker may be waiting for acknowledgements
+_BUSY_TICK_MS = 25  # when enough came that the broker may be waiting for acknowledgements
 _BATCH = 1000  # messages at once, so that the window reacts in between
 _RATE_OVER_S = 2.0
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
@@ -283,7 +284,8 @@ class Window:
         text = _state_text(state, str(feed.endpoint))
         colour = _COLOURS.get(state.activity, AMBER)
         if self.paused and state.activity is Activity.CONSUMING:
-            text = f"Paused: {feed.waiting:,} messages are held, not acknowledged"
+            held = counted(feed.waiting, "message is", "messages are", form=",")
+            text = f"Paused: {held} held, not acknowledged"
             colour = AMBER
         _set(self.dot, foreground=colour)
         _set(self.state_label, text=shown(text))

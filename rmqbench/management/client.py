@@ -99,7 +99,7 @@ class Management:
         return self._list("nodes")
 
     def queue(self, name: str, vhost: str | None = None) -> dict[str, Any]:
-        """Return one queue, by default of the endpoint's virtual host. Raises QueueNotFound."""
+        """Return one queue, by default of the endpoint's virtual host. Raise QueueNotFound."""
         vhost = self._endpoint.virtual_host if vhost is None else vhost
         missing = QueueNotFound(
             f"There is no queue {name!r} in virtual host {vhost!r} at {self.url} (or user "
@@ -172,7 +172,7 @@ class Management:
     def create_virtual_host(self, name: str) -> bool:
         """Create a virtual host and grant the endpoint's user every permission there.
 
-        Returns whether it is new. One that exists stays as it is, but for the permissions. The user
+        Return whether it is new. One that exists stays as it is, but for the permissions. The user
         of the Management API needs the tag ``administrator``.
         """
         path = f"vhosts/{_quoted(name)}"
@@ -203,7 +203,7 @@ class Management:
         """Apply a definition to everything whose name matches the regular expression ``pattern``.
 
         A policy of the same name is replaced. ``apply_to`` is ``queues``, ``exchanges`` or ``all``.
-        The user needs the tag ``policymaker``. Raises BrokerError where the broker refuses the
+        The user needs the tag ``policymaker``. Raise BrokerError where the broker refuses the
         definition (https://www.rabbitmq.com/docs/policies).
         """
         vhost = self._endpoint.virtual_host if vhost is None else vhost
@@ -222,7 +222,7 @@ class Management:
     def close_connection(self, name: str, reason: str) -> None:
         """Make the broker close a connection: its client gets code 320 and ``reason``.
 
-        Raises BrokerError where no connection has this name.
+        Raise BrokerError where no connection has this name.
         """
         path = f"connections/{_quoted(name)}"
         plain = " ".join(reason.encode("ascii", "replace").decode().split())

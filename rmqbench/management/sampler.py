@@ -154,7 +154,7 @@ class Sampler:
 def take_sample(management: Management, vhost: str, time_ns: int) -> Sample:
     """Return the figures of a virtual host's queues and of the nodes.
 
-    The nodes are left out where the user lacks the tag ``monitoring``. Raises what the requests of
+    The nodes are left out where the user lacks the tag ``monitoring``. Raise what the requests of
     :class:`~rmqbench.management.client.Management` raise.
     """
     queues = {each.name: _queue_sample(each) for each in read_queues(management.queues(vhost))}

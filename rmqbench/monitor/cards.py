@@ -20,6 +20,7 @@ from rmqbench.monitor.layout import (
 )
 from rmqbench.monitor.model import Connection, Consumer, Node, Picture, Queue
 from rmqbench.monitor.short import line, short, short_bytes, short_rate
+from rmqbench.text import counted
 
 __all__ = ["Pen"]
 
@@ -161,7 +162,7 @@ class Pen:
     def _queue_card(self, queue: Queue, width: int, height: int, consumers: int) -> Drawing:
         inner = width - FRAME
         title = Text.assemble(_mark(queue), " ", (line(queue.name), _TITLE))
-        count = _counted(queue.consumer_count, "consumer") if queue.consumer_count else ""
+        count = counted(queue.consumer_count, "consumer", form=",") if queue.consumer_count else ""
         lines = [
             pair(_state_text(queue, queue.state), Text(count or "no consumers", "dim"), inner),
             *_figures(queue, inner),
@@ -170,7 +171,9 @@ class Pen:
             lines += _consumer_lines(each, inner)
         more = len(queue.consumers) - consumers
         if more > 0 and consumers:
-            lines.append(fit(Text(f"… and {_counted(more, 'more consumer')}", "dim"), inner))
+            lines.append(
+                fit(Text(f"… and {counted(more, 'more consumer', form=',')}", "dim"), inner)
+            )
         place = f" · {line(queue.vhost)}" if self._several else ""
         subtitle = Text(f"{line(queue.kind)}{place}", "dim")
         border = "dim" if queue.depth == "green" else queue.depth
@@ -359,7 +362,3 @@ def _strong(number: int) -> Text:
 
 def _section(name: str, more: str) -> Text:
     return Text.assemble((name, _TITLE), (f" · {more}", "dim"))
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -28,7 +28,7 @@ def ask(
 ) -> Picture:
     """Ask for all that a picture shows: six requests, more only for more than 500 queues.
 
-    ``vhost`` None is every virtual host that the user may see. Raises what
+    ``vhost`` None is every virtual host that the user may see. Raise what
     :class:`~rmqbench.management.client.Management` raises.
     """
     version = read_version(management.overview())

@@ -75,7 +75,7 @@ _Key = tuple[What, int]  # and the channel
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A step: what follows in this direction is delayed by so much."""
+    """A step: what follows in this direction is delayed by ``seconds``."""
 
     seconds: float
 

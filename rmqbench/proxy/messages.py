@@ -122,7 +122,7 @@ class MessageFrames:
     def _split_method(self) -> tuple[bytes, bytes, bytes, bytes]:
         """Split a method frame's payload: up to the exchange, exchange, routing key, the rest.
 
-        Raises IndexError where the payload is too short for its strings.
+        Raise IndexError where the payload is too short for its strings.
         """
         payload = self.method[PAYLOAD_AT:-1]
         at = 4 + 2  # a publish: the reserved ticket; its bits come last

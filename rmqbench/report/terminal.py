@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rmqbench.results.result import Result
-from rmqbench.text import visible, visible_line
+from rmqbench.text import counted, visible, visible_line
 
 __all__ = ["render", "result_line", "result_view"]
 
@@ -55,7 +55,8 @@ def result_line(result: Result, title: str | None = None, remark: str = "") -> T
     verdict = result.verdict
     found = ", ".join(f"{count:,} {name}" for name, count in verdict.found().items())
     text = [
-        f"{result.messages:,} messages, published {result.publish.rate_per_s:,.0f}/s, "
+        f"{counted(result.messages, 'message', form=',')}, "
+        f"published {result.publish.rate_per_s:,.0f}/s, "
         f"consumed {result.consume.rate_per_s:,.0f}/s",
         *([found] if found else () if verdict.passed else verdict.reasons[:1]),
         f"evidence in {result.directory}",
@@ -135,7 +136,7 @@ def _describe_scenario(result: Result) -> str:
     consumers = queues[0]["consumers"]
     return (
         f"{result.scenario['name']}, {kinds} queue{'s' if len(queues) > 1 else ''}, "
-        f"{consumers} consumer{'s' if consumers > 1 else ''}"
+        f"{counted(consumers, 'consumer')}"
     )
 
 

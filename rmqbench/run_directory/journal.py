@@ -178,7 +178,7 @@ class FaultEvent(Entry):
     """Something a fault did. ``own`` is its place among the scenario's faults; None: not of them.
 
     ``phase``: it ``struck``, something ``happened``, it is ``over``, or it ``failed``.
-    ``within_s``: so soon after the declaration of the queues it has to happen (None: whenever).
+    ``within_s``: how soon after the queues' declaration it has to happen (None: at any time).
     """
 
     kind = "fault"
@@ -191,7 +191,7 @@ class FaultEvent(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Restarted(Entry):
-    """The broker's node was started anew, or may have been, between two moments.
+    """The broker's node restarted, or may have, between two moments.
 
     See :class:`rmqbench.verdict.evidence.Restart`.
     """
@@ -216,7 +216,7 @@ class PoliciesFound(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class MessagesRemoved(Entry):
-    """A cause for messages to be missing from a queue: at most so many (None: any number).
+    """A cause for messages to be missing from a queue: no more than ``at_most`` (None: any number).
 
     Of several with the same ``act`` the last one counts: the first was written before it was done.
     """

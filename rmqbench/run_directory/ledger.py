@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import RmqbenchError
+from rmqbench.text import counted
 from rmqbench.verdict.evidence import AGAIN, CONFIRMED, COPY, NACKED, RETURNED, Incident
 
 __all__ = [
@@ -53,7 +54,7 @@ class _Columns:
                 _take_room(path)
         except OSError as error:
             raise RmqbenchError(
-                f"The ledger for {count} messages cannot be written to {directory}: "
+                f"The ledger for {counted(count, 'message')} cannot be written to {directory}: "
                 f"{error.strerror or error}.",
                 "Free some disk space, or name another directory for the run.",
             ) from None

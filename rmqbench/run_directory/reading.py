@@ -32,6 +32,7 @@ from rmqbench.run_directory.journal import (
     read_journal,
 )
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.text import counted
 from rmqbench.verdict.evidence import (
     AGAIN,
     COPY,
@@ -221,7 +222,7 @@ class _Reader:
         journal = self._worker_journal(place, name)
         copies = self._rows(PublishLedger.copies, ledger, COPY, f"the copies of {name}")
         record = ProducerRecord(name, journal, ledger, copies, readable)
-        self._require_all(record, "copies", len(copies))
+        self._require_all(record, ("copy", "copies"), len(copies))
         return record
 
     def _queues(self, entries: Sequence[Entry]) -> list[QueueRecord]:
@@ -244,7 +245,7 @@ class _Reader:
             self._missing.append(f"the journal of {name} is not there")
         again = self._rows(DeliveryLedger.again, ledger, AGAIN, f"the repeats of {name}")
         record = ConsumerRecord(name, journal, ledger, again, readable)
-        self._require_all(record, "repeated deliveries", len(again))
+        self._require_all(record, ("repeated delivery", "repeated deliveries"), len(again))
         return record
 
     def _worker_journal(self, place: Path, name: str) -> list[Entry]:
@@ -259,7 +260,7 @@ class _Reader:
         try:
             ledger = kind.read(place)
             if any(array.shape != (count,) for array in ledger.arrays.values()):
-                raise ValueError(f"it is not of {count} messages")
+                raise ValueError(f"it is not of {counted(count, 'message')}")
             return ledger, True
         except (OSError, ValueError, EOFError) as error:
             self._missing.append(f"the ledger of {whose} cannot be read ({_reason(error)})")
@@ -306,16 +307,17 @@ class _Reader:
             self._missing.append(f"{path} cannot be read ({_reason(error)})")
         if worker.end is not None and len(incidents) < worker.end.incidents:
             self._missing.append(
-                f"{worker.name} reported {worker.end.incidents} incidents, and "
-                f"{len(incidents)} of them are there"
+                f"{worker.name} reported {counted(worker.end.incidents, 'incident')}, and "
+                f"{counted(len(incidents), 'of them is', 'of them are')} there"
             )
         return incidents
 
-    def _require_all(self, worker: WorkerRecord, what: str, there: int) -> None:
+    def _require_all(self, worker: WorkerRecord, what: tuple[str, str], there: int) -> None:
         """Report where rows are gone of what was sent or delivered again."""
         if worker.end is not None and there < worker.end.repeats:
             self._missing.append(
-                f"{worker.name} recorded {worker.end.repeats} {what}, and {there} of them are there"
+                f"{worker.name} recorded {counted(worker.end.repeats, *what)}, and "
+                f"{counted(there, 'of them is', 'of them are')} there"
             )
 
     def _queue_evidence(
@@ -445,7 +447,7 @@ def _faults_that_failed(
         if "failed" in mine:
             yield f"the fault {name} failed: {mine['failed'].text}"
         elif "struck" not in mine:
-            yield f"the fault {name} never struck: the phase was over before"
+            yield f"the fault {name} never struck: the phase ended first"
         elif "over" not in mine:
             yield f"the fault {name} struck, and its end is not on record"
         elif late := _late(mine, declared, felt_ns):

@@ -16,11 +16,12 @@ from rmqbench.amqp.network import Network
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueLocked, QueueNotFound, RmqbenchError
 from rmqbench.faults.disturbance import RECOVERY_S
+from rmqbench.text import counted
 from rmqbench.verdict.evidence import Drain
 
 __all__ = ["prove_empty"]
 
-_SETTLE_S = 0.5  # so long an empty queue must say that it is
+_SETTLE_S = 0.5  # how long an empty queue must stay empty
 _ASK_EVERY_S = 0.25
 _ANSWER_S = 10.0
 
@@ -31,8 +32,8 @@ def prove_empty(
     """Ask a queue, with no consumer of ours there any more, until its answer holds still.
 
     Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty, nor soon
-    after it could not be asked: its node may have been started anew. After ``until`` none is waited
-    for. A queue that does not exist any more holds nothing.
+    after it could not be asked: its node may have restarted. After ``until`` none is waited for. A
+    queue that does not exist any more holds nothing.
     """
     clock = network.clock
     still_since: float | None = None
@@ -48,9 +49,13 @@ def prove_empty(
                 certain_at = max(certain_at, clock.monotonic() + RECOVERY_S)
             now = clock.monotonic()
             if ready:
-                return Drain(False, ready, f"{ready} messages are still ready in it")
+                detail = f"{counted(ready, 'message is', 'messages are')} still ready in it"
+                return Drain(False, ready, detail)
             if others:
-                trouble = f"{others} consumers that are not ours are still there"
+                who = counted(
+                    others, "consumer that is not ours is", "consumers that are not ours are"
+                )
+                trouble = f"{who} still there"
             if trouble:
                 still_since = None
                 if now >= until:
@@ -125,8 +130,8 @@ class _Question:
         try:
             self._wait_for(answers)
         except QueueLocked:
-            # So the leader of a quorum queue with a single active consumer refuses it: what was
-            # declared stands, for it is there.
+            # The leader of a quorum queue with a single active consumer refuses it with this
+            # error: it is there, so what was declared stands.
             self._abort()
             return 0
         if not got:

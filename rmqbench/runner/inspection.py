@@ -20,7 +20,7 @@ from rmqbench.management.answers import PolicyInfo, read_channels, read_policies
 from rmqbench.management.client import Management
 from rmqbench.run_directory.journal import Entry, PoliciesFound
 from rmqbench.runner.isolation import Place
-from rmqbench.text import visible_line
+from rmqbench.text import counted, visible_line
 from rmqbench.verdict.evidence import Drain
 
 __all__ = ["Inspection"]
@@ -99,18 +99,20 @@ class Inspection:
         """
         if not missing:
             return proof
+        missed = counted(missing, "message is", "messages are")
         try:
             held = self._unacknowledged(queue)
             if held == 0:
                 return proof
             if held is None:
-                why = f"{missing} messages are missing, and the API does not say who holds any"
+                why = f"{missed} missing, and the API does not say who holds any"
             else:
-                why = f"{held} messages are unacknowledged{self._holders()}"
+                holding = counted(held, "message is", "messages are")
+                why = f"{holding} unacknowledged{self._holders()}"
         except RmqbenchError as error:
             why = (
-                f"{missing} messages are missing, and whether somebody holds them cannot be asked "
-                f"({error.what})"
+                f"{missed} missing, and whether somebody holds {'it' if missing == 1 else 'them'} "
+                f"cannot be asked ({error.what})"
             )
         return replace(proof, proven=False, detail=why)
 

@@ -1,4 +1,4 @@
-"""Watch a broker that is not ours: has its node been started anew while the run was under way?"""
+"""Watch a broker that is not ours: did its node restart while the run was under way?"""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _END_S = 30.0
 class BrokerWatch:
     """Keeps a connection open, also while no worker has one; a context manager.
 
-    A node that is started anew ends it, and so may the network: each time that it breaks and is
-    there again, the node may have been started anew after it was last heard of. ``broke`` says
-    whether it broke, or could not be made.
+    A node that restarts ends it, and so may the network: each time that it breaks and is there
+    again, the node may have restarted after it was last heard of. ``broke`` says whether it broke,
+    or could not be made.
     """
 
     def __init__(self, endpoint: Endpoint, clock: Clock, write: Callable[[Entry], None]) -> None:

@@ -83,7 +83,7 @@ class Worker:
         """Return a sentence on how it ended where it did not end by itself, else None."""
         code = self._process.poll()
         if code is None:
-            return f"a worker (process {self.pid}) did not end, and was ended"
+            return f"a worker (process {self.pid}) did not end, and was killed"
         if code == 0:
             return None
         if code == _CANNOT_WRITE:
@@ -93,7 +93,7 @@ class Worker:
             )
         lines = self._log.read_text(errors="replace").strip().splitlines()
         why = f": {lines[-1]}" if lines else ""
-        how = f"exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
+        how = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
         return f"a worker (process {self.pid}) ended without a report, {how}{why}"
 
     def strike(self) -> None:
@@ -189,7 +189,7 @@ def run_workers(
             if now_done != done:
                 done, changed_at = now_done, time.monotonic()
             elif time.monotonic() - changed_at > stall_s:
-                stuck = f"no worker made any progress for {stall_s:g} s, and they were ended"
+                stuck = f"no worker made any progress for {stall_s:g} s, so they were killed"
                 return [stuck, *_troubles([w for w in crew.workers if w.ended()])]
         progress()
         return _troubles(crew.workers)
@@ -200,7 +200,7 @@ def _troubles(workers: Sequence[Worker]) -> list[str]:
 
 
 def _read(size: int) -> bytes:
-    """Read from standard input exactly so much: nothing is read ahead that is not the plan's."""
+    """Read ``size`` bytes from standard input: nothing is read ahead that is not the plan's."""
     data = b""
     while len(data) < size:
         piece = os.read(sys.stdin.fileno(), size - len(data))

@@ -120,7 +120,7 @@ class Behaviour:
         return content
 
     def foreign(self) -> Content:
-        """Return a message of nobody that is known here."""
+        """Return a message of unknown origin."""
         return Content(b"\x00\x00", b"a message of somebody else")
 
 

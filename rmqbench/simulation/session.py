@@ -46,7 +46,7 @@ FRAME_MAX: Final = 131072
 """The largest frame that RabbitMQ allows, in bytes."""
 
 _LEAST_FRAME_MAX: Final = 4096
-_FUDGE: Final = OVERHEAD  # by so much RabbitMQ lets a frame be too large
+_FUDGE: Final = OVERHEAD  # by how much RabbitMQ lets a frame be too large
 _CHANNEL_MAX: Final = 2047
 _HEARTBEAT_S: Final = 60
 _MISSED: Final = 2  # whole intervals without a byte from the client

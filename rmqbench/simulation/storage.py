@@ -1,7 +1,7 @@
 """What a queue holds: ready and unacknowledged messages, their limits, and what lasts.
 
 The rules are those of a classic queue; :mod:`rmqbench.simulation.quorum` has the other ones.
-https://www.rabbitmq.com/docs/classic-queues, /docs/maxlen, /docs/ttl.
+https://www.rabbitmq.com/docs/classic-queues, /docs/maxlength, /docs/ttl.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Timer:
         self.callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Do it never."""
+        """Cancel it."""
         self.callback = None
 
 
@@ -103,7 +103,7 @@ class World:
         return _BEGIN_NS + round(self._now * 1e9)
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        """Call a function when so much time is over."""
+        """Call a function after ``delay_s``."""
         timer = Timer(callback)
         self._count += 1
         heapq.heappush(self._heap, (self._now + max(0.0, delay_s), self._count, timer))
@@ -129,7 +129,7 @@ class World:
         self._pause()
 
     def wait(self, until: float) -> None:
-        """Wait until somebody calls the task's :meth:`Task.wake`, or it is so late."""
+        """Wait until somebody calls the task's :meth:`Task.wake`, or until then at the latest."""
         self.sleep(until - self._now)
 
     def _pause(self) -> None:

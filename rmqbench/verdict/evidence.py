@@ -162,7 +162,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The broker's node was started anew, or may have been, between two moments.
+    """The broker's node restarted, or may have, between two moments.
 
     Acknowledgements that it had taken before may not have reached its disk.
     """

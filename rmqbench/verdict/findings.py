@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from rmqbench.text import visible, visible_line
+from rmqbench.text import counted, visible, visible_line
 
 __all__ = [
     "FINDINGS",
@@ -111,7 +111,7 @@ _WHAT_TO_DO = (
     "The broker was away, or did not answer in time. Publish again what is unknown "
     "(--publish-again, publish_again=True), or give the broker more time to come back (stall_s)."
 )
-_EXPLAINED = 3  # so many findings, or reasons, are explained in the text of a verdict
+_EXPLAINED = 3  # how many findings, or reasons, are explained in the text of a verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,9 +330,10 @@ class Verdict:
         if unknown := self.count(FindingName.INDETERMINATE):
             queues = [f.queue for f in self.findings if f.name in _ARRIVED_OR_NOT]
             arrived = {q: self.count(FindingName.SURVIVED, q) for q in dict.fromkeys(queues)}
-            yield f"the outcome of {unknown} publishes is unknown{_how_many(arrived)}"
+            publishes = counted(unknown, "publish", "publishes")
+            yield f"the outcome of {publishes} is unknown{_how_many(arrived)}"
         if unsent := self.count(FindingName.UNSENT):
-            yield f"{unsent} messages were not sent"
+            yield f"{counted(unsent, 'message was', 'messages were')} not sent"
         yield "nothing is known to be lost"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.text import counted
 from rmqbench.verdict.deliveries import BoolArray, IntArray, QueueDeliveries, Sends
 from rmqbench.verdict.evidence import (
     CONFIRMED,
@@ -79,7 +80,8 @@ def judge_evidence(
             if not q.drain.proven
         ),
         *(
-            f"queue {f.queue} delivered {f.count} messages that are not of this run"
+            f"queue {f.queue} delivered "
+            f"{counted(f.count, 'message that is', 'messages that are')} not of this run"
             for f in findings
             if f.name is FindingName.FOREIGN
         ),
@@ -205,7 +207,7 @@ class _QueueJudge:
         yield replace(
             self._count(FindingName.REDELIVERED_AFTER_ACK, excused),
             effect=Effect.ALLOWED,
-            detail="the node was started anew in between, or may have been",
+            detail="the node restarted in between, or may have",
         )
         yield self._reordered()
         readable = np.concatenate([np.full(len(p.state), p.readable) for p in self._producers])
@@ -275,7 +277,7 @@ class _QueueJudge:
         return self._count(name, mask.astype(np.int64))
 
     def _count(self, name: FindingName, counts: npt.NDArray[Any]) -> Finding:
-        """Return a finding of so many of each message."""
+        """Return a finding: ``counts`` says how many there are of each message."""
         where = np.flatnonzero(counts)
         queue = self._queue.name
         messages = tuple(_name(self._evidence, queue, int(place)) for place in where[:_NAMED])

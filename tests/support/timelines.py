@@ -86,7 +86,7 @@ def write(path, place, *entries):
 
 
 def restarted(path, after_s, before_s=None):
-    """Write down that the node was started anew."""
+    """Write down that the node restarted."""
     before_s = after_s if before_s is None else before_s
     return write(path, "", Restarted(time_ns=1, after_ns=at(after_s), before_ns=at(before_s)))
 

@@ -300,7 +300,7 @@ def test_a_consumer_of_somebody_else_makes_the_run_inconclusive(vhost, rmqbench_
         ended = run_in(vhost, "--in-place")
     assert ended.returncode == 3, ended.stdout
     assert "INCONCLUSIVE" in ended.stdout
-    assert "1 consumers that are not ours" in ended.stdout
+    assert "1 consumer that is not ours" in ended.stdout
 
 
 @pytest.mark.parametrize(

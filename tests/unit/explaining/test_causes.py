@@ -137,11 +137,11 @@ def test_no_confirms_is_not_named_with_confirms_or_without_a_break(losing, confi
     assert "no publisher confirms" not in " ".join(causes_of(losing))
 
 
-def test_transient_messages_are_named_where_the_node_was_started_anew(losing):
+def test_transient_messages_are_named_where_the_node_restarted(losing):
     described(restarted(losing, 12.3, 14), recipe={"persistent": False})
     assert first(losing) == (
-        "transient messages (persistent=False) do not outlive their node: the node was started "
-        "anew, or may have been, between +12.3 s and +14.0 s, after all of these had been sent."
+        "transient messages (persistent=False) do not outlive their node: the node restarted, "
+        "or may have, between +12.3 s and +14.0 s, after all of these had been sent."
     )
 
 
@@ -156,11 +156,11 @@ def test_transient_messages_are_not_named_otherwise(losing, persistent, kind, re
     assert "transient" not in " ".join(causes_of(losing))
 
 
-def test_a_queue_that_is_not_durable_is_named_where_the_node_was_started_anew(losing):
+def test_a_queue_that_is_not_durable_is_named_where_the_node_restarted(losing):
     asked_for(restarted(losing, 12.3), durable=False)
     assert first(losing) == (
-        "a queue that is not durable goes with its node, and so did work.queue: the node was "
-        "started anew at +12.3 s."
+        "a queue that is not durable is deleted with its node, and so was work.queue: the node "
+        "restarted at +12.3 s."
     )
 
 
@@ -199,7 +199,7 @@ def test_a_queue_that_is_gone_is_named(losing):
 def test_a_restart_is_named_with_how_many_had_been_sent(losing):
     restarted(losing, 12.3)
     assert first(losing) == (
-        "a restart: the node was started anew at +12.3 s, after all of these had been sent."
+        "a restart: the node restarted at +12.3 s, after all of these had been sent."
     )
 
 
@@ -210,7 +210,7 @@ def test_a_restart_before_anything_was_sent_is_none(losing):
 def test_a_restart_by_a_fault_of_the_run_is_sure_and_named_after_it(losing):
     fault(losing, "kill-broker", 12.0, 14.0)
     assert first(losing).startswith(
-        "a restart: the node was started anew between +12.0 s and +14.0 s (the run's own fault "
+        "a restart: the node restarted between +12.0 s and +14.0 s (the run's own fault "
         "kill-broker, +12.0 s), after"
     )
 
@@ -320,7 +320,8 @@ def test_what_rejects_messages_is_named_for_a_nack(tmp_path):
     full = {"x-max-length": 9, "x-overflow": "reject-publish"}
     path = with_outcomes(tmp_path / "run", [OK] * 9 + [SENT | NACKED], arguments=full)
     assert first(path, "nacked") == (
-        "queue work.queue rejects what is too much: x-max-length=9 with x-overflow=reject-publish."
+        "queue work.queue rejects what exceeds its limit: x-max-length=9 with "
+        "x-overflow=reject-publish."
     )
 
 
@@ -336,7 +337,7 @@ def test_a_policy_that_rejects_messages_is_named_for_a_nack(tmp_path):
     path = with_outcomes(tmp_path / "run", [OK] * 9 + [SENT | NACKED])
     with_policy(path, max_length=9, overflow="reject-publish")
     assert first(path, "nacked") == (
-        "queue work.queue rejects what is too much: policy p: max-length=9 with policy p: "
+        "queue work.queue rejects what exceeds its limit: policy p: max-length=9 with policy p: "
         "overflow=reject-publish."
     )
 
@@ -344,7 +345,7 @@ def test_a_policy_that_rejects_messages_is_named_for_a_nack(tmp_path):
 def test_a_policy_that_drops_messages_is_named_for_what_is_removed(losing):
     with_policy(losing, max_length=8)
     assert first(losing, "removed").startswith(
-        "max-length=8 with overflow drop-head (policy p): the oldest message goes when"
+        "max-length=8 with overflow drop-head (policy p): the oldest message is dropped when"
     )
 
 
@@ -516,7 +517,7 @@ def test_a_restart_in_between_is_named_for_what_came_after_its_acknowledgement(t
     assert causes_of(path, "redelivered after ack") == ()
     restarted(path, 4.99, 5.1)
     assert first(path, "redelivered after ack", effect="allowed").startswith(
-        "acknowledgements may not have reached the disk when the node was started anew"
+        "acknowledgements may not have reached the disk when the node restarted"
     )
 
 

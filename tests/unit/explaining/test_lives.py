@@ -176,13 +176,13 @@ def test_what_was_not_acknowledged_and_what_acknowledges_itself_are_told_apart(t
         ),
         (
             {"proof": Drain(False, 1, "1 is still in it")},
-            "not delivered, and the queue was not proven empty (1 is still in it): nothing is "
-            "said of it.",
+            "not delivered, and the queue was not proven empty (1 is still in it): so this "
+            "message is not judged.",
         ),
         (
             {"proof": None},
             "not delivered, and the queue was not proven empty (the run ended before its drain "
-            "was proven): nothing is said of it.",
+            "was proven): so this message is not judged.",
         ),
     ],
 )
@@ -202,14 +202,14 @@ def test_lost_or_removed_is_not_decided_where_nobody_can(tmp_path):
 def test_what_happened_around_it_is_told_until_the_queue_was_asked(tmp_path):
     path = run_of(tmp_path / "run", plain(3))
     restarted(fault(path, "kill-broker", 12, 14, text="the node is killed"), 12.5, 13.5)
-    write(path, "", removed("audit.queue", "a purge of 1 messages", 15), removed("x", "late", 23))
+    write(path, "", removed("audit.queue", "a purge of 1 message", 15), removed("x", "late", 23))
     write(path, "", removed("x", "in time", 21.9))
     assert lines_of(path)[2:] == [
         (12.0, "[kill-broker: the node is killed]"),
-        (12.5, "[the node was started anew, or may have been, after this moment]"),
+        (12.5, "[the node restarted, or may have, after this moment]"),
         (13.5, "[… and before this one]"),
         (14.0, "[kill-broker is over]"),
-        (15.0, "[queue audit.queue: a purge of 1 messages]"),
+        (15.0, "[queue audit.queue: a purge of 1 message]"),
         (20.0, "[queue work.queue was asked: it is empty]"),
         (21.9, "[queue x: in time]"),
     ]
@@ -217,9 +217,9 @@ def test_what_happened_around_it_is_told_until_the_queue_was_asked(tmp_path):
 
 def test_what_happened_long_after_a_message_had_gone_is_not_told(good):
     restarted(good, 8.1)
-    assert not any("anew" in each for each in words_of(good))
+    assert not any("restarted" in each for each in words_of(good))
     restarted(good, 7.9)
-    assert "[the node was started anew]" in words_of(good)
+    assert "[the node restarted]" in words_of(good)
 
 
 def test_what_a_consumer_reported_is_told(tmp_path):

@@ -199,7 +199,7 @@ def test_a_consumer_that_may_be_a_half_open_one_of_ours_is_waited_for_so_long(
     """Its broker must have noticed by the heartbeat, which is 30 s here."""
     began = clock.now
     drained = drain([deliver(ALL)], [deliver(())], says=[(0, 1)], disturbance=disturbance)
-    assert drained.proof == Drain(False, 0, "1 consumers that are not ours are still there")
+    assert drained.proof == Drain(False, 0, "1 consumer that is not ours is still there")
     assert 2 * waits_s <= clock.now - began < 2 * waits_s + 2
 
 

@@ -222,7 +222,7 @@ def test_workers_without_progress_are_ended(deeds):
 
     troubles = run_workers(plans, progress=progress, stall_s=1.5, started=workers.extend)
     assert time.monotonic() - started < 120
-    assert troubles == ["no worker made any progress for 1.5 s, and they were ended"]
+    assert troubles == ["no worker made any progress for 1.5 s, so they were killed"]
     assert plans[1].left
 
 

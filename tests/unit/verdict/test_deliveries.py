@@ -303,7 +303,7 @@ def test_of_what_a_lost_channel_and_then_a_clean_one_received_nothing_was_after_
 def test_a_restart_in_between_excuses_it_and_it_is_counted(restart):
     verdict = verdict_of(queue(consumer(), consumer([again(0)], **LATE)), restarts=(restart,))
     assert (verdict.outcome, verdict.found()) == ("PASS", AFTER)
-    assert "the node was started anew in between, or may have been" in str(verdict)
+    assert "the node restarted in between, or may have" in str(verdict)
 
 
 @pytest.mark.parametrize(

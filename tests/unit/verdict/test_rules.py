@@ -247,7 +247,7 @@ def test_what_a_consumer_reported_is_found(finding):
 def test_what_is_not_of_this_run_leaves_the_verdict_open_and_says_so():
     verdict = verdict_of(queue(consumer(incidents=[incident(FindingName.FOREIGN, 5)])))
     assert verdict.outcome == "INCONCLUSIVE"
-    assert "queue work.queue delivered 1 messages that are not of this run" in verdict.reasons
+    assert "queue work.queue delivered 1 message that is not of this run" in verdict.reasons
 
 
 def test_a_foreign_message_seen_by_one_consumer_after_the_other_counts_once():
