@@ -143,7 +143,7 @@ def virtual_hosts(broker):
 
 
 @pytest.mark.slow
-def test_real_loss_exits_with_1_and_names_the_messages(vhost, tmp_path):
+def test_what_a_policy_drops_exits_with_1_and_the_messages_are_named(vhost, tmp_path):
     """A policy of the user keeps 500 messages at the most: overflow drops the oldest."""
     with Management(vhost) as management:
         management.set_policy("limit", "^work", {"max-length": 500}, vhost=vhost.virtual_host)
@@ -152,11 +152,11 @@ def test_real_loss_exits_with_1_and_names_the_messages(vhost, tmp_path):
     assert ended.stdout.startswith("FAIL reliability, classic queues, 1 consumer")
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["verdict"] == "FAIL"
-    assert {name: queue["lost"] for name, queue in result["queues"].items()} == {
+    assert {name: queue["removed"] for name, queue in result["queues"].items()} == {
         "work.queue": 1500,
         "audit.queue": 0,
     }
-    assert re.search(r"1,?500 lost in work\.queue", ended.stdout)
+    assert re.search(r"1,?500 removed in work\.queue: max-length=500 .*limit", ended.stdout)
     assert "sequence 0" in ended.stdout
 
 
