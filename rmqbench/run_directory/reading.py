@@ -357,6 +357,7 @@ class _Reader:
             consumers=consumers,
             drain=drain,
             only_consumer=queue.asked["consumers"] == 1,
+            auto_ack=bool(queue.asked.get("auto_ack")),
             complete=all(each.readable for each in queue.consumers),
             removals=(
                 *removals_by_settings(settings, circumstances),

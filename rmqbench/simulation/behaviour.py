@@ -23,7 +23,7 @@ class Moment(Enum):
     PUBLISH = "a publish has been read, and is not routed yet"
     STORE = "a queue has taken a message in"
     DELIVERY = "a message is about to be delivered"
-    ACKNOWLEDGEMENT = "an acknowledgement has been read"
+    ACKNOWLEDGEMENT = "an acknowledgement has been read, or needs none"
     CONFIRM = "a publish is to be confirmed"
 
 

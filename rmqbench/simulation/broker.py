@@ -132,9 +132,6 @@ class ModelBroker:
         self.running = True
         self.blocked_reason: str | None = None
         self.planned: Misdeed | None = None  # what is to be done with the delivery under way
-        self.remembers_acks = type(self.behaviour).ack_survives_kill is not (
-            Behaviour.ack_survives_kill
-        )
         self.max_message_bytes = (
             _MAX_MESSAGE_BYTES if self.version_number >= (4, 0) else _MAX_MESSAGE_BYTES_BEFORE_4
         )

@@ -72,7 +72,9 @@ class Channel:
         self.consumers: dict[str, Consumer] = {}
         self.last_queue = ""
         self.unacked: dict[int, Held] = {}
-        self._forgotten: list[Held] = []  # acknowledged, which a misdeed ignores
+        # Given back only in the end: what a misdeed keeps although it was acknowledged, and what a
+        # quorum queue learns of once the client has answered.
+        self._kept: list[Held] = []
         self._next_tag = 1
         self._waiting: deque[tuple[int, bytes, list[bytes]]] | None = None
 
@@ -181,7 +183,7 @@ class Channel:
         if not self.is_open:
             tag = self._keep(queue, entry, consumer)
             if consumer.no_ack:
-                self._forget(queue, entry, tag)
+                self._forget(tag)
             return
         content = queue.shown(entry)
         exchange, routing_key = entry.exchange, entry.routing_key
@@ -199,7 +201,7 @@ class Channel:
         if planned is not None:
             self._misdeliver(planned, consumer, entry, tag, sent)
         if consumer.no_ack:
-            self._forget(queue, entry, tag)
+            self._forget(tag)
 
     def got(self, queue: Queue, entry: Entry, *, no_ack: bool) -> None:
         """Send a message as the answer to basic.get."""
@@ -218,7 +220,7 @@ class Channel:
         where = (queue.name, None, session.number, self.number, tag)
         broker.note(Delivered(broker.now(), entry.message, *where, flag, exchange, key, content))
         if no_ack:
-            self._forget(queue, entry, tag)
+            self._forget(tag)
 
     def _keep(self, queue: Queue, entry: Entry, consumer: Consumer | None) -> int:
         tag = self._next_tag
@@ -229,12 +231,9 @@ class Channel:
             consumer.in_flight += 1
         return tag
 
-    def _forget(self, queue: Queue, entry: Entry, tag: int) -> None:
+    def _forget(self, tag: int) -> None:
         """Settle what needs no acknowledgement."""
-        del self.unacked[tag]
-        queue.unacked.pop(entry.place, None)
-        where = (self.session.number, self.number, tag)
-        self.broker.note(Acknowledged(self.broker.now(), entry.message, queue.name, *where))
+        self._acknowledged(self.unacked.pop(tag))
 
     def _send_delivery(
         self,
@@ -287,7 +286,7 @@ class Channel:
         if again is not None:
             self._send_delivery(consumer, again, tag, again.redelivered, sent)
             if consumer.no_ack:
-                self._forget(queue, again, tag)
+                self._forget(tag)
         elif misdeed in {Misdeed.REPEAT_TAG, Misdeed.REPEAT_TAG_FLAGGED}:
             flag = misdeed is Misdeed.REPEAT_TAG_FLAGGED
             self._send_delivery(consumer, entry, tag, flag, sent)
@@ -336,7 +335,7 @@ class Channel:
         else:
             broker.misdone(misdeed, entry.message, queue.name, to=where)
             if misdeed is Misdeed.FORGET_ACK:
-                self._forgotten.append(held)
+                self._kept.append(held)
 
     def negative(self, tag: int, multiple: bool, *, requeue: bool, cause: str) -> None:
         """Requeue or discard deliveries that the client has nacked or rejected."""
@@ -394,11 +393,11 @@ class Channel:
             if consumer.queue in queues:
                 consumer.queue.remove_consumer(consumer)
                 del self.consumers[tag]
-        held = [*self._forgotten, *self.unacked.values()]
-        self._forgotten.clear()
+        held = [*self._kept, *self.unacked.values()]
+        self._kept.clear()
         self.unacked.clear()
         if not answered:
-            self._forgotten = [each for each in held if each.queue.type == "quorum"]
+            self._kept = [each for each in held if each.queue.type == "quorum"]
             held = [each for each in held if each.queue.type != "quorum"]
         by_queue: dict[Queue, list[Held]] = {}
         for each in held:

@@ -295,8 +295,7 @@ class Queue(Storage):
         broker = self.broker
         misdeed = broker.behaviour.misdeed(Moment.ACKNOWLEDGEMENT, self.name, entry.message)
         if misdeed is None:
-            if broker.remembers_acks:
-                self._lately_acked.append(entry)
+            self._lately_acked.append(entry)
             return None
         if misdeed is Misdeed.FORGET_ACK:
             self.unacked[entry.place] = entry

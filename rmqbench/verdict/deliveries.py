@@ -113,7 +113,8 @@ class _Table:
     """Deliveries as rows, sorted by message, copy and time. All columns have the same length.
 
     ``copy`` tells the copies of one message apart: 0 where there is one only, else its stamp.
-    ``channel`` numbers the consuming channels of the queue, 0 where it is not known.
+    ``channel`` numbers the consuming channels of the queue, 0 where it is not known. At
+    ``closed_ns`` the acknowledgement had surely been taken.
     """
 
     place: IntArray
@@ -156,9 +157,12 @@ class QueueDeliveries:
     nanoseconds), over all consumers.
     """
 
-    def __init__(self, sends: Sends, consumers: Sequence[ConsumerEvidence]) -> None:
+    def __init__(
+        self, sends: Sends, consumers: Sequence[ConsumerEvidence], *, auto_ack: bool = False
+    ) -> None:
         """Merge what the consumers recorded."""
         self._sends = sends
+        self._auto_ack = auto_ack
         self._consumers = consumers
         size = len(sends.sent)
         counted = np.zeros(size, np.uint16)
@@ -195,6 +199,8 @@ class QueueDeliveries:
         place, stamp, *others = (np.concatenate(column) for column in zip(*parts, strict=True))
         copy = np.where(self._sends.copied[place], stamp.astype(np.int64), 0)
         at_ns = others[0]
+        if self._auto_ack:
+            others[-1] = at_ns  # its acknowledgement is taken as it is sent
         order = np.lexsort((at_ns, copy, place))
         return _Table(place[order], copy[order], *(column[order] for column in others))
 
@@ -272,11 +278,11 @@ class QueueDeliveries:
         """Return how often each came again, flagged, after its acknowledgement had been taken.
 
         First the ones without an excuse, then those before which the node may have restarted. An
-        acknowledgement was taken where its channel was closed cleanly. What came on a channel that
-        was opened after that came after it. Of several deliveries whose channels were all closed
-        cleanly, none had been given back: each flagged one but the first came after an
-        acknowledgement, in whatever order their consumers recorded them. Where a copy is a
-        duplicate too, a flagged one may be that which was given back.
+        acknowledgement was taken where its channel was closed cleanly, or where none is needed.
+        What came on a channel that was opened after that came after it. Of several deliveries whose
+        acknowledgements were all taken, none had been given back: each flagged one but the first
+        came after an acknowledgement, in whatever order their consumers recorded them. Where a copy
+        is a duplicate too, a flagged one may be that which was given back.
         """
         table = self.repeats
         clean = table.closed_ns != _NEVER

@@ -176,13 +176,14 @@ class QueueEvidence:
     """What one queue delivered, to whom, and what the run itself did to it.
 
     Where it is not ``complete``, because what a consumer received cannot be read, nothing is missed
-    from it.
+    from it. With ``auto_ack`` a delivery needs no acknowledgement.
     """
 
     name: str
     consumers: Sequence[ConsumerEvidence]
     drain: Drain
     only_consumer: bool = True
+    auto_ack: bool = False
     removals: tuple[Removal, ...] = ()
     complete: bool = True
 

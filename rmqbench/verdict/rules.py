@@ -186,7 +186,7 @@ class _QueueJudge:
         self._queue = queue
         self._sends = sends
         self._outcomes = outcomes
-        self._deliveries = QueueDeliveries(sends, queue.consumers)
+        self._deliveries = QueueDeliveries(sends, queue.consumers, auto_ack=queue.auto_ack)
 
     def findings(self) -> Iterator[Finding]:
         """Yield every finding of the queue, counts of 0 included."""

@@ -9,12 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from support.drawing import draw, histories
+from support.drawing import DRAWN, draw, histories
 from support.oracle import disagreements
 from support.simulated import History, QueuePlan, play
 
 from rmqbench.errors import RmqbenchError
-from rmqbench.simulation import Misdeed
 
 pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
@@ -59,14 +58,13 @@ def test_the_verdict_on_any_history_is_the_truth(history):
 
 
 @pytest.mark.parametrize("vector", [True, False], ids=["vector", "pika"])
-@pytest.mark.parametrize("misdeed", Misdeed, ids=lambda misdeed: misdeed.name.lower())
+@pytest.mark.parametrize("misdeed", DRAWN, ids=lambda misdeed: misdeed.name.lower())
 def test_each_misdeed_alone_is_found_and_nothing_else(misdeed, vector):
     history = History(seed=6, vector=vector, misdeeds=((misdeed, 5),))
     played = play(history)
     done = [each.misdeed for each in played.broker.truth.misdeeds]
-    if misdeed is not Misdeed.MISROUTE_QUEUE:  # both queues are bound: there is no other
-        assert done == [misdeed]
-        assert not played.result.verdict.passed
+    assert done == [misdeed]
+    assert not played.result.verdict.passed
     assert not disagreements(played)
 
 
@@ -109,12 +107,12 @@ def test_both_ways_say_the_same_of_a_stream_in_which_a_bit_is_flipped(connection
     at=strategies.integers(0, 4000),
     mask=strategies.integers(1, 255),
 )
-def test_no_changed_byte_makes_a_run_fall(vector, connection, at, mask):
+def test_no_changed_byte_crashes_a_run(vector, connection, at, mask):
     """Whatever is sent to us, there is a verdict, or a sentence on why nothing could be begun."""
     flips = ((connection, at, mask),)
     history = History(seed=3, queues=(QueuePlan("work"),), flips=flips, vector=vector)
     with suppress(RmqbenchError):
-        assert play(history).result.verdict.outcome
+        play(history)
 
 
 def test_the_same_seed_is_the_same_history_to_the_byte(tmp_path):

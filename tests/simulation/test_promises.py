@@ -198,3 +198,29 @@ def test_what_comes_between_cancel_and_its_answer_is_taken_and_acknowledged(
     queue = broker.default_host.queues[plan.queue]
     assert not queue.ready
     assert not queue.returns
+
+
+# --- automatic acknowledgement --------------------------------------------------------------------
+
+
+@both_ways
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+@pytest.mark.parametrize("act", ["cut", "kill"])
+def test_what_needs_no_acknowledgement_never_comes_again(kind, act, vector):
+    """But after a restart, which an acknowledgement may not have outlived."""
+    history = History(
+        seed=1,
+        queues=(QueuePlan("work", kind, auto_ack=True),),
+        vector=vector,
+        delivery_delay_s=0.2,
+        most_at_once=2,
+        acts=(Act(0.6, act, which=1),),
+        misdeeds=((Misdeed.FORGET_ACK, 2), (Misdeed.FORGET_ACK, 3)),
+    )
+    played = play(history)
+    assert len(played.broker.truth.misdeeds) == 2
+    assert not disagreements(played)
+    verdict = played.result.verdict
+    assert verdict.count("redelivered after ack") == 2
+    (finding,) = [each for each in verdict.findings if each.name == "redelivered after ack"]
+    assert finding.effect == ("fails" if act == "cut" else "allowed")

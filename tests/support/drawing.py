@@ -13,7 +13,9 @@ _ACTS = (
     *("cut", "cut", "kill", "stop", "stall", "slay"),
     *("swallow", "close", "block", "purge", "delete"),
 )
-_MISDEEDS = (*Misdeed, Misdeed.LOSE, Misdeed.LOSE)  # the worst is tried most
+# There is no further queue that a message could be misrouted to.
+DRAWN = tuple(misdeed for misdeed in Misdeed if misdeed is not Misdeed.MISROUTE_QUEUE)
+_MISDEEDS = (*DRAWN, Misdeed.LOSE, Misdeed.LOSE)  # the worst is tried most
 _LIMITS = (
     (("x-max-length", 4),),
     (("x-max-length-bytes", 300),),
@@ -113,6 +115,7 @@ def _queue(name: str, source: _Source) -> QueuePlan:
         arguments=source.choose(limits) if source.chance(12) else (),
         consumers=source.choose((1, 1, 1, 2, 3)),
         prefetch=source.choose((100, 10, 3, 1)),
+        auto_ack=source.chance(10),
     )
 
 

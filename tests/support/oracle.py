@@ -177,7 +177,7 @@ def expect(played: Played) -> Expected:
         mine = _as_known([receipt for receipt in receipts if receipt.queue == queue.name])
         counts = expected.queues[queue.name] = Counter()
         expected.held[queue.name] = played.held[queue.name]
-        _judge(expected, queue.name, mine, published, clients, recipe, truth)
+        _judge(expected, queue, mine, published, clients, recipe, truth)
         if queue.consumers == 1:
             counts["reordered"] = _reordered(mine, published, recipe)
         came = {
@@ -290,8 +290,9 @@ def _as_known(receipts: list[Receipt]) -> list[Receipt]:
     return receipts
 
 
-def _judge(expected, queue, receipts, published, clients, recipe, truth):
+def _judge(expected, plan, receipts, published, clients, recipe, truth):
     """Count what is wrong with the deliveries themselves."""
+    queue = plan.name
     counts = expected.queues[queue]
     stops = [event.at for event in truth.of(Stopped)]
     reported: dict[str, dict[int, Counter]] = defaultdict(lambda: defaultdict(Counter))
@@ -318,7 +319,12 @@ def _judge(expected, queue, receipts, published, clients, recipe, truth):
             counts["redelivered" if receipt.flagged else "duplicate"] += 1
             doubled[receipt.message] += not receipt.flagged
         same_channel = any(each.session == receipt.session for each in earlier)
-        taken = [each for each in earlier if _taken_before(clients, each, receipt)]
+        taken = [
+            each
+            for each in earlier
+            if each.session != receipt.session
+            and (plan.auto_ack or _taken_before(clients, each, receipt))
+        ]
         if receipt.flagged and same_channel:
             counts["repeated"] += 1
         elif receipt.flagged and taken:
@@ -341,7 +347,7 @@ def _judge(expected, queue, receipts, published, clients, recipe, truth):
 def _taken_before(clients: dict[int, Client], one: Receipt, other: Receipt) -> bool:
     """Whether the acknowledgement of one delivery had surely been taken before another."""
     here, there = clients[one.session], clients[other.session]
-    if here is there or here.closed_at is None:
+    if here.closed_at is None:
         return False
     return there.closed_at is not None or there.opened_at >= here.closed_at
 

@@ -52,6 +52,7 @@ class QueuePlan:
     arguments: tuple[tuple[str, Any], ...] = ()
     consumers: int = 1
     prefetch: int = 10
+    auto_ack: bool = False
 
 
 @dataclass(frozen=True)
@@ -302,6 +303,7 @@ class Play:
                         "arguments": dict(queue.arguments),
                         "consumers": queue.consumers,
                         "prefetch": queue.prefetch,
+                        "auto_ack": queue.auto_ack,
                     }
                     for queue in history.queues
                 ],
@@ -416,7 +418,13 @@ class Play:
         history = self.history
         queue = history.queues[index]
         subscription = Subscription(
-            Endpoint(), queue.name, "", "", prefetch=queue.prefetch, vector=history.vector
+            Endpoint(),
+            queue.name,
+            "",
+            "",
+            prefetch=queue.prefetch,
+            auto_ack=queue.auto_ack,
+            vector=history.vector,
         )
         plan = ConsumerPlan(
             subscription=subscription,
