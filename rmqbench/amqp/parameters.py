@@ -19,7 +19,6 @@ def pika_parameters(
     heartbeat_s: int = 30,
     connect_timeout_s: float = 10.0,
     blocked_timeout_s: float = 60.0,
-    tls_context: ssl.SSLContext | None = None,
     **more: Any,
 ) -> Any:
     """Return the ``pika.ConnectionParameters`` of one bounded attempt to connect.
@@ -29,13 +28,12 @@ def pika_parameters(
     default is to wait for ever. ``connection_name`` is shown by the Management API.
 
     With TLS, the broker's certificate and host name are verified against the system's authorities
-    (``SSL_CERT_FILE`` adds one of your own), unless ``tls_context`` says otherwise. ``more`` is
-    passed to ``pika.ConnectionParameters`` as it is.
+    (``SSL_CERT_FILE`` adds one of your own). ``more`` is passed to ``pika.ConnectionParameters`` as
+    it is.
     """
     tls = None
     if endpoint.tls:
-        context = tls_context or ssl.create_default_context()
-        tls = pika.SSLOptions(context, server_hostname=endpoint.host)
+        tls = pika.SSLOptions(ssl.create_default_context(), server_hostname=endpoint.host)
     settings: dict[str, Any] = {
         "host": endpoint.host,
         "port": endpoint.port,

@@ -89,17 +89,13 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """A direct exchange and the queues bound to it with one routing key: each gets every message.
-
-    ``exchange_durable`` is the durability of the exchange; each queue has its own.
-    """
+    """A durable direct exchange, and queues bound to it with one routing key: all get all."""
 
     exchange: str = "direct.exchange"
     routing_key: str = "work"
     queues: tuple[Queue, ...] = field(
         default_factory=lambda: (Queue("work.queue"), Queue("audit.queue"))
     )
-    exchange_durable: bool = True
 
     def __post_init__(self) -> None:
         """Raise UsageError for what makes no sense, before anything is started."""
@@ -293,7 +289,7 @@ def _declare(
     existing = [queue for queue in topology.queues if exists(partial(counts_over, name=queue.name))]
 
     def declare_exchange() -> None:
-        channel.exchange_declare(exchange, "direct", durable=topology.exchange_durable)
+        channel.exchange_declare(exchange, "direct", durable=True)
 
     def declare_queue(queue: Queue) -> None:
         channel.queue_declare(queue.name, durable=queue.durable, arguments=wanted[queue.name])

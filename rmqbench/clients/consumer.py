@@ -19,7 +19,7 @@ from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, ConnectionLost, RmqbenchError
 from rmqbench.message import Recipe
 
-__all__ = ["Consumer", "Handler", "Held", "Look", "Subscription", "Taken"]
+__all__ = ["Consumer", "Handler", "Look", "Subscription", "Taken"]
 
 _ANSWER_S = 10.0
 _CANCEL_S = 30.0
@@ -60,10 +60,6 @@ class Taken:
     recipe: Recipe | None = None
 
 
-class Held:
-    """A message that is not to be acknowledged: it is back in its queue when the channel closes."""
-
-
 class Handler(Protocol):
     """What is done with the messages. A consumer calls it from its own thread only."""
 
@@ -73,8 +69,12 @@ class Handler(Protocol):
     def end(self) -> None:
         """End a channel that was closed cleanly: the broker has taken what was acknowledged."""
 
-    def take(self, method: Any, properties: Any, body: bytes) -> Taken | Held:
-        """Take one message, of any origin, length and content."""
+    def take(self, method: Any, properties: Any, body: bytes) -> Taken | None:
+        """Take one message, of any origin, length and content.
+
+        None: it is held, and not to be acknowledged; it is back in its queue when the channel
+        closes.
+        """
 
     def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
         """Take messages of a learned shape, the first ones of them or all.
@@ -244,7 +244,7 @@ class Consumer:
         def on_message(channel: Any, method: Any, properties: Any, body: bytes) -> None:
             _require_tag(method.delivery_tag)
             taken = self._handler.take(method, properties, body)
-            if isinstance(taken, Held):
+            if taken is None:
                 self._holds_some = True
                 return
             if taken.recipe is not None and connection.raw_delivery is not None:

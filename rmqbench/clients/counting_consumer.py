@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.amqp.vector import Deliveries
-from rmqbench.clients.consumer import Consumer, Held, Look, Subscription, Taken
+from rmqbench.clients.consumer import Consumer, Look, Subscription, Taken
 from rmqbench.clients.recovery import pause
 from rmqbench.errors import RmqbenchError
 from rmqbench.message import recipe_of
@@ -116,10 +116,10 @@ class CountingConsumer:
     def end(self) -> None:
         """Do nothing: what was acknowledged is counted already."""
 
-    def take(self, method: Any, properties: Any, body: bytes) -> Taken | Held:
+    def take(self, method: Any, properties: Any, body: bytes) -> Taken | None:
         """Take one message, unless there are enough."""
         if not self._claim(1):
-            return Held()
+            return None
         place = self._place((properties.headers or {}).get("producer_id"))
         self._pending[place] += 1
         if self._show is not None:

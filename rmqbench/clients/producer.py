@@ -72,7 +72,6 @@ class ProducerPlan:
     confirms: bool = True
     publish_again: bool = False
     waits: bool = False
-    mandatory: bool = True
     vector: bool = True
     heartbeat_s: int = 30
     stall_s: float = 30.0
@@ -248,7 +247,7 @@ class Producer:
             channel=channel.channel_number,
             exchange=plan.exchange,
             routing_key=plan.routing_key,
-            mandatory=plan.mandatory,
+            mandatory=True,
             frame_max=connection.frame_max,
         )
         window = max(1, min(plan.window, _BYTES_IN_FLIGHT // shape.stride))
@@ -317,7 +316,7 @@ class Producer:
                 plan.routing_key,
                 plan.recipe.body(*message),
                 plan.recipe.properties(*message),
-                mandatory=plan.mandatory,
+                mandatory=True,
             )
 
     def _require_progress(self, connection: Connection, settling: _Settling) -> None:

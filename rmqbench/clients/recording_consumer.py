@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.vector import Deliveries
-from rmqbench.clients.consumer import Consumer, Held, Look, Subscription, Taken
+from rmqbench.clients.consumer import Consumer, Look, Subscription, Taken
 from rmqbench.clients.recovery import Interruption
 from rmqbench.clock import Clock
 from rmqbench.memory import peak_rss_bytes
@@ -192,7 +192,7 @@ class RecordingConsumer:
         )
         return len(deliveries.tags), places
 
-    def take(self, method: Any, properties: Any, body: bytes) -> Taken | Held:
+    def take(self, method: Any, properties: Any, body: bytes) -> Taken | None:
         """Judge and record one message; hold it if it is not of this run."""
         plan = self.plan
         recipe = plan.recipe
@@ -205,7 +205,7 @@ class RecordingConsumer:
             self._recorder.report(
                 Incident(FindingName.FOREIGN, now_ns, detail=_describe(method, properties, body))
             )
-            return Held()
+            return None
         producer, sequence = identity
         trouble = None
         difference = recipe.difference(properties, body, identity)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from rmqbench.amqp.topology import require_name
 from rmqbench.amqp.vector import Deliveries
-from rmqbench.clients.consumer import Consumer, Held, Look, Subscription
+from rmqbench.clients.consumer import Consumer, Look, Subscription
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound, RmqbenchError
 from rmqbench.gui.rows import KEPT_BYTES, Received
@@ -177,7 +177,7 @@ class Feed:
     def end(self) -> None:
         """Do nothing: what was acknowledged is shown already."""
 
-    def take(self, method: Any, properties: Any, body: bytes) -> Held:
+    def take(self, method: Any, properties: Any, body: bytes) -> None:
         """Keep a message to be taken; it is acknowledged after it was shown."""
         values = {name: value for name, value in vars(properties).items() if value is not None}
         message = Received(
@@ -193,7 +193,6 @@ class Feed:
         )
         with self._lock:
             self._waiting.append(message)
-        return Held()
 
     def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
         """Take none: each message is shown, so each is taken alone."""

@@ -157,18 +157,6 @@ class Management:
             raise self._not_the_api("answered something other than alarms")
         return alarms
 
-    def deprecated_features(self) -> list[dict[str, Any]]:
-        """Return each deprecated feature: its ``name``, ``deprecation_phase`` and ``state``.
-
-        ``state`` is None where the broker does not say it: RabbitMQ 4.0.5 does not, 4.3.6 does
-        (``permitted`` or ``denied``). Before 3.13 there are no deprecated features.
-        """
-        path = "deprecated-features"
-        response = self._request("GET", path)
-        if response.status_code == 404:
-            return []
-        return [{"state": None} | each for each in self._listed(response, path)]
-
     def create_virtual_host(self, name: str) -> bool:
         """Create a virtual host and grant the endpoint's user every permission there.
 
@@ -239,12 +227,7 @@ class Management:
         return answer
 
     def _list(self, path: str, missing: BrokerError | None = None) -> list[dict[str, Any]]:
-        return self._listed(self._request("GET", path), path, missing)
-
-    def _listed(
-        self, response: requests.Response, path: str, missing: BrokerError | None = None
-    ) -> list[dict[str, Any]]:
-        answer = self._answer(response, path, missing)
+        answer = self._answer(self._request("GET", path), path, missing)
         if not isinstance(answer, list) or not all(isinstance(each, dict) for each in answer):
             raise self._not_the_api(f"answered /api/{path} with something other than a list")
         return answer

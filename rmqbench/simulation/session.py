@@ -84,7 +84,6 @@ class Session:
         self._ends = False  # the TCP connection is closed once all is sent
         self._channel_max = _CHANNEL_MAX
         self._hears_of_blocking = False
-        self._closes_on_refusal = False
         self._heartbeat: Cancellable | None = None
         self._interval_s = 0
         self._received = False

@@ -100,24 +100,6 @@ def test_nodes_tell_memory_disk_and_alarms(rmqbench_broker: Any) -> None:
     assert management.alarms() == []
 
 
-def test_deprecated_features_have_a_phase_and_a_state_where_the_broker_says_it(
-    rmqbench_broker: Any,
-) -> None:
-    features = rmqbench_broker.management.deprecated_features()
-    version = tuple(map(int, rmqbench_broker.version.split(".")[:2]))
-    if version < (3, 13):
-        assert features == []
-        return
-    assert "transient_nonexcl_queues" in {each["name"] for each in features}
-    assert all(each["deprecation_phase"] for each in features)
-    states = {each["state"] for each in features}
-    assert states <= {"permitted", "denied", None}
-    if version == (4, 0):
-        assert states == {None}
-    if version >= (4, 3):
-        assert None not in states
-
-
 def test_the_broker_writes_every_field_that_is_read(
     rmqbench_broker: Any, own_vhost: Endpoint
 ) -> None:

@@ -376,7 +376,7 @@ TAKEN = [
     ),
     recording(
         "foreign is held",
-        "            return Held()\n",
+        "            return None\n",
         "            return Taken(np.empty(0, np.int64))\n",
         "test_a_foreign_message_is_held_while_others_are_acknowledged_one_by_one",
     ),
@@ -521,13 +521,13 @@ AGAINST_A_BROKER = [
     ),
     producer_there(
         "publishes are mandatory",
-        "            mandatory=plan.mandatory,\n            frame_max",
+        "            mandatory=True,\n            frame_max",
         "            mandatory=False,\n            frame_max",
         "test_an_unroutable_message_is_returned_and_not_confirmed[classic-vector]",
     ),
     producer_there(
         "publishes are mandatory, one by one",
-        "                mandatory=plan.mandatory,\n            )",
+        "                mandatory=True,\n            )",
         "                mandatory=False,\n            )",
         "test_an_unroutable_message_is_returned_and_not_confirmed[classic-pika]",
     ),

@@ -103,7 +103,7 @@ class ModelNode:
     """What the operator does to the model."""
 
     def __init__(self, party):
-        self._party, self._broker = party, party.broker
+        self._broker = party.broker
         self.stop, self.start, self.kill = self._broker.stop, self._broker.start, self._broker.kill
         self.set_policy, self.clear_policy = self._broker.set_policy, self._broker.clear_policy
         self.close_connections = self._broker.close_connections

@@ -19,7 +19,6 @@ def test_the_default_topology_copies_every_message_to_work_and_audit() -> None:
     topology = Topology()
     assert (topology.exchange, topology.routing_key) == ("direct.exchange", "work")
     assert topology.queue_names == ("work.queue", "audit.queue")
-    assert topology.exchange_durable
     assert all(queue.durable and queue.kind == "classic" for queue in topology.queues)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from rmqbench.amqp.vector import Deliveries
 from rmqbench.clients import consumer as consumers
-from rmqbench.clients.consumer import Consumer, Held, Subscription, Taken
+from rmqbench.clients.consumer import Consumer, Subscription, Taken
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
@@ -83,7 +83,7 @@ class Chooser:
         self.ended = True
 
     def take(self, method, properties, body):
-        return Taken(np.array([method.delivery_tag])) if self.left.pop(0) else Held()
+        return Taken(np.array([method.delivery_tag])) if self.left.pop(0) else None
 
     def take_many(self, deliveries):
         places = deliveries.tags[: self.left.pop(0)]

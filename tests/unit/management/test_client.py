@@ -302,24 +302,6 @@ def test_https_to_a_plain_port_is_told_apart(server: Server) -> None:
         management.overview()
 
 
-def test_brokers_without_deprecated_features_have_none(server: Server) -> None:
-    with server.management() as management:
-        assert management.deprecated_features() == []
-
-
-def test_the_state_of_a_deprecated_feature_is_none_where_the_broker_does_not_say_it(
-    server: Server,
-) -> None:
-    path, said = "GET /api/deprecated-features", {"name": "x", "state": "denied"}
-    unsaid = {"name": "y", "deprecation_phase": "permitted_by_default"}
-    with server.management() as management:
-        server.answers[path] = 200, json.dumps([said, unsaid]).encode()
-        assert management.deprecated_features() == [said, unsaid | {"state": None}]
-        server.answers[path] = 200, b"{}"
-        with pytest.raises(ManagementUnavailable):
-            management.deprecated_features()
-
-
 def test_alarms_are_read_from_the_failing_health_check(server: Server) -> None:
     path = "GET /api/health/checks/alarms"
     with server.management() as management:

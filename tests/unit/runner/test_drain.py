@@ -19,7 +19,6 @@ from rmqbench.run_directory.journal import (
     Interrupted,
     Journal,
     WorkEnded,
-    read_journal,
 )
 from rmqbench.run_directory.recorder import DeliveryRecorder
 from rmqbench.runner.drain import QueueDrain
@@ -74,9 +73,6 @@ class Drained:
     plans: list
     interrupted: list  # after each round: whether the queue was shaken by its consumers
     directory: Path
-
-    def journals(self):
-        return [list(read_journal(plan.directory / JOURNAL_FILE)) for plan in self.plans]
 
 
 @pytest.fixture

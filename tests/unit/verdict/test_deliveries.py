@@ -242,7 +242,6 @@ def test_within_a_consumer_the_order_is_certain_also_where_another_had_it_flagge
 
 # --- after its acknowledgement --------------------------------------------------------------------
 
-EARLY = {"begins": 1_000}
 LATE = {"begins": 5_000}
 AFTER = {"redelivered": 1, "redelivered after ack": 1}
 
