@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from rmqbench.errors import UsageError
 
-__all__ = ["counted", "is_utf8", "require_utf8", "visible", "visible_line"]
+__all__ = ["counted", "is_utf8", "require_utf8", "utc", "visible", "visible_line"]
 
 
 def counted(n: int, noun: str, plural: str = "", form: str = "") -> str:
@@ -32,6 +34,12 @@ def visible_line(text: str) -> str:
     So no text of others can look like a line of ours.
     """
     return visible(text).replace("\n", "\\n")
+
+
+def utc(time_ns: int) -> str:
+    """Return Unix nanoseconds as a time of day, to the nanosecond."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z"
 
 
 def is_utf8(text: str) -> bool:

@@ -203,9 +203,8 @@ def removals(facts: Facts, finding: Finding) -> Iterator[str]:
     if queue is None:
         return
     when = {each.cause: each.time_ns for each in facts.removals if each.queue == finding.queue}
-    for removal in queue.evidence.removals:
-        if removal.at_most != 0:
-            yield _removal_in_words(facts, removal, when.get(removal.cause))
+    for removal in queue.evidence.effective_removals:
+        yield _removal_in_words(facts, removal, when.get(removal.cause))
 
 
 def deleted_queue(facts: Facts, _: Finding) -> Iterator[str]:

@@ -301,10 +301,10 @@ class Facts:
         """Return which messages were confirmed and not delivered by a queue."""
         return self.confirmed & ~queue.delivered(len(self.state))
 
-    def producer_of(self, producer: int | None) -> ProducerRecord | None:
-        """Return a producer by its number, if there is such a one."""
-        known = producer is not None and 0 <= producer < len(self.record.producers)
-        return self.record.producers[producer or 0] if known else None
+    def producer_of(self, number: int) -> ProducerRecord | None:
+        """Return a producer by its number; None where there is none."""
+        producers = self.record.producers
+        return producers[number] if 0 <= number < len(producers) else None
 
 
 def breaks_of(worker: ProducerRecord | ConsumerRecord) -> Iterator[Break]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from rmqbench.run_directory.journal import (
     StageBegan,
 )
 from rmqbench.run_directory.reading import ConsumerRecord, ProducerRecord
-from rmqbench.text import counted
+from rmqbench.text import counted, utc
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, Incident
 from rmqbench.verdict.findings import FindingName
 
@@ -65,7 +64,7 @@ class Life:
             "moments": [
                 {
                     "time_ns": each.time_ns,
-                    "utc": _utc(each.time_ns),
+                    "utc": utc(each.time_ns),
                     "after_s": round((each.time_ns - self.began_ns) / 1e9, 6),
                     "what": each.what,
                     "around": each.around,
@@ -289,7 +288,7 @@ class _Writer:
                 "is not known)"
             )
         if removed:
-            causes = "; ".join(e.cause for e in queue.evidence.removals if e.at_most != 0)
+            causes = "; ".join(each.cause for each in queue.evidence.effective_removals)
             return f"removed ({causes})"
         return "lost"
 
@@ -365,8 +364,3 @@ def _delivered(queue: QueueFacts, came: list[Delivery]) -> str:
 
 def _on(channel: int) -> str:
     return f" on channel {channel}" if channel else ""
-
-
-def _utc(time_ns: int) -> str:
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z"

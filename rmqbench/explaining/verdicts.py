@@ -40,8 +40,8 @@ def _explain(facts: Facts, finding: Finding) -> Explanation:
     found = (cause for ask in meaning.causes for cause in ask(facts, finding))
     page = meaning.page
     if finding.name is FindingName.REMOVED and (queue := facts.queue_of(finding)):
-        causes = [each.cause for each in queue.evidence.removals if each.at_most != 0]
-        page = page_of_removal(causes[0]) if causes else page
+        removals = queue.evidence.effective_removals
+        page = page_of_removal(removals[0].cause) if removals else page
     look_at = meaning.look_at.format(when=_when(facts, finding), queue=finding.queue or "a queue")
     return Explanation(
         about=in_words(finding),

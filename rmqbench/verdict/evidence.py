@@ -187,6 +187,11 @@ class QueueEvidence:
     removals: tuple[Removal, ...] = ()
     complete: bool = True
 
+    @property
+    def effective_removals(self) -> tuple[Removal, ...]:
+        """The causes that can have taken anything."""
+        return tuple(each for each in self.removals if each.at_most != 0)
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:

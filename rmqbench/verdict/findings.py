@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from rmqbench.text import counted, visible, visible_line
+from rmqbench.text import counted, utc, visible, visible_line
 
 __all__ = [
     "FINDINGS",
@@ -134,7 +133,7 @@ class NamedMessage:
             parts.append(f"producer {self.producer} sequence {self.sequence}")
             parts.append(f"message_id {self.message_id}")
         if self.sent_ns:
-            parts.append(f"sent at {_utc(self.sent_ns)}")
+            parts.append(f"sent at {utc(self.sent_ns)}")
         if self.detail:
             parts.append(self.detail)
         return ", ".join(parts)
@@ -346,9 +345,3 @@ def _how_many(arrived: Mapping[str | None, int]) -> str:
         return f" ({count} of them arrived)"
     rest = "".join(f", {count} in {queue}" for queue, count in others)
     return f" ({count} of them arrived in {first}{rest})"
-
-
-def _utc(time_ns: int) -> str:
-    """Write Unix nanoseconds as a time of day, to the nanosecond."""
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z"

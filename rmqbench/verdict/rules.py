@@ -233,7 +233,7 @@ class _QueueJudge:
         """Yield what a recorded cause can have taken from what is lost."""
         total = int(np.count_nonzero(missing))
         removed = self._removable(missing, total)
-        causes = "; ".join(each.cause for each in self._queue.removals if each.at_most != 0)
+        causes = "; ".join(each.cause for each in self._queue.effective_removals)
         where = _where(missing, self._producers)
         if 0 < removed < total:
             where = f"which of these {total} were removed is not known"
