@@ -85,16 +85,21 @@ def monitor(
         _write(_text(console, scene, fetch()))
     else:
         with suppress(KeyboardInterrupt):
-            if console.is_terminal and sys.stdout.isatty() and not console.is_dumb_terminal:
+            if _is_live(console):
                 watch(console, fetch, scene)
             else:
                 _write_on(console, scene, fetch, seconds)
 
 
+def _is_live(console: Console) -> bool:
+    """Whether what is printed can be drawn over again."""
+    return console.is_terminal and sys.stdout.isatty() and not console.is_dumb_terminal
+
+
 def _text(console: Console, scene: Scene, picture: Picture | None, trouble: str = "") -> str:
     from rmqbench.monitor.view import Scene, render
 
-    terminal = console.is_terminal and sys.stdout.isatty() and not console.is_dumb_terminal
+    terminal = _is_live(console)
     return render(
         Scene(
             scene.url,

@@ -81,32 +81,23 @@ PublishAgainOption = Annotated[
 
 
 # The scenarios' own, for the help; to import the scenarios for it would take too long.
+_SMALL: Mapping[str, Any] = {
+    "messages": 10_000,
+    "size_bytes": None,
+    "queue_kind": "classic",
+    "producers": 1,
+    "consumers": 1,
+    "window": 2000,
+    "prefetch": 1000,
+}
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "reliability": {
-        "messages": 10_000,
-        "size_bytes": None,
-        "queue_kind": "classic",
-        "producers": 1,
-        "consumers": 1,
-        "window": 2000,
-        "prefetch": 1000,
-    },
-    "online": {
-        "messages": 10_000,
-        "size_bytes": None,
-        "queue_kind": "classic",
-        "producers": 1,
-        "consumers": 1,
-        "window": 2000,
-        "prefetch": 1000,
-    },
+    "reliability": _SMALL,
+    "online": _SMALL,
     "stress": {
+        **_SMALL,
         "messages": 1_000_000,
         "size_bytes": 100,
         "queue_kind": "lazy",
-        "producers": 1,
-        "consumers": 1,
-        "window": 2000,
         "prefetch": 5000,
     },
 }

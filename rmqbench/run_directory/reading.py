@@ -58,6 +58,7 @@ __all__ = [
     "QueueRecord",
     "RunRecord",
     "WorkerRecord",
+    "entries_of",
     "peak_of",
     "read_run",
     "stands_ready",
@@ -161,21 +162,27 @@ def read_run(path: Path) -> RunRecord:
         ) from None
 
 
+def entries_of(worker: Path) -> list[Entry]:
+    """Return what a worker has written so far; nothing where that cannot be read.
+
+    One that was ended before its first word has no journal. What is wrong with one that there is,
+    :func:`read_run` finds, too.
+    """
+    try:
+        return list(read_journal(worker / JOURNAL_FILE))
+    except (OSError, ValueError):
+        return []
+
+
 def peak_of(worker: Path) -> int:
     """Return the most memory that a worker had, in bytes; 0 where it did not record its end."""
-    try:
-        ends = [e for e in read_journal(worker / JOURNAL_FILE) if isinstance(e, WorkEnded)]
-    except (OSError, ValueError):
-        return 0
-    return ends[0].peak_rss_bytes if ends else 0
+    ends = (each for each in entries_of(worker) if isinstance(each, WorkEnded))
+    return max((each.peak_rss_bytes for each in ends), default=0)
 
 
 def stands_ready(worker: Path) -> bool:
     """Whether a worker has said that it waits for the word to begin."""
-    try:
-        return any(isinstance(e, WorkReady) for e in read_journal(worker / JOURNAL_FILE))
-    except (OSError, ValueError):
-        return False
+    return any(isinstance(each, WorkReady) for each in entries_of(worker))
 
 
 class _Reader:

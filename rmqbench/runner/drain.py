@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -11,14 +10,13 @@ from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.faults.disturbance import Disturbance
 from rmqbench.run_directory.journal import (
-    JOURNAL_FILE,
     ChannelClosed,
     Entry,
     Interrupted,
     WorkEnded,
-    read_journal,
 )
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.reading import entries_of
 from rmqbench.runner.emptiness import prove_empty
 from rmqbench.verdict.evidence import Drain
 from rmqbench.verdict.findings import FindingName
@@ -95,7 +93,7 @@ class QueueDrain:
 
     def interrupted(self) -> bool:
         """Whether a consumer, of any round, was kept from its work or did not end well."""
-        return any(_was_interrupted(_entries(ledger.directory)) for ledger in self._ledgers)
+        return any(_was_interrupted(entries_of(ledger.directory)) for ledger in self._ledgers)
 
     def end_round(self, disturbance: Disturbance) -> Drain:
         """Ask the queue, now that the consumers of a round have ended, whether it is empty.
@@ -150,21 +148,13 @@ def _met_foreign(consumer: DeliveryLedger) -> bool:
 
 def _ended_in_order(consumer: DeliveryLedger) -> bool:
     """Whether a consumer was served until it was cancelled: such a queue is alive."""
-    return any(isinstance(each, ChannelClosed) for each in _entries(consumer.directory))
+    return any(isinstance(each, ChannelClosed) for each in entries_of(consumer.directory))
 
 
 def _was_interrupted(entries: Sequence[Entry]) -> bool:
     ends = [each for each in entries if isinstance(each, WorkEnded)]
     well = bool(ends) and ends[0].error is None
     return not well or any(isinstance(each, Interrupted) for each in entries)
-
-
-def _entries(worker: Path) -> list[Entry]:
-    """Read a worker's journal; one that was ended before its first word has none."""
-    try:
-        return list(read_journal(worker / JOURNAL_FILE))
-    except (OSError, ValueError):  # which the judge finds, too
-        return []
 
 
 def _count_distinct(ledgers: Sequence[DeliveryLedger]) -> int:
