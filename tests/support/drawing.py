@@ -22,9 +22,13 @@ _LIMITS = (
     (("x-max-length", 5), ("x-overflow", "reject-publish")),
     (("x-message-ttl", 60),),
     (("x-message-ttl", 5_000),),
+    (("x-max-length", 4), ("x-message-ttl", 60)),
+    (("x-max-length", 3), ("x-max-length-bytes", 300)),
     (("x-expires", 400),),
-    (("x-delivery-limit", 2),),  # for quorum queues only
+    (("x-single-active-consumer", True),),
 )
+_LIMITS_OF_QUORUM = tuple((("x-delivery-limit", limit),) for limit in range(4))
+_SIZES = (*(None,) * 12, 100, 1000, 4096, 5000)
 
 
 class _Source:
@@ -98,6 +102,8 @@ def _history(seed: int, source: _Source) -> History:
         latency_s=choose((0.0001, 0.005)),
         piece_bytes=choose((0, 0, 0, 0, 0, 0, 7, 100)),
         publish_rate=choose((None, None, 20.0, 200.0)),
+        size_bytes=choose(_SIZES),
+        version=choose(("4.3.6", "4.3.6", "4.0.5", "3.10.8")),
         acts=tuple(_act(source) for _ in range(choose((1, 1, 2, 3)) if chance(45) else 0)),
         misdeeds=tuple(
             (choose(_MISDEEDS), number(messages))
@@ -108,7 +114,7 @@ def _history(seed: int, source: _Source) -> History:
 
 def _queue(name: str, source: _Source) -> QueuePlan:
     kind = source.choose(_KINDS)
-    limits = _LIMITS if kind == "quorum" else _LIMITS[:-1]
+    limits = _LIMITS + (_LIMITS_OF_QUORUM if kind == "quorum" else ())
     return QueuePlan(
         name,
         kind=kind,

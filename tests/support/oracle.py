@@ -23,6 +23,7 @@ from support.simulated import Played, Wire
 __all__ = ["Expected", "disagreements", "expect"]
 
 ALLOWED = {"redelivered", "survived", "vanished", "nacked but delivered"}
+_TAKING = {"x-max-length", "x-max-length-bytes", "x-message-ttl", "x-expires", "x-delivery-limit"}
 
 
 @dataclass
@@ -131,7 +132,8 @@ def disagreements(played: Played) -> list[str]:
         if not unproven and expected.held[queue]:
             found.append(f"{queue}: proven empty, and it holds {expected.held[queue]}")
         # From outside it cannot be told which of the missing ones a limit or a purge took.
-        takes = plan.arguments or any(act.what == "purge" for act in played.history.acts)
+        takes = any(name in _TAKING for name, _ in plan.arguments)
+        takes = takes or any(act.what == "purge" for act in played.history.acts)
         mixed = (counts["lost"] and counts["removed"]) or (takes and played.history.misdeeds)
         for name in FINDINGS:
             said, true = verdict.count(name, queue), counts[name]

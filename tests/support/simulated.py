@@ -91,6 +91,7 @@ class History:
     latency_s: float = 0.0002
     piece_bytes: int = 0  # how small the network cuts what it carries; 0: not at all
     publish_rate: float | None = None
+    size_bytes: int | None = None
     version: str = "4.3.6"
     acts: tuple[Act, ...] = ()
     misdeeds: tuple[tuple[Misdeed, int], ...] = ()
@@ -131,7 +132,8 @@ class Play:
     def __init__(self, history: History, directory: Path) -> None:
         self.history = history
         self.world = World()
-        self.recipe = Recipe(uuid.UUID(int=history.seed << 64 | 0xF00D))
+        run = uuid.UUID(int=history.seed << 64 | 0xF00D)
+        self.recipe = Recipe(run, size_bytes=history.size_bytes)
         self._random = random.Random(history.seed)
         self._links = itertools.count()
         self.broker = ModelBroker(self.world, behaviour=self._behaviour(), version=history.version)
@@ -465,7 +467,7 @@ class Play:
             self._held[queue] = counts.ready + counts.unacked
         if proof.proven and proof.there:  # what has come back since is no fault of the proof
             found = [e.held for e in self.broker.truth.of(FoundEmpty) if e.queue == queue]
-            self._held[queue] = found[-1]
+            self._held[queue] = found[-1] if found else self._held[queue]
         self._journal.write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
 
 
