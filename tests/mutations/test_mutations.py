@@ -169,8 +169,8 @@ JUDGED = [
     ),
     again(
         "redelivered after ack, between two clean channels",
-        "table.flagged & (later | other) & ~repeated",
-        "table.flagged & later & ~repeated",
+        "table.flagged & (later | other) & ~self",
+        "table.flagged & later & ~self",
         "test_again_between_two_channels_that_both_closed_cleanly_is_a_finding",
     ),
     again(

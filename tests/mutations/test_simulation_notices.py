@@ -209,8 +209,14 @@ RULES = [
         (
             "deliveries",
             "redelivered after ack, between clean channels",
-            "found = table.flagged & (later | other) & ~repeated",
-            "found = table.flagged & later & ~repeated",
+            "found = table.flagged & (later | other) & ~self",
+            "found = table.flagged & later & ~self",
+        ),
+        (
+            "deliveries",
+            "redelivered after ack, where none is needed",
+            "others[-1] = at_ns  #",
+            "pass  #",
         ),
         (
             "deliveries",
@@ -222,7 +228,12 @@ RULES = [
         ("removals", "max-length-bytes", "value // max(1, known.size_bytes)", "known.arrived"),
         ("removals", "message-ttl", "known.emptied_ns - value * 1_000_000", "0"),
         ("removals", "expires", "return None if known.there else Removal(cause)", "return None"),
-        ("removals", "delivery-limit", "often = known.given_back >= value", "often = True"),
+        (
+            "removals",
+            "delivery-limit",
+            "often = known.given_back + known.looks > value",
+            "often = True",
+        ),
     )
 ]
 
