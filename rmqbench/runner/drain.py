@@ -105,12 +105,14 @@ class QueueDrain:
         patience_until = self._came_on_at + (
             plan.subscription.stall_s if disturbance.shaken else 0.0
         )
+        now = self._monotonic()
         drain = prove_empty(
             plan.subscription.endpoint,
             plan.queue,
             self._network,
-            certain_at=disturbance.certain_at(self._monotonic()),
-            until=max(patience_until, self._monotonic() + self._patience_s(disturbance)),
+            certain_at=disturbance.certain_at(now),
+            until=max(patience_until, now + _PATIENCE_S),
+            others_until=max(patience_until, now + self._patience_s(disturbance)),
         )
         if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
             drain = Drain(False, 0, "no consumer could consume it and end cleanly")

@@ -27,13 +27,20 @@ _ANSWER_S = 10.0
 
 
 def prove_empty(
-    endpoint: Endpoint, queue: str, network: Network, *, certain_at: float, until: float
+    endpoint: Endpoint,
+    queue: str,
+    network: Network,
+    *,
+    certain_at: float,
+    until: float,
+    others_until: float,
 ) -> Drain:
     """Ask a queue, with no consumer of ours there any more, until its answer holds still.
 
     Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty, nor soon
-    after it could not be asked: its node may have restarted. After ``until`` none is waited for. A
-    queue that does not exist any more holds nothing.
+    after it could not be asked: its node may have restarted. After ``until`` no answer is waited
+    for, and after ``others_until`` not for the end of other consumers. A queue that does not exist
+    any more holds nothing.
     """
     clock = network.clock
     still_since: float | None = None
@@ -58,7 +65,7 @@ def prove_empty(
                 trouble = f"{who} still there"
             if trouble:
                 still_since = None
-                if now >= until:
+                if now >= (others_until if others else until):
                     return Drain(False, 0, trouble)
             elif still_since is None:
                 still_since = now

@@ -81,8 +81,8 @@ RULES = [
         (
             "rules",
             "misrouted",
-            "            yield self._reported(FindingName.MISROUTED)\n",
-            "            pass\n",
+            "        yield self._reported(FindingName.MISROUTED)\n",
+            "        pass\n",
         ),
         (
             "rules",

@@ -88,7 +88,9 @@ def test_a_half_open_consumer_is_there_for_two_to_three_intervals_and_the_drain_
         proxy.vanish()
         began = time.monotonic()
         until = began + 3 * HEARTBEAT_S + 5
-        drain = prove_empty(endpoint, by_hand.queue, REAL_NETWORK, certain_at=0.0, until=until)
+        drain = prove_empty(
+            endpoint, by_hand.queue, REAL_NETWORK, certain_at=0.0, until=until, others_until=until
+        )
         took_s = time.monotonic() - began
         consumer.abort()
     # What the consumer held is ready again, once its broker has noticed.

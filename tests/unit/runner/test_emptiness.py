@@ -19,7 +19,7 @@ def answers(monkeypatch):
 def prove(answers):
     """Ask a queue that gives these answers; return what came of it and how long it took."""
 
-    def prove(*given, certain_in_s=0.0, patience_s=2.0):
+    def prove(*given, certain_in_s=0.0, patience_s=2.0, others_s=2.0):
         answers.say(*given)
         clock = ToldClock()
         began = clock.now
@@ -29,6 +29,7 @@ def prove(answers):
             Network(clock.clock),
             certain_at=began + certain_in_s,
             until=began + patience_s,
+            others_until=began + others_s,
         )
         return drain, clock.now - began
 
@@ -61,6 +62,13 @@ def test_somebody_else_s_consumer_is_no_proof(prove):
     drain, took_s = prove((0, 2))
     assert drain == Drain(False, 0, "2 consumers that are not ours are still there")
     assert 2 <= took_s < 3
+
+
+@pytest.mark.parametrize(("answer", "waits_s"), [((0, 1), 30), (AWAY, 2), ((0, 0, SILENT), 2)])
+def test_the_end_of_others_is_waited_for_longer_than_an_answer(prove, answer, waits_s):
+    drain, took_s = prove(answer, patience_s=2, others_s=30)
+    assert not drain.proven
+    assert waits_s <= took_s < waits_s + 11  # the last question may go without an answer
 
 
 def test_a_consumer_that_goes_away_in_time_is_waited_for(prove):
