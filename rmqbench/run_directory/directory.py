@@ -29,16 +29,17 @@ class RunDirectory:
         self.path = path
 
     @classmethod
-    def make(cls, path: Path | None, name: str) -> RunDirectory:
+    def make(cls, directory: str | os.PathLike[str] | None, name: str) -> RunDirectory:
         """Make the directory of a new run; one that already holds something is not written over.
 
-        Without a ``path`` it is one of this ``name`` among the user's runs, see
+        Without a ``directory`` it is one of this ``name`` among the user's runs, see
         :func:`rmqbench.run_directory.keeping.make_among_runs`. Raise UsageError where it cannot be
         made.
         """
         try:
-            if path is None:
+            if directory is None:
                 return cls(make_among_runs(name))
+            path = Path(directory).absolute()
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise UsageError(

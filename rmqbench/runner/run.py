@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -74,7 +74,7 @@ def run(
     scenario: Scenario,
     broker: Broker,
     *,
-    directory: Path | None = None,
+    directory: str | os.PathLike[str] | None = None,
     in_place: bool = False,
     watch: Callable[[Progress], None] = lambda _: None,
 ) -> Result:
@@ -109,7 +109,7 @@ class Run:
         scenario: Scenario,
         broker: Broker,
         *,
-        directory: Path | None = None,
+        directory: str | os.PathLike[str] | None = None,
         in_place: bool = False,
         watch: Callable[[Progress], None] = lambda _: None,
     ) -> None:

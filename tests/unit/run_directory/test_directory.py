@@ -1,0 +1,28 @@
+"""The directory of a run: made where it was asked for, and nothing is written over."""
+
+from pathlib import Path
+
+import pytest
+
+from rmqbench.errors import UsageError
+from rmqbench.run_directory import RunDirectory
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_relative_path_of_any_kind_is_made_and_known_from_everywhere(monkeypatch, tmp_path, kind):
+    monkeypatch.chdir(tmp_path)
+    made = RunDirectory.make(kind("runs/mine"), "mine").path
+    assert made == tmp_path / "runs" / "mine"
+    assert made.is_dir()
+
+
+def test_a_directory_that_holds_something_is_not_written_over(tmp_path):
+    (tmp_path / "notes").write_text("of a user")
+    with pytest.raises(UsageError, match="is not empty"):
+        RunDirectory.make(tmp_path, "mine")
+
+
+def test_a_directory_that_cannot_be_made_is_a_wrong_request(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be made"):
+        RunDirectory.make(tmp_path / "file" / "run", "mine")
