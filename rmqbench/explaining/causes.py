@@ -207,6 +207,17 @@ def removals(facts: Facts, finding: Finding) -> Iterator[str]:
         yield _removal_in_words(facts, removal, when.get(removal.cause))
 
 
+def exceeded_removals(facts: Facts, finding: Finding) -> Iterator[str]:
+    """Yield each setting that removes messages, where nothing known made it remove so many."""
+    queue = facts.queue_of(finding)
+    for removal in queue.evidence.removals if queue else ():
+        if removal.at_most is not None and "default of RabbitMQ" not in removal.cause:
+            yield (
+                f"{removal.cause}: by what the run knows it removed {removal.at_most} at most; "
+                "others who use the queue can have made it remove more."
+            )
+
+
 def deleted_queue(facts: Facts, _: Finding) -> Iterator[str]:
     """Yield that the run itself deleted a queue: nothing can be routed to it any more."""
     for each in facts.removals:

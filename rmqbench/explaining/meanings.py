@@ -116,6 +116,7 @@ MEANINGS: Mapping[FindingName, Meaning] = MappingProxyType(
                 causes.newborn_queue,
                 causes.gone_queue,
                 causes.restarted_node,
+                causes.exceeded_removals,
                 causes.broken_consumer,
                 causes.broken_protocol,
             ),

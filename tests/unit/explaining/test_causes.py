@@ -307,6 +307,22 @@ def test_a_cause_that_can_have_removed_nothing_is_not_named(tmp_path):
     assert "of 0" not in " ".join(causes_of(path, "removed"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"x-max-length": 9}, "x-max-length=9 with overflow drop-head: by what the run knows it"),
+        ({"x-delivery-limit": 2}, "x-delivery-limit=2: by what the run knows it removed 0 at most"),
+        ({}, ""),
+    ],
+)
+def test_a_setting_that_took_no_more_of_what_the_run_knows_is_named_for_a_loss(
+    tmp_path, arguments, said
+):
+    path = run_of(tmp_path / "run", plain(3, 4), **PLAIN, arguments=arguments)
+    assert first(path, "lost").startswith(said)
+    assert bool(first(path, "lost")) == bool(said)
+
+
 # --- outcomes -----------------------------------------------------------------------------------
 
 
