@@ -349,10 +349,7 @@ class _Reader:
             ),
             there=drain.there,
             emptied_ns=drains[-1].time_ns if drains else None,
-            given_back=sum(
-                sum(1 for _ in each.of(ChannelOpened)) - sum(1 for _ in each.of(ChannelClosed))
-                for each in queue.consumers
-            ),
+            given_back=self._given_back(queue),
             prefetch=int(queue.asked.get("prefetch", 0xFFFF)),
             looks=sum(each.ready > 0 for each in drains),
         )
@@ -381,6 +378,15 @@ class _Reader:
         if queue.asked.get("kind") != "quorum":
             return recipe.body_size
         return recipe.body_size + _PROPERTIES_WEIGHT * recipe.properties_size
+
+    def _given_back(self, queue: QueueRecord) -> int:
+        """Return how often a channel ended with deliveries that were not acknowledged."""
+        if queue.asked.get("auto_ack"):
+            return 0
+        return sum(
+            sum(1 for _ in each.of(ChannelOpened)) - sum(1 for _ in each.of(ChannelClosed))
+            for each in queue.consumers
+        )
 
     def _default_settings(self, queue: QueueRecord) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield what RabbitMQ sets by itself: a quorum queue's delivery limit, from 4.0 on."""

@@ -224,3 +224,22 @@ def test_what_needs_no_acknowledgement_never_comes_again(kind, act, vector):
     assert verdict.count("redelivered after ack") == 2
     (finding,) = [each for each in verdict.findings if each.name == "redelivered after ack"]
     assert finding.effect == ("fails" if act == "cut" else "allowed")
+
+
+@both_ways
+def test_a_delivery_limit_is_no_excuse_where_nothing_is_given_back(vector):
+    """What is on its way on a connection that breaks is lost: nobody gives it back."""
+    audit = QueuePlan("audit", "quorum", (("x-delivery-limit", 0),), auto_ack=True)
+    history = History(
+        seed=3,
+        queues=(audit,),
+        vector=vector,
+        latency_s=0.005,
+        delivery_delay_s=0.2,
+        most_at_once=2,
+        acts=(Act(0.5, "swallow", which=1),),
+    )
+    played = play(history)
+    assert played.result.verdict.count("lost") > 0
+    assert played.result.verdict.count("removed") == 0
+    assert not disagreements(played)
