@@ -34,7 +34,7 @@ import struct
 import uuid
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -150,6 +150,10 @@ class Recipe:
                 f"and the text need {least}.",
                 "Ask for a larger size or a shorter text.",
             )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all but the run as plain values."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "run"}
 
     @cached_property
     def tail(self) -> bytes:

@@ -94,9 +94,7 @@ def _figures(record: RunRecord, queue: QueueRecord, late: int) -> QueueFigures:
         arguments=queue.arguments,
         ready_after_publish=ready.get(queue.name),
         ready_after_drain=evidence.drain.ready,
-        delivered=sum(
-            int(np.count_nonzero(each.ledger.state)) + len(each.again) for each in queue.consumers
-        ),
+        delivered=sum(each.deliveries for each in queue.consumers),
         reordered_redeliveries=late,
         consume=consume_throughput(queue.consumers),
         backlog=backlogs.get(queue.name),

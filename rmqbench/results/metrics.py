@@ -54,12 +54,7 @@ def publish_throughput(producers: Sequence[ProducerRecord], confirmed: int) -> T
 
 def consume_throughput(consumers: Sequence[ConsumerRecord]) -> Throughput:
     """Return how fast a queue's messages were received, those that came again included."""
-    messages = sum(
-        each.end.messages
-        if each.end
-        else int(np.count_nonzero(each.ledger.state)) + len(each.again)
-        for each in consumers
-    )
+    messages = sum(each.end.messages if each.end else each.deliveries for each in consumers)
     spans = [_span(each, each.ledger.first_ns) for each in consumers]
     return throughput_of(messages, spans, _cpu_s(consumers))
 

@@ -112,6 +112,11 @@ class ConsumerRecord(WorkerRecord):
     again: npt.NDArray[Any]
     readable: bool
 
+    @property
+    def deliveries(self) -> int:
+        """How many messages of the run it received, those that came again included."""
+        return int(np.count_nonzero(self.ledger.state)) + len(self.again)
+
 
 @dataclass(frozen=True, eq=False)
 class QueueRecord:

@@ -291,13 +291,7 @@ class Play:
                 "run": str(self.recipe.run),
                 "scenario": {},
                 "counts": list(history.counts),
-                "recipe": {
-                    "text": self.recipe.text,
-                    "size_bytes": self.recipe.size_bytes,
-                    "producer_id": self.recipe.producer_id,
-                    "host": self.recipe.host,
-                    "persistent": self.recipe.persistent,
-                },
+                "recipe": self.recipe.as_dict(),
                 "queues": [
                     {
                         "name": queue.name,
