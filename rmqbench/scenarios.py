@@ -141,6 +141,11 @@ class Scenario:
         self._require_load()
         _require_between("window", self.window, 1, 1_000_000)
         _require_between("heartbeat_s", self.heartbeat_s, 1, 65_535)
+        if isinstance(self.allowed, str):
+            raise UsageError(
+                f"allowed is the text {self.allowed!r}.",
+                f"Give a tuple of names: allowed=({self.allowed!r},).",
+            )
         unknown = set(self.allowed) - {*OUTCOMES, *FINDINGS}
         if unknown:
             raise UsageError(

@@ -18,7 +18,7 @@ SETTLING: Final[tuple[tuple[str, str], ...]] = (
         "worker.log has its last words",
     ),
     (r".* cannot be read \(", _COPY),
-    (r"the journal of .* is not there", _COPY),
+    (r"the (journal|evidence) of .* is not there", _COPY),
     (r".* (recorded|reported) \d+ .*, and \d+ of them (is|are) there", _COPY),
     (r"The journal .* cannot be written", "free disk space, or another --directory for the run"),
     (r"the fault .* failed:", "a fault that does what it should: see why it failed, and run again"),

@@ -160,7 +160,7 @@ def read_run(path: Path) -> RunRecord:
     description = directory.read_description()
     try:
         return _Reader(directory, description).read()
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UsageError(
             f"{path} holds a run.json that does not describe a run ({error!r}).",
             "Name the directory that the run printed.",
@@ -367,7 +367,8 @@ class _Reader:
             drain=drain,
             only_consumer=queue.asked["consumers"] == 1,
             auto_ack=bool(queue.asked.get("auto_ack")),
-            complete=all(each.readable for each in queue.consumers),
+            complete=self._has_all_consumers(queue, len(drains))
+            and all(each.readable for each in queue.consumers),
             removals=(
                 *removals_by_settings(settings, circumstances),
                 *_removals_from(queue.name, entries),
@@ -383,6 +384,14 @@ class _Reader:
         if queue.asked.get("kind") != "quorum":
             return recipe.body_size
         return recipe.body_size + _PROPERTIES_WEIGHT * recipe.properties_size
+
+    def _has_all_consumers(self, queue: QueueRecord, rounds: int) -> bool:
+        """Whether each round of consumers has left as many directories as it had consumers."""
+        there, were = len(queue.consumers), rounds * int(queue.asked["consumers"])
+        if there < were:
+            who = counted(were - there, "consumer")
+            self._missing.append(f"the evidence of {who} of {queue.name} is not there")
+        return there >= were
 
     def _given_back(self, queue: QueueRecord) -> int:
         """Return how often a channel ended with deliveries that were not acknowledged."""

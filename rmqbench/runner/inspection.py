@@ -112,7 +112,7 @@ class Inspection:
         except RmqbenchError as error:
             why = (
                 f"{missed} missing, and whether somebody holds {'it' if missing == 1 else 'them'} "
-                f"cannot be asked ({error.what})"
+                f"cannot be asked, nor which policies apply ({error.what})"
             )
         return replace(proof, proven=False, detail=why)
 

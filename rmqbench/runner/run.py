@@ -336,7 +336,8 @@ class Run:
         proof = drain.end_round(self._disturber.state(interrupted=interrupted))
         self._note_restarts()
         self._inspector.note_policies()
-        if proof.proven and proof.there and self._in_place:
+        others_may_use_it = self.place.endpoint == self.broker.endpoint
+        if proof.proven and proof.there and others_may_use_it:
             missing = drain.count_missing(self._publish_ledgers())
             proof = self._inspector.look_for_holders(drain.plan.queue, missing, proof)
         self._write(DrainTried(queue=drain.plan.queue, **asdict(proof)))

@@ -89,6 +89,23 @@ def test_a_user_who_may_not_read_is_told_so_before_anything_is_published(
         assert management.queues(may_not_read.virtual_host) == []
 
 
+def test_what_a_policy_takes_that_the_user_may_not_see_is_not_called_lost(
+    rmqbench_broker, tmp_path
+):
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    with as_a_user(rmqbench_broker, everything) as endpoint:
+        with rmqbench_broker.management as management:
+            host = endpoint.virtual_host
+            management.set_policy("limit", "^work", {"max-length": 100}, vhost=host)
+        with rmqbench.open_broker(endpoint.url(), management_url=endpoint.management_url) as broker:
+            scenario = rmqbench.reliability(messages=500)
+            verdict = rmqbench.run(scenario, broker, directory=tmp_path / "run").verdict
+    assert verdict.outcome == "INCONCLUSIVE", verdict
+    assert verdict.count("lost") == 0
+    assert "400 messages are missing, and " in str(verdict)
+    assert "nor which policies apply (" in str(verdict)
+
+
 def test_the_command_says_it_in_one_line_with_the_exit_code_of_a_refused_login(may_not_publish):
     ended = run_command(
         *("run", "reliability", "--messages", "3000", "--url", may_not_publish.url()),

@@ -174,9 +174,10 @@ class History:
         )
 
     def _drain(self, directory, index, queue, counts, journal):
+        idle = (1 if queue.only_consumer else 2) - len(queue.consumers)  # given nothing
         consumers = [
             self._consume(directory.consumer(index, number), each, counts)
-            for number, each in enumerate(queue.consumers)
+            for number, each in enumerate([*queue.consumers, *[Consumed()] * idle])
         ]
         for cause, at_most in queue.removals:
             journal.write(MessagesRemoved(queue=queue.name, cause=cause, at_most=at_most))

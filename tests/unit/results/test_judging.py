@@ -178,6 +178,29 @@ def test_what_was_taken_as_corrupted_and_is_not_told_is_missing_evidence(clean):
     assert "reported 1 corrupted messages, and 0 of them are there" in str(verdict)
 
 
+@pytest.mark.parametrize("gone", ["queue-0", "queue-0/consumer-1"])
+def test_a_consumer_without_a_directory_is_missing_evidence_and_nothing_is_lost(tmp_path, gone):
+    halves = [Consumed([(0, n, False) for n in range(at, COUNT, 2)]) for at in (0, 1)]
+    history = History(
+        [Published([OK] * COUNT)], [Queued("work.queue", halves, only_consumer=False)]
+    )
+    history.write(tmp_path / "run")
+    assert judge(tmp_path / "run").verdict.passed
+    shutil.rmtree(tmp_path / "run" / gone)
+    verdict = judge(tmp_path / "run").verdict
+    assert verdict.outcome == "INCONCLUSIVE", verdict
+    missing = "2 consumers" if gone == "queue-0" else "1 consumer"
+    assert f"the evidence of {missing} of work.queue is not there" in verdict.reasons
+
+
+@pytest.mark.parametrize("damage", [{"counts": ["x"]}, {"run": "hello"}, {"queues": None}])
+def test_a_description_that_describes_no_run_is_a_clear_error(clean, damage):
+    path = clean / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    with pytest.raises(UsageError, match="does not describe a run"):
+        judge(clean)
+
+
 @pytest.mark.parametrize("lengths", [(4, 1000), (1000, 4), (4,)])
 def test_a_policy_that_was_changed_explains_what_it_took_before(tmp_path, lengths):
     path = run_of(tmp_path / "run", plain(0, 1, 2))

@@ -200,7 +200,8 @@ def test_where_it_cannot_be_asked_who_holds_some_there_is_no_proof(inspect, api,
     proof = held(inspect)
     assert not proof.proven
     assert proof.detail == (
-        f"3 messages are missing, and whether somebody holds them cannot be asked ({answer.what})"
+        "3 messages are missing, and whether somebody holds them cannot be asked, nor which "
+        f"policies apply ({answer.what})"
     )
 
 
