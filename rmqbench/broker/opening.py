@@ -43,24 +43,24 @@ def open_broker(
 
     ``spec`` is ``container``, ``local``, an AMQP URL, or ``auto``, which takes the first that is
     available: a container, an installed RabbitMQ, the distribution's packages unpacked into the
-    user's cache. ``image`` is the container's, ``management_url`` belongs to a broker named by its
-    URL. ``say`` is called with a short line when something slow begins.
+    user's cache. ``image`` is the container's: where one is named, ``auto`` takes nothing else in
+    its place. ``management_url`` belongs to a broker named by its URL. ``say`` is called with a
+    short line when something slow begins.
 
     Raise UsageError, BrokerUnavailable, AccessRefused, DeadlineExceeded.
     """
-    image = image or DEFAULT_IMAGE
     if spec.startswith(("amqp://", "amqps://")):
         endpoint = Endpoint.from_url(spec, management_url)
         version = probe_both(endpoint)
         yield Broker("external", endpoint, version, "named by its URL")
-    elif spec == "container":
-        with _container(image, say) as broker:
+    elif spec == "container" or (spec == "auto" and image):
+        with _container(image or DEFAULT_IMAGE, say) as broker:
             yield broker
     elif spec == "local":
         with _local(say) as broker:
             yield broker
     elif spec == "auto":
-        with _first_available(image, say) as broker:
+        with _first_available(say) as broker:
             yield broker
     else:
         raise UsageError(
@@ -70,11 +70,11 @@ def open_broker(
 
 
 @contextlib.contextmanager
-def _first_available(image: str, say: Callable[[str], None]) -> Iterator[Broker]:
+def _first_available(say: Callable[[str], None]) -> Iterator[Broker]:
     failures: list[str] = []
     with contextlib.ExitStack() as stack:
         choices: dict[str, Callable[[], contextlib.AbstractContextManager[Broker]]] = {
-            "a container": lambda: _container(image, say),
+            "a container": lambda: _container(DEFAULT_IMAGE, say),
             "a local node": lambda: _local(say),
         }
         for kind, take in choices.items():

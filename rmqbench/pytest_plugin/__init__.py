@@ -104,7 +104,7 @@ def rmqbench_broker(request: pytest.FixtureRequest) -> Broker:
     except RmqbenchError as error:
         failure = error
     # Outside of the handler, so that pytest shows the sentence without what led to it.
-    tolerated = asked.broker == "auto" and not asked.require_broker
+    tolerated = asked.broker == "auto" and not asked.image and not asked.require_broker
     if tolerated and isinstance(failure, BrokerUnavailable):
         pytest.skip(str(failure))
     pytest.fail(str(failure), pytrace=False)

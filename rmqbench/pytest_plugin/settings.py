@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -30,18 +30,12 @@ MIN_CONSUME_RATE = 4_000.0
 """Messages a second that a machine of two cores clearly exceeds, with the broker on it too."""
 
 
-def _default_image() -> str:
-    from rmqbench.broker import DEFAULT_IMAGE  # noqa: PLC0415  # only a fixture may import much
-
-    return DEFAULT_IMAGE
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the options, the environment and the ini file ask for. Rates are messages a second."""
 
     broker: str = "auto"
-    image: str = field(default_factory=_default_image)
+    image: str | None = None
     management_url: str | None = None
     messages: int | None = None
     min_publish_rate: float = MIN_PUBLISH_RATE
@@ -72,7 +66,7 @@ def settings_of(config: pytest.Config) -> Settings:
     """Return all settings, defaults where nothing was asked for. Raise pytest.UsageError."""
     return Settings(
         broker=read(config, "broker") or "auto",
-        image=read(config, "image") or _default_image(),
+        image=read(config, "image"),
         management_url=read(config, "management-url"),
         messages=_number(config, "messages", int),
         min_publish_rate=_number(config, "min-publish-rate", float) or MIN_PUBLISH_RATE,

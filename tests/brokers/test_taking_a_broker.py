@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rmqbench.broker import Broker, open_broker, probe
+from rmqbench.broker import Broker, open_broker, opening, probe
 from rmqbench.broker.places import free_ports
 from rmqbench.errors import AccessRefused, BrokerUnavailable, UsageError
 
@@ -32,7 +32,8 @@ def opened_among_foreign_variables(image: str) -> Iterator[Broker]:
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.ExitStack() as stack:
         for name in FOREIGN:
             monkeypatch.setenv(f"RABBITMQ_{name}", "1")
-        broker = stack.enter_context(open_broker("auto", image=image))
+        monkeypatch.setattr(opening, "DEFAULT_IMAGE", image)
+        broker = stack.enter_context(open_broker("auto"))
         monkeypatch.undo()
         yield broker
 
@@ -124,6 +125,16 @@ def test_auto_falls_back_to_a_local_node_and_says_why(node: Broker) -> None:
     assert node.kind == "local"
     assert node.how.startswith("a local node of ")
     assert "Not a container: " in node.how
+
+
+@pytest.mark.quick
+@pytest.mark.usefixtures("container_kind")
+def test_auto_takes_nothing_else_in_place_of_an_image_that_was_named() -> None:
+    with (
+        pytest.raises(BrokerUnavailable, match=f"{NO_IMAGE} is not there and cannot be pulled"),
+        open_broker("auto", image=NO_IMAGE),
+    ):
+        pass
 
 
 def test_auto_takes_a_container_where_it_can(container: Broker, container_kind: Kind) -> None:
