@@ -203,8 +203,11 @@ def _may_be_there() -> bool:
 
 def _require_answer(address: str) -> None:
     """Knock at the engine's socket: its client leaks one where nobody answers."""
-    path = urlsplit(address).path
-    if not address.startswith("unix:"):
+    if address.startswith("unix:"):
+        path = urlsplit(address).path
+    elif not address and os.path.exists(_SOCKETS[0]):  # which its client takes then
+        path = _SOCKETS[0]
+    else:
         return
     with socket.socket(socket.AF_UNIX) as plain:
         plain.settimeout(_PING_TIMEOUT_S)

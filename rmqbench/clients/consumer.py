@@ -99,16 +99,19 @@ class Consumer:
         *,
         on_lost: Callable[[RmqbenchError], None] = lambda _: None,
         on_interruption: Callable[[Interruption], None] = lambda _: None,
+        on_leaving: Callable[[], None] = lambda: None,
         sleep: Callable[[float], bool | None] | None = None,
         network: Network = REAL_NETWORK,
     ) -> None:
         """Prepare to take messages.
 
         ``on_lost`` is called when a channel has ended unasked, or could not be opened;
-        ``on_interruption`` and ``sleep`` are those of :class:`Recovery`.
+        ``on_leaving`` before a consumer is cancelled; ``on_interruption`` and ``sleep`` are those
+        of :class:`Recovery`.
         """
         self.subscription = subscription
         self._on_lost = on_lost
+        self._on_leaving = on_leaving
         self.delivered = 0
         self._handler = handler
         self._recovery = Recovery(
@@ -193,6 +196,7 @@ class Consumer:
                     self._recovery.progressed()
             limit_s = min(asked.stall_s, _CANCEL_S)
             stopped: list[object] = []
+            self._on_leaving()
             connection.cancel(channel, tag, stopped.append)
             connection.wait_until(lambda: bool(stopped), limit_s, "the consumer to be cancelled")
             self._acknowledge(channel)

@@ -22,6 +22,7 @@ from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
     ChannelOpened,
+    ConsumerLeaving,
     HeadersAdded,
     Interrupted,
     Journal,
@@ -128,6 +129,7 @@ class RecordingConsumer:
             on_interruption=lambda each: self._journal.write(
                 Interrupted(time_ns=each.at_ns, why=each.why)
             ),
+            on_leaving=lambda: self._journal.write(ConsumerLeaving(number=self._recorder.channel)),
             network=network,
         )
         self._added: frozenset[str] = frozenset()

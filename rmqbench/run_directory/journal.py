@@ -24,6 +24,7 @@ __all__ = [
     "BacklogShown",
     "ChannelClosed",
     "ChannelOpened",
+    "ConsumerLeaving",
     "Counted",
     "Declared",
     "DrainTried",
@@ -79,6 +80,17 @@ class ChannelOpened(Entry):
     kind = "channel opened"
     number: int
     first: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsumerLeaving(Entry):
+    """A consumer is being cancelled: a classic queue does not count it from here on.
+
+    Until its channel ends, it may still hold messages of that queue.
+    """
+
+    kind = "consumer leaving"
+    number: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +277,7 @@ _ENTRIES: dict[str, type[Entry]] = {
         WorkReady,
         WorkStarted,
         ChannelOpened,
+        ConsumerLeaving,
         ChannelClosed,
         Interrupted,
         WorkEnded,

@@ -11,13 +11,13 @@ from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.faults.disturbance import Disturbance
 from rmqbench.run_directory.journal import (
     ChannelClosed,
-    Entry,
+    ConsumerLeaving,
     Interrupted,
     WorkEnded,
 )
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.run_directory.reading import entries_of
-from rmqbench.runner.emptiness import prove_empty
+from rmqbench.runner.emptiness import Prover
 from rmqbench.verdict.evidence import Drain
 from rmqbench.verdict.findings import FindingName
 
@@ -33,13 +33,13 @@ class QueueDrain:
 
     A round is :meth:`next_round`, its consumers at work, and :meth:`end_round`. When all have ended
     and the queue still holds messages (a consumer died, and what it had not acknowledged came
-    back), the next ones go on; a round that brings nothing new is the last.
+    back), the next ones go on; a round that brings nothing new is the last, unless its consumers
+    found nothing and something has come back since.
     """
 
     def __init__(self, plan: ConsumerPlan, consumers: int, network: Network = REAL_NETWORK) -> None:
         """Take the plan by which all consumers work; ``plan.directory`` is the queue's."""
         self.plan = plan
-        self._network = network
         self._monotonic = network.clock.monotonic
         self.consumers = consumers
         self.distinct = 0  # messages that any of the consumers has received
@@ -49,6 +49,13 @@ class QueueDrain:
         self._rounds = 0
         self._before = 0
         self._came_on_at = self._monotonic()
+        # Of a connection that is half-open the broker learns by the heartbeats that do not come: it
+        # looks once in an interval, and gives up at the second look that shows nothing new
+        # (rabbit_heartbeat.erl), which is before three of them are over.
+        self._half_open_s = 3 * plan.subscription.heartbeat_s + _HEARTBEAT_MARGIN_S
+        self._prover = Prover(
+            plan.subscription.endpoint, plan.queue, network, half_open_s=self._half_open_s
+        )
 
     def next_round(self, *, lingers: bool = False) -> list[ConsumerPlan]:
         """Return the plans of the next consumers, with their ledgers made.
@@ -93,7 +100,7 @@ class QueueDrain:
 
     def interrupted(self) -> bool:
         """Whether a consumer, of any round, was kept from its work or did not end well."""
-        return any(_was_interrupted(entries_of(ledger.directory)) for ledger in self._ledgers)
+        return any(map(_was_interrupted, self._ledgers))
 
     def end_round(self, disturbance: Disturbance) -> Drain:
         """Ask the queue, now that the consumers of a round have ended, whether it is empty.
@@ -106,33 +113,23 @@ class QueueDrain:
             plan.subscription.stall_s if disturbance.shaken else 0.0
         )
         now = self._monotonic()
-        drain = prove_empty(
-            plan.subscription.endpoint,
-            plan.queue,
-            self._network,
+        if any(map(_left_halfway, self._round)):
+            self._prover.expect_back()
+        others_s = self._half_open_s if disturbance.shaken else _PATIENCE_S
+        drain = self._prover.prove(
             certain_at=disturbance.certain_at(now),
             until=max(patience_until, now + _PATIENCE_S),
-            others_until=max(patience_until, now + self._patience_s(disturbance)),
+            others_until=max(patience_until, now + others_s),
         )
         if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
             drain = Drain(False, 0, "no consumer could consume it and end cleanly")
         nothing_new = self.distinct == self._before
-        over = nothing_new and self._monotonic() >= patience_until
+        came_back = drain.ready > 0 and any(map(_ended_well, self._round))
+        over = nothing_new and not came_back and self._monotonic() >= patience_until
         if any(map(_met_foreign, self._round)):
             over = nothing_new or all(map(_ended_in_order, self._round))
         self.done = drain.proven or over or self._rounds == _MOST_ROUNDS
         return drain
-
-    def _patience_s(self, disturbance: Disturbance) -> float:
-        """Return how long the broker may take to notice that a consumer of ours is gone.
-
-        Of one whose connection is half-open it learns by the heartbeats that do not come: it looks
-        once in an interval, and gives up at the second look that shows nothing new
-        (rabbit_heartbeat.erl), which is before three of them are over.
-        """
-        if not disturbance.shaken:
-            return _PATIENCE_S
-        return 3 * self.plan.subscription.heartbeat_s + _HEARTBEAT_MARGIN_S
 
 
 def _met_foreign(consumer: DeliveryLedger) -> bool:
@@ -153,10 +150,26 @@ def _ended_in_order(consumer: DeliveryLedger) -> bool:
     return any(isinstance(each, ChannelClosed) for each in entries_of(consumer.directory))
 
 
-def _was_interrupted(entries: Sequence[Entry]) -> bool:
-    ends = [each for each in entries if isinstance(each, WorkEnded)]
-    well = bool(ends) and ends[0].error is None
-    return not well or any(isinstance(each, Interrupted) for each in entries)
+def _ended_well(consumer: DeliveryLedger) -> bool:
+    """Whether a consumer ended because there was nothing more for it."""
+    ends = [each for each in entries_of(consumer.directory) if isinstance(each, WorkEnded)]
+    return bool(ends) and ends[0].error is None
+
+
+def _left_halfway(consumer: DeliveryLedger) -> bool:
+    """Whether a consumer was cancelled, or was to be, on a channel that did not end in order.
+
+    A classic queue counts a consumer as long as it is not cancelled, and no longer, whatever its
+    channel still holds.
+    """
+    entries = entries_of(consumer.directory)
+    closed = {each.number for each in entries if isinstance(each, ChannelClosed)}
+    return any(isinstance(each, ConsumerLeaving) and each.number not in closed for each in entries)
+
+
+def _was_interrupted(consumer: DeliveryLedger) -> bool:
+    interrupted = any(isinstance(each, Interrupted) for each in entries_of(consumer.directory))
+    return interrupted or not _ended_well(consumer)
 
 
 def _count_distinct(ledgers: Sequence[DeliveryLedger]) -> int:

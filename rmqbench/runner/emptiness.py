@@ -6,6 +6,7 @@ leader does not answer shows 0 messages and 0 consumers. Only ``basic.get`` asks
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,63 +20,83 @@ from rmqbench.faults.disturbance import RECOVERY_S
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import Drain
 
-__all__ = ["prove_empty"]
+__all__ = ["Prover"]
 
 _SETTLE_S = 0.5  # how long an empty queue must stay empty
 _ASK_EVERY_S = 0.25
 _ANSWER_S = 10.0
 
 
-def prove_empty(
-    endpoint: Endpoint,
-    queue: str,
-    network: Network,
-    *,
-    certain_at: float,
-    until: float,
-    others_until: float,
-) -> Drain:
-    """Ask a queue, with no consumer of ours there any more, until its answer holds still.
+class Prover:
+    """Proves that one queue is empty, or finds that it is not.
 
-    Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty, nor soon
-    after it could not be asked: its node may have restarted. After ``until`` no answer is waited
-    for, and after ``others_until`` not for the end of other consumers. A queue that does not exist
-    any more holds nothing.
+    What was delivered on a channel that has ended for us is in no figure of its queue before the
+    channel has ended for the broker, too: up to ``half_open_s`` later. Until then no answer is
+    believed that says it is empty.
     """
-    clock = network.clock
-    still_since: float | None = None
-    with _Question(endpoint, queue, network) as question:
-        while True:
-            there, trouble = True, ""
-            try:
-                ready, others = question.ask()
-            except QueueNotFound:
-                ready, others, there = 0, 0, False
-            except RmqbenchError as error:
-                ready, others, trouble = 0, 0, f"it could not be asked ({error.what})"
-                certain_at = max(certain_at, clock.monotonic() + RECOVERY_S)
-            now = clock.monotonic()
-            if ready:
-                detail = f"{counted(ready, 'message is', 'messages are')} still ready in it"
-                return Drain(False, ready, detail)
-            if others:
-                who = counted(
-                    others, "consumer that is not ours is", "consumers that are not ours are"
-                )
-                trouble = f"{who} still there"
-            if trouble:
-                still_since = None
-                if now >= (others_until if others else until):
-                    return Drain(False, 0, trouble)
-            elif still_since is None:
-                still_since = now
-            elif now - still_since >= _SETTLE_S and now >= certain_at:
-                return Drain(True, there=there)
-            clock.sleep(_ASK_EVERY_S)
+
+    def __init__(
+        self, endpoint: Endpoint, queue: str, network: Network, *, half_open_s: float
+    ) -> None:
+        """Take what to ask; nothing is asked yet."""
+        self._endpoint = endpoint
+        self._queue = queue
+        self._network = network
+        self._half_open_s = half_open_s
+        self._all_back_at = 0.0
+
+    def expect_back(self) -> None:
+        """Take into account that a channel has ended just now that may have held messages."""
+        self._all_back_at = self._network.clock.monotonic() + self._half_open_s
+
+    def prove(self, *, certain_at: float, until: float, others_until: float) -> Drain:
+        """Ask the queue, with no consumer of ours there any more, until its answer holds still.
+
+        Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty, nor
+        soon after it could not be asked: its node may have restarted. After ``until`` no answer is
+        waited for, and after ``others_until`` not for the end of other consumers. A queue that does
+        not exist any more holds nothing.
+        """
+        clock = self._network.clock
+        still_since: float | None = None
+        with _Question(self._endpoint, self._queue, self._network) as question:
+            while True:
+                there, trouble = True, ""
+                try:
+                    ready, others = question.ask()
+                except QueueNotFound:
+                    ready, others, there = 0, 0, False
+                except RmqbenchError as error:
+                    ready, others, trouble = 0, 0, f"it could not be asked ({error.what})"
+                    certain_at = max(certain_at, clock.monotonic() + RECOVERY_S)
+                    if question.may_hold_one:
+                        self.expect_back()
+                now = clock.monotonic()
+                if ready:
+                    detail = f"{counted(ready, 'message is', 'messages are')} still ready in it"
+                    return Drain(False, ready, detail)
+                if others:
+                    who = counted(
+                        others, "consumer that is not ours is", "consumers that are not ours are"
+                    )
+                    trouble = f"{who} still there"
+                if trouble:
+                    still_since = None
+                    if now >= (others_until if others else until):
+                        return Drain(False, 0, trouble)
+                elif still_since is None:
+                    still_since = now
+                elif now - still_since >= _SETTLE_S and now >= max(certain_at, self._all_back_at):
+                    return Drain(True, there=there)
+                clock.sleep(_ASK_EVERY_S)
 
 
 class _Question:
-    """Asks one queue, over a connection that is made when it is needed."""
+    """Asks one queue, over a connection that is made when it is needed.
+
+    ``may_hold_one``: the last connection was asked for a message, and it is not known that it got
+    none or has given it back.
+    """
 
     def __init__(self, endpoint: Endpoint, queue: str, network: Network) -> None:
         self._endpoint = endpoint
@@ -83,6 +104,7 @@ class _Question:
         self._network = network
         self._connection: Connection | None = None
         self._channel: Any = None
+        self.may_hold_one = False
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +128,7 @@ class _Question:
                 self._connection = Connection(
                     self._endpoint, name="rmqbench drain", network=self._network, vector=False
                 )
+                self.may_hold_one = False
                 self._connection.open()
                 self._channel = self._connection.channel()
             ready, consumers = self._declare()
@@ -119,7 +142,7 @@ class _Question:
     def _declare(self) -> tuple[int, int]:
         answers: list[Any] = []
         self._channel.queue_declare(self._queue, passive=True, callback=answers.append)
-        self._wait_for(answers)
+        self._wait_until(lambda: bool(answers))
         method = answers[0].method
         return int(method.message_count), int(method.consumer_count)
 
@@ -133,18 +156,20 @@ class _Question:
             got.append(method)
             answers.append(method)
 
+        self.may_hold_one = True
         self._channel.basic_get(self._queue, on_message)
         try:
-            self._wait_for(answers)
+            self._wait_until(lambda: bool(answers))
+            if got:
+                self._channel.basic_reject(got[0].delivery_tag, requeue=True)
+                self._channel.close()
+                self._wait_until(lambda: self._channel.is_closed)
         except QueueLocked:
             # The leader of a quorum queue with a single active consumer refuses it with this
             # error: it is there, so what was declared stands.
             self._abort()
-            return 0
-        if not got:
-            return 0
-        self._channel.basic_reject(got[0].delivery_tag, requeue=True)
-        return int(got[0].message_count) + 1
+        self.may_hold_one = False
+        return int(got[0].message_count) + 1 if got else 0
 
     def _abort(self) -> None:
         """End the connection; the next question makes another."""
@@ -152,8 +177,6 @@ class _Question:
             self._connection.abort()
             self._connection = None
 
-    def _wait_for(self, answers: list[Any]) -> None:
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
         assert self._connection is not None
-        self._connection.wait_until(
-            lambda: bool(answers), _ANSWER_S, f"queue {self._queue!r} to answer"
-        )
+        self._connection.wait_until(condition, _ANSWER_S, f"queue {self._queue!r} to answer")

@@ -12,7 +12,7 @@ from rmqbench.amqp.vector import Shape
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
 from rmqbench.proxy import Proxy
-from rmqbench.runner.emptiness import prove_empty
+from rmqbench.runner.emptiness import Prover
 from rmqbench.verdict.evidence import Drain
 
 COUNT = 50
@@ -75,22 +75,34 @@ def test_a_peer_that_is_silent_is_noticed(rmqbench_broker):
 
 @pytest.mark.parametrize("by_hand", ["classic"], indirect=True)
 @pytest.mark.parametrize("vector", [True])
-def test_a_half_open_consumer_is_there_for_two_to_three_intervals_and_the_drain_waits(by_hand):
-    """RabbitMQ looks once an interval, and gives up at the second look without anything new."""
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_half_open_consumer_is_there_for_two_to_three_intervals_and_the_drain_waits(
+    by_hand, cancelled
+):
+    """RabbitMQ looks once an interval, and gives up at the second look without anything new.
+
+    A consumer that is cancelled is in no figure of a classic queue, and holds its messages still.
+    """
     endpoint = by_hand.place.endpoint
     by_hand.publish()
     with Proxy(endpoint) as proxy:
         consumer = Connection(proxy.endpoint, name="half-open", heartbeat_s=HEARTBEAT_S).open()
         channel = consumer.channel()
         came = []
-        channel.basic_consume(by_hand.queue, lambda *each: came.append(each))
+        tag = channel.basic_consume(by_hand.queue, lambda *each: came.append(each))
         consumer.wait_until(lambda: len(came) == COUNT, 10, "all messages")
+        half_open_s = 3 * HEARTBEAT_S + 5
+        prover = Prover(endpoint, by_hand.queue, REAL_NETWORK, half_open_s=half_open_s)
+        if cancelled:
+            gone = []
+            consumer.cancel(channel, tag, gone.append)
+            consumer.wait_until(lambda: bool(gone), 10, "the consumer to be cancelled")
         proxy.vanish()
         began = time.monotonic()
-        until = began + 3 * HEARTBEAT_S + 5
-        drain = prove_empty(
-            endpoint, by_hand.queue, REAL_NETWORK, certain_at=0.0, until=until, others_until=until
-        )
+        if cancelled:
+            prover.expect_back()
+        until = began + half_open_s
+        drain = prover.prove(certain_at=0.0, until=until, others_until=until)
         took_s = time.monotonic() - began
         consumer.abort()
     # What the consumer held is ready again, once its broker has noticed.

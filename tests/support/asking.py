@@ -16,8 +16,9 @@ class Answers:
     """What the queue says, one after the other; the last is repeated.
 
     Each is (ready, consumers), or an exception. With a third number ``basic.get`` finds more than
-    was said (SILENT: it is never answered; REFUSED: the queue does not let itself be asked so).
-    ``given_back`` counts what it gave back.
+    was said (SILENT: it is never answered; REFUSED: the queue does not let itself be asked so);
+    with SILENT as a fourth it is not answered that this was given back. ``given_back`` counts what
+    it gave back.
     """
 
     def __init__(self):
@@ -47,6 +48,7 @@ class _Link:
     def __init__(self, answers):
         self._answers = answers
         self._next = self._got = 0
+        self._closes = self.is_closed = True
         self._on_empty = lambda frame: None
 
     def open(self):
@@ -64,6 +66,8 @@ class _Link:
         method = SimpleNamespace(message_count=ready, consumer_count=consumers)
         callback(SimpleNamespace(method=method))
         self._next = got[0] if got else 0
+        self._closes = got[1:] != [SILENT]
+        self.is_closed = False
 
     def add_callback(self, callback, replies):
         assert replies == [pika.spec.Basic.GetEmpty]
@@ -92,7 +96,7 @@ class _Link:
             raise DeadlineExceeded(f"Timed out waiting for {what}.")
 
     def close(self):
-        pass
+        self.is_closed = self._closes
 
     def abort(self):
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import socket
 import socketserver
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from testcontainers.core import docker_client
 
 from rmqbench.broker import engine, open_broker
 from rmqbench.broker.engine import Engine
@@ -36,6 +38,24 @@ def test_no_docker_costs_milliseconds(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_an_engine_elsewhere_is_not_used(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("DOCKER_HOST", address)
     with pytest.raises(BrokerUnavailable, match="on another machine"):
+        Engine()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_socket_at_which_nobody_answers_is_told_without_leaking_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: bool
+) -> None:
+    path = str(tmp_path / "docker.sock")
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(path)
+    monkeypatch.setattr(engine, "_SOCKETS", (path,))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if named:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    else:
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+        monkeypatch.setattr(docker_client, "get_docker_host", lambda: None)
+    with pytest.raises(BrokerUnavailable, match=r"at \S*docker\.sock"):
         Engine()
 
 

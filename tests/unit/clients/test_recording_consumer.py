@@ -335,6 +335,7 @@ def test_its_channels_interruptions_and_end_are_in_its_journal(consume, tmp_path
         "channel opened",
         "interrupted",
         "channel opened",
+        "consumer leaving",
         "channel closed",
         "ended",
     ]

@@ -16,6 +16,7 @@ from rmqbench.message import Recipe
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
+    ConsumerLeaving,
     Interrupted,
     Journal,
     WorkEnded,
@@ -41,7 +42,7 @@ def answers(monkeypatch):
     return answering(monkeypatch)
 
 
-def deliver(sequences, died=False, closed=(1,), error=None, interrupted=()):
+def deliver(sequences, died=False, closed=(1,), left=(1,), error=None, interrupted=()):
     """Make a consumer that received these; one that died does not record its end."""
 
     def run(plan):
@@ -55,6 +56,8 @@ def deliver(sequences, died=False, closed=(1,), error=None, interrupted=()):
         with Journal(plan.directory / JOURNAL_FILE) as journal:
             for why in interrupted:
                 journal.write(Interrupted(why=why))
+            for number in left:
+                journal.write(ConsumerLeaving(number=number))
             if not died:
                 for number in closed:
                     journal.write(ChannelClosed(number=number))
@@ -131,9 +134,27 @@ def test_what_a_dead_consumer_recorded_is_kept_and_another_goes_on(drain):
     assert drained.interrupted == [True, True]
 
 
-def test_a_round_that_brings_nothing_new_is_the_last(drain):
-    drained = drain([deliver(range(4))], [deliver(())], says=[(6, 0)])
+def test_a_round_that_brings_nothing_new_is_the_last(drain, clock):
+    def stuck(plan):
+        clock.now += 4
+        return deliver((), error="Consumer 1 is stuck.")(plan)
+
+    drained = drain([deliver(range(4))], [stuck], says=[(6, 0)])
     assert drained.proof == Drain(False, 6, "6 messages are still ready in it")
+
+
+def test_what_comes_back_after_a_consumer_found_nothing_is_taken_by_another(drain, clock):
+    """However late: its broker had to notice first that a connection was half-open."""
+
+    def find_nothing(plan):
+        clock.now += 60
+        return deliver(())(plan)
+
+    rest = deliver(range(4, COUNT))
+    says = [(6, 0), *[(0, 0)] * 2, (6, 0), (0, 0)]
+    drained = drain([deliver(range(4))], [find_nothing], [rest], says=says, disturbance=SHAKEN)
+    assert drained.proof.proven
+    assert drained.distinct == COUNT
 
 
 def test_a_queue_that_serves_no_consumer_to_the_end_proves_nothing(drain, clock):
@@ -162,7 +183,7 @@ def test_a_queue_that_is_gone_has_no_consumer_to_serve(drain):
 def test_a_shaken_queue_gets_more_rounds_until_its_time_is_up(drain, clock):
     def wait(plan):
         clock.now += 2
-        return deliver(())(plan)
+        return deliver((), error="Consumer 1 is stuck.")(plan)
 
     says = [(6, 0)]
     drained = drain([deliver(range(4))], [wait], [wait], says=says, disturbance=SHAKEN)
@@ -197,6 +218,26 @@ def test_a_consumer_that_may_be_a_half_open_one_of_ours_is_waited_for_so_long(
     drained = drain([deliver(ALL)], [deliver(())], says=[(0, 1)], disturbance=disturbance)
     assert drained.proof == Drain(False, 0, "1 consumer that is not ours is still there")
     assert 2 * waits_s <= clock.now - began < 2 * waits_s + 2
+
+
+@pytest.mark.parametrize(
+    ("how", "waits"),
+    [
+        ({}, False),
+        ({"closed": (2,), "left": (2,)}, False),  # the first broke while the queue counted it
+        ({"closed": (2,), "left": (1, 2)}, True),
+        ({"died": True}, True),
+        ({"died": True, "left": ()}, False),
+    ],
+)
+def test_what_a_cancelled_consumer_may_hold_on_a_half_open_channel_is_waited_for(
+    drain, clock, how, waits
+):
+    began = clock.now
+    rounds = [[deliver(ALL, **how)], [deliver(())]]
+    drained = drain(*rounds[: 2 if "died" in how else 1], disturbance=SHAKEN)
+    assert drained.proof.proven
+    assert (clock.now - began >= 3 * 30 + 5) is waits
 
 
 @pytest.mark.parametrize(

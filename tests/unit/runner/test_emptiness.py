@@ -6,8 +6,10 @@ from support.clocks import ToldClock
 
 from rmqbench.amqp.network import Network
 from rmqbench.endpoint import Endpoint
-from rmqbench.runner.emptiness import prove_empty
+from rmqbench.runner.emptiness import Prover
 from rmqbench.verdict.evidence import Drain
+
+HALF_OPEN_S = 95.0
 
 
 @pytest.fixture
@@ -18,15 +20,15 @@ def answers(monkeypatch):
 @pytest.fixture
 def prove(answers):
     """Ask a queue that gives these answers; return what came of it and how long it took."""
+    clock = ToldClock()
+    prover = Prover(Endpoint(), "work.queue", Network(clock.clock), half_open_s=HALF_OPEN_S)
 
-    def prove(*given, certain_in_s=0.0, patience_s=2.0, others_s=2.0):
+    def prove(*given, certain_in_s=0.0, patience_s=2.0, others_s=2.0, back=False):
         answers.say(*given)
-        clock = ToldClock()
         began = clock.now
-        drain = prove_empty(
-            Endpoint(),
-            "work.queue",
-            Network(clock.clock),
+        if back:
+            prover.expect_back()
+        drain = prover.prove(
             certain_at=began + certain_in_s,
             until=began + patience_s,
             others_until=began + others_s,
@@ -83,15 +85,12 @@ def test_an_answer_between_two_troubles_is_no_proof(prove):
     assert 1.5 <= took_s < 2, "it must hold still anew after each trouble"
 
 
-@pytest.mark.parametrize("trouble", [AWAY, (0, 0, SILENT)], ids=["away", "silent"])
-def test_a_queue_that_could_not_be_asked_may_have_been_restarted_and_is_not_believed_at_once(
-    prove, trouble
-):
-    drain, took_s = prove((0, 0), trouble, (0, 0), patience_s=30)
+def test_a_queue_that_could_not_be_asked_may_have_been_restarted_and_is_not_believed_at_once(prove):
+    drain, took_s = prove((0, 0), AWAY, (0, 0), patience_s=30)
     assert drain.proven
     assert 8 <= took_s < 9
     early_zeros = [(0, 0)] * 20
-    assert prove(trouble, *early_zeros, (7, 0), patience_s=30)[0].ready == 7
+    assert prove(AWAY, *early_zeros, (7, 0), patience_s=30)[0].ready == 7
 
 
 def test_a_queue_that_cannot_be_asked_is_no_proof(prove):
@@ -112,6 +111,23 @@ def test_a_message_that_only_a_get_shows_is_no_proof_and_is_given_back(prove, an
     drain, _ = prove((0, 0, 5))
     assert drain == Drain(False, 5, "5 messages are still ready in it")
     assert (answers.got, answers.given_back) == (1, 1)
+
+
+@pytest.mark.parametrize("lost", [(0, 0, SILENT), (0, 0, 5, SILENT)], ids=["get", "return"])
+def test_a_message_that_a_get_of_ours_may_hold_is_waited_for(prove, lost):
+    """On a connection that is half-open: its broker has not noticed yet."""
+    drain, took_s = prove(lost, (0, 0), patience_s=30)
+    assert drain.proven
+    assert HALF_OPEN_S <= took_s < HALF_OPEN_S + 11
+    assert not prove(lost, *[(0, 0)] * 300, (1, 0), patience_s=30)[0].proven
+
+
+def test_what_a_half_open_channel_may_hold_is_waited_for_in_each_proof_until_it_is_back(prove):
+    assert not prove(*[(0, 0)] * 200, (1, 0), back=True)[0].proven
+    drain, took_s = prove((0, 0))
+    assert drain.proven
+    assert 40 < took_s < 50, "it takes from the time that the channel ended"
+    assert prove((0, 0))[1] < 1
 
 
 def test_a_queue_whose_leader_is_silent_is_no_proof_though_its_figures_are_zeros(prove):
