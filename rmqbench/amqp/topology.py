@@ -175,8 +175,8 @@ def delete(endpoint: Endpoint, declared: Declared, *, if_empty: bool = False) ->
     """Delete the queues and the exchange that ``declared`` says were created, and nothing else.
 
     With ``if_empty`` a queue that is not idle (see :func:`delete_if_idle`) is kept, and with it the
-    exchange: the rest is deleted, then QueueNotEmpty is raised for the first one kept. Return the
-    names deleted, including those that no longer existed.
+    exchange: the rest is deleted, then QueueNotEmpty is raised for those kept. Return the names
+    deleted, including those that no longer existed.
     """
     deleted: list[str] = []
     kept: dict[str, tuple[int, int]] = {}
@@ -194,8 +194,8 @@ def delete(endpoint: Endpoint, declared: Declared, *, if_empty: bool = False) ->
         if declared.created_exchange and not kept:
             channel.exchange_delete(declared.topology.exchange)
             deleted.append(declared.topology.exchange)
-    for name, (ready, consumers) in kept.items():
-        raise _not_empty(endpoint, name, ready, consumers)
+    if kept:
+        raise _not_free(endpoint, kept)
     return tuple(deleted)
 
 
@@ -227,18 +227,18 @@ def purge(endpoint: Endpoint, name: str) -> int:
 
 
 def require_free(endpoint: Endpoint, names: Iterable[str]) -> None:
-    """Raise QueueNotEmpty for the first queue that holds ready messages.
+    """Raise QueueNotEmpty for the first queue that holds ready messages or has a consumer.
 
     Raise AccessRefused for one that the user may not read. Only ``basic.get`` shows that; a message
     that came in between is given back.
     """
     with admin(endpoint) as channel:
         for name in names:
-            count = counts_over(channel, name)[0]
+            ready, consumers = counts_over(channel, name)
             with contextlib.suppress(QueueLocked):  # by its one consumer
-                count = count or apart(channel.connection, endpoint, partial(_taken, name=name))
-            if count:
-                raise _not_empty(endpoint, name, count)
+                ready = ready or apart(channel.connection, endpoint, partial(_taken, name=name))
+            if ready or consumers:
+                raise _not_free(endpoint, {name: (ready, consumers)})
 
 
 def is_name(name: str) -> bool:
@@ -315,10 +315,14 @@ def _taken(channel: Any, name: str) -> int:
     return 0 if method is None else int(method.message_count) + 1
 
 
-def _not_empty(endpoint: Endpoint, name: str, ready: int, consumers: int = 0) -> QueueNotEmpty:
+def _not_free(endpoint: Endpoint, found: Mapping[str, tuple[int, int]]) -> QueueNotEmpty:
+    """Return the error for queues that hold messages or have consumers: ``(ready, consumers)``."""
+    where = f"in virtual host {endpoint.virtual_host!r}"
+    queues = [f"queue {name!r} {where} {in_use(*counts)}" for name, counts in found.items()]
+    what = "; ".join(queues)
     return QueueNotEmpty(
-        f"Queue {name!r} in virtual host {endpoint.virtual_host!r} {in_use(ready, consumers)}.",
-        "Consume or purge it first, use another name, or another virtual host.",
+        f"{what[0].upper()}{what[1:]}.",
+        "End its consumers, consume or purge its messages, or use another name or virtual host.",
     )
 
 

@@ -44,11 +44,16 @@ def open_broker(
     ``spec`` is ``container``, ``local``, an AMQP URL, or ``auto``, which takes the first that is
     available: a container, an installed RabbitMQ, the distribution's packages unpacked into the
     user's cache. ``image`` is the container's: where one is named, ``auto`` takes nothing else in
-    its place. ``management_url`` belongs to a broker named by its URL. ``say`` is called with a
-    short line when something slow begins.
+    its place, and a broker that is no container is refused. ``management_url`` belongs to a broker
+    named by its URL. ``say`` is called with a short line when something slow begins.
 
     Raise UsageError, BrokerUnavailable, AccessRefused, DeadlineExceeded.
     """
+    if image and (spec == "local" or "://" in spec):
+        raise UsageError(
+            f"The image {image} was named, and {shown_url(spec)} is no container.",
+            "Leave out the image, or choose the broker container.",
+        )
     if spec.startswith(("amqp://", "amqps://")):
         endpoint = Endpoint.from_url(spec, management_url)
         version = probe_both(endpoint)

@@ -40,10 +40,8 @@ class OwnBrokerOptions:
         str | None,
         typer.Option(
             rich_help_panel=_PANEL,
-            envvar="RMQBENCH_IMAGE",
-            show_envvar=True,
             show_default="rabbitmq:4-management",
-            help="The image of a container.",
+            help="The image of a container. Or set the environment variable RMQBENCH_IMAGE.",
         ),
     ] = None
 
@@ -92,6 +90,8 @@ def _open(
 ) -> AbstractContextManager[Broker]:
     from rmqbench.broker import open_broker
 
+    if spec in ("auto", "container"):
+        image = image or os.environ.get("RMQBENCH_IMAGE")
     return open_broker(spec, image=image, management_url=management_url, say=say)
 
 

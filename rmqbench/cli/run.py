@@ -15,6 +15,7 @@ from rmqbench.cli.connecting import with_options
 from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
 from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
 from rmqbench.cli.output import say, write_out
+from rmqbench.cli.signals import interrupts_told
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible_line
 
@@ -48,7 +49,8 @@ InPlaceOption = Annotated[
     typer.Option(
         "--in-place",
         help="Use queues by their plain names in the virtual host of the broker's URL or --vhost, "
-        "instead of one made for the run. They must be empty; only what is new is deleted.",
+        "instead of one made for the run. They must be empty and have no consumer; only what is "
+        "new is deleted.",
     ),
 ]
 MessagesOption = Annotated[int, typer.Option(help="Messages to publish.")]
@@ -255,7 +257,8 @@ def _run(
     from rmqbench.runner.run import run
 
     require_writable(json_file)
-    with broker as opened:
+    leaving = "interrupted; what the run made is being deleted. Once more leaves it there."
+    with broker as opened, interrupts_told(leaving):
         say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
         with shown_progress(Console(stderr=True), every=every) as watch:
             result = run(

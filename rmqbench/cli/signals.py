@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Interrupted", "interrupting", "uninterrupted"]
+__all__ = ["Interrupted", "interrupting", "interrupts_told", "uninterrupted"]
 
 
 @dataclass
@@ -28,6 +30,33 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def interrupts_told(text: str) -> Iterator[None]:
+    """Print a line when the first SIGINT or SIGTERM comes; all goes on as it would without."""
+    told = False
+
+    def telling(before: Callable[[int, Any], object]) -> Callable[[int, Any], object]:
+        def on_signal(number: int, frame: Any) -> None:
+            nonlocal told
+            if not told:
+                told = True
+                with suppress(OSError):  # sys.stderr may be in the middle of a line
+                    os.write(2, f"\nrmqbench: {text}\n".encode())
+            before(number, frame)
+
+        return on_signal
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in handlers.items():
+        if callable(handler):  # else it is ignored, or ends the program at once
+            signal.signal(number, telling(handler))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ SETTLING: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         r"queue .* was not drained: the run ended before",
-        "a run that goes on to its end: this one was killed, or is still at work",
+        "a run that goes on to its end: this one was interrupted or killed, or is still at work",
     ),
     (
         r"queue .* was not drained: \d+ messages? (is|are) unacknowledged",

@@ -60,7 +60,7 @@ class SessionBroker:
             broker = self._stack.enter_context(
                 open_broker(
                     settings.broker,
-                    image=settings.image,
+                    image=settings.image if settings.may_be_a_container else None,
                     management_url=settings.management_url,
                     say=self._say,
                 )

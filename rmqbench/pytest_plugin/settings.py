@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from rmqbench.endpoint import shown_url
+
 if TYPE_CHECKING:
     from rmqbench.scenarios import Scenario
 
@@ -41,6 +43,11 @@ class Settings:
     min_publish_rate: float = MIN_PUBLISH_RATE
     min_consume_rate: float = MIN_CONSUME_RATE
     require_broker: bool = False
+
+    @property
+    def may_be_a_container(self) -> bool:
+        """Whether the broker is, or may be, a container: it has an image then."""
+        return self.broker in ("auto", "container")
 
     def apply(self, scenario: Scenario) -> Scenario:
         """Return the scenario with the number of messages that was asked for."""
@@ -76,10 +83,12 @@ def settings_of(config: pytest.Config) -> Settings:
 
 
 def require_valid(config: pytest.Config) -> None:
-    """Raise pytest.UsageError where a number makes no sense, before anything is begun."""
-    _number(config, "messages", int)
-    for name in ("min-publish-rate", "min-consume-rate"):
-        _number(config, name, float)
+    """Raise pytest.UsageError where the options make no sense, before anything is begun."""
+    settings = settings_of(config)
+    if config.getoption("--rmqbench-image") and not settings.may_be_a_container:
+        raise pytest.UsageError(
+            f"--rmqbench-image is for a container, and the broker is {shown_url(settings.broker)}"
+        )
 
 
 def _number(config: pytest.Config, name: str, kind: Callable[[str], _Number]) -> _Number | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,8 +26,9 @@ FORMAT: Final = 2
 class RunDirectory:
     """Knows where in a run's directory everything is."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, new: bool = False) -> None:
         self.path = path
+        self._new = new
 
     @classmethod
     def make(cls, directory: str | os.PathLike[str] | None, name: str) -> RunDirectory:
@@ -38,8 +40,9 @@ class RunDirectory:
         """
         try:
             if directory is None:
-                return cls(make_among_runs(name))
+                return cls(make_among_runs(name), new=True)
             path = Path(directory).absolute()
+            new = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise UsageError(
@@ -49,7 +52,22 @@ class RunDirectory:
             raise UsageError(
                 f"The run's directory cannot be made: {error}.", "Name another one."
             ) from None
-        return cls(path.absolute())
+        return cls(path, new=new)
+
+    def remove(self) -> None:
+        """Remove a run that has not begun, as far as that is possible: it is no evidence.
+
+        A directory that was there before :meth:`make` stays, empty as it was.
+        """
+        for each in self.path.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    each.unlink()
+        if self._new:
+            with suppress(OSError):
+                self.path.rmdir()
 
     @property
     def journal_path(self) -> Path:

@@ -118,13 +118,21 @@ def _clean_up(broker: Broker, what: str, delete: Callable[[], object]) -> None:
     try:
         delete()
     except RmqbenchError as error:
-        if not broker.owned:  # ours ends with everything in it
-            # Said, not raised: it must not hide how the run went either.
-            text = f"{what} is left behind at {broker.endpoint}: {error}"
-            try:
-                warnings.warn(text, stacklevel=2)
-            except Warning:  # where every warning is an error
-                print(text, file=sys.stderr)
+        _tell_what_is_left(broker, what, str(error))
+    except (KeyboardInterrupt, SystemExit):
+        _tell_what_is_left(broker, what, "interrupted again while deleting it.")
+        raise
+
+
+def _tell_what_is_left(broker: Broker, what: str, why: str) -> None:
+    if broker.owned:  # it ends with everything in it
+        return
+    # Said, not raised: it must not hide how the run went either.
+    text = f"{what} is left behind at {broker.endpoint}: {why}"
+    try:
+        warnings.warn(text, stacklevel=2)
+    except Warning:  # where every warning is an error
+        print(text, file=sys.stderr)
 
 
 def _renamed(topology: Topology, run_name: str) -> Topology:

@@ -147,7 +147,15 @@ class Run:
         self._drains: dict[str, QueueDrain] = {}  # by the scenario's names
 
     def __enter__(self) -> Self:
-        """Declare the topology in a place of its own."""
+        """Declare the topology in a place of its own; what cannot begin leaves no directory."""
+        try:
+            self._enter()
+        except BaseException:
+            self._directory.remove()
+            raise
+        return self
+
+    def _enter(self) -> None:
         description = describe(self._id, self.scenario, self._recipe, self.broker)
         self._directory.write_description(description)
         with ExitStack() as stack:
@@ -181,12 +189,11 @@ class Run:
                 queues=names,
                 epoch_ns=self._epoch_ns,
             )
+            if self.scenario.rest_s:
+                self._write(StageBegan(stage=f"rest for {self.scenario.rest_s:g} s"))
+                time.sleep(self.scenario.rest_s)
             self._stack = stack.pop_all()
-        if self.scenario.rest_s:
-            self._write(StageBegan(stage=f"rest for {self.scenario.rest_s:g} s"))
-            time.sleep(self.scenario.rest_s)
         self._write = journal.note  # from here on a full disk does not take the verdict away
-        return self
 
     def __exit__(
         self,
@@ -194,7 +201,9 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Remove what was declared."""
+        """Remove what was declared; write down what made the run end before its end."""
+        if error is not None:
+            self._write(TroubleSeen(text=_why_it_broke_off(error)))
         self._stack.__exit__(kind, error, traceback)
 
     @property
@@ -412,6 +421,14 @@ class Run:
                 since_ns=began_ns,
             )
         )
+
+
+def _why_it_broke_off(error: BaseException) -> str:
+    if isinstance(error, RmqbenchError):
+        return f"The run broke off: {error.what}"
+    if isinstance(error, KeyboardInterrupt | SystemExit):  # Ctrl-C, SIGTERM
+        return "The run was interrupted."
+    return f"The run broke off: {type(error).__name__}: {error}."
 
 
 def _entered(what: _T | None) -> _T:

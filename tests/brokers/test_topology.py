@@ -189,7 +189,7 @@ def test_if_empty_keeps_a_queue_with_messages_and_its_exchange(
     declared = declare(endpoint, topology(names, kind), rmqbench_broker.version)
     publish(endpoint, "", work, 2)
     wait_for_counts(endpoint, {work: 2})
-    with pytest.raises(QueueNotEmpty, match=f"'{work}'.* holds 2 messages"):
+    with pytest.raises(QueueNotEmpty, match=f"^Queue '{work}'.* holds 2 messages"):
         delete(endpoint, declared, if_empty=True)
     assert exists(endpoint, work)
     assert not exists(endpoint, audit)
@@ -211,7 +211,12 @@ def test_a_queue_with_messages_is_named_with_the_ways_out(
         require_free(endpoint, [work, audit])
     assert f"Queue {audit!r}" in caught.value.what
     assert "holds 1 message." in caught.value.what
-    assert "Consume or purge it first" in caught.value.remedy
+    assert "consume or purge its messages" in caught.value.remedy
+    purge(endpoint, audit)
+    with admin(endpoint) as channel:
+        channel.basic_consume(work, lambda *_: None)
+        with pytest.raises(QueueNotEmpty, match=f"Queue {work!r} .* has 1 consumer"):
+            require_free(endpoint, [work, audit])
 
 
 def test_consumers_are_counted(rmqbench_broker: Any, names: tuple[str, str, str]) -> None:

@@ -71,7 +71,7 @@ def test_a_run_has_as_many_messages_as_are_asked_for(pytester, run_pytest, on_th
 
 
 ASKED = {
-    "broker": "amqp://nobody@127.0.0.1:1",
+    "broker": "container",
     "image": "rabbitmq:0-none",
     "management-url": "http://127.0.0.1:2",
     "messages": 123,
@@ -106,6 +106,22 @@ def test_option_environment_and_ini_mean_the_same_and_the_first_wins(
         """
     )
     run_pytest(*options).assert_outcomes(passed=1)
+
+
+def test_an_image_for_what_is_no_container_is_refused(pytester, run_pytest):
+    pytester.makepyfile("def test_nothing(): pass")
+    ended = run_pytest("--rmqbench-broker=amqp://me:secret@host", "--rmqbench-image=rabbitmq:4")
+    assert ended.ret == pytest.ExitCode.USAGE_ERROR
+    ended.stderr.fnmatch_lines(["*--rmqbench-image is for a container, and the broker is *@host*"])
+    assert "secret" not in ended.stderr.str()
+
+
+def test_an_image_of_the_ini_file_does_not_bind_who_names_another_broker(
+    pytester, run_pytest, on_the_broker
+):
+    pytester.makeini("[pytest]\nrmqbench_image = rabbitmq:0-none")
+    pytester.makepyfile(USERS_TEST.format(messages=10))
+    run_pytest(*on_the_broker, "--rmqbench-messages=10").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("option", ["messages", "min-publish-rate", "min-consume-rate"])

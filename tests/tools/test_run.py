@@ -31,6 +31,20 @@ def run_in(endpoint, *more, messages=2000):
     )
 
 
+def start_in_place(endpoint, directory, *more):
+    return start_rmqbench(
+        *("run", "reliability", "--in-place", "--directory", str(directory), *more),
+        *("--url", endpoint.url(), "--management-url", endpoint.management_url),
+    )
+
+
+def wait_for_publishing(directory):
+    deadline = time.monotonic() + 30
+    while not (directory / "producer-0").exists():
+        assert time.monotonic() < deadline, "no publishing within 30 s"
+        time.sleep(0.02)
+
+
 def test_a_pass_exits_with_0_and_writes_json(vhost, tmp_path):
     ended = run_in(vhost, "--json", str(tmp_path / "out.json"))
     assert ended.returncode == 0, ended.stderr
@@ -256,16 +270,10 @@ def test_in_place_a_queue_with_a_message_of_somebody_else_is_not_deleted(
     vhost, queue_kind, tmp_path
 ):
     """The run makes the queues; in its middle somebody else finds them, and trusts one."""
-    process = start_rmqbench(
-        *("run", "reliability", "--in-place", "--messages", "8000", "--queue-kind", queue_kind),
-        *("--url", vhost.url(), "--management-url", vhost.management_url),
-        *("--directory", str(tmp_path / "run")),
-    )
+    directory = tmp_path / "run"
+    process = start_in_place(vhost, directory, "--messages", "8000", "--queue-kind", queue_kind)
     try:
-        deadline = time.monotonic() + 30
-        while not (tmp_path / "run" / "producer-0").exists():
-            assert time.monotonic() < deadline, "no publishing within 30 s"
-            time.sleep(0.02)
+        wait_for_publishing(directory)
         with admin(vhost) as channel:
             channel.confirm_delivery()
             channel.basic_publish("", "work.queue", b"precious")
@@ -291,16 +299,36 @@ def test_in_place_keeps_what_was_there_before(vhost, rmqbench_broker):
 
 
 @pytest.mark.slow
-def test_a_consumer_of_somebody_else_makes_the_run_inconclusive(vhost, rmqbench_broker):
-    topology = Topology()
-    declare(vhost, topology, rmqbench_broker.version)
+def test_a_consumer_of_somebody_else_makes_the_run_inconclusive(vhost, rmqbench_broker, tmp_path):
+    declare(vhost, Topology(), rmqbench_broker.version)
+    process = start_in_place(vhost, tmp_path / "run", "--messages", "8000")
+    try:
+        wait_for_publishing(tmp_path / "run")
+        with admin(vhost, timeout_s=80) as channel:
+            channel.basic_qos(prefetch_count=3)
+            channel.basic_consume("work.queue", lambda *_: None)
+            out, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait(10)
+    assert process.returncode == 3, out + errors
+    assert "INCONCLUSIVE" in out
+    assert "1 consumer that is not ours" in out
+
+
+def test_a_queue_that_somebody_else_consumes_gets_no_message(vhost, rmqbench_broker, tmp_path):
+    """His consumer would take what is published to it, and acknowledge it as its own."""
+    declare(vhost, Topology(), rmqbench_broker.version)
+    came = []
     with admin(vhost, timeout_s=80) as channel:
-        channel.basic_qos(prefetch_count=3)
-        channel.basic_consume("work.queue", lambda *_: None)
-        ended = run_in(vhost, "--in-place")
-    assert ended.returncode == 3, ended.stdout
-    assert "INCONCLUSIVE" in ended.stdout
-    assert "1 consumer that is not ours" in ended.stdout
+        channel.basic_consume("audit.queue", lambda *each: came.append(each))
+        ended = run_in(vhost, "--in-place", "--directory", str(tmp_path / "run"))
+        channel.connection.process_data_events(0)
+    assert ended.returncode == 2, ended.stdout
+    assert "Queue 'audit.queue' in virtual host " in ended.stderr
+    assert "has 1 consumer." in ended.stderr
+    assert not came
+    assert not (tmp_path / "run").exists(), "a run that has not begun is no evidence"
 
 
 @pytest.mark.parametrize(
@@ -315,6 +343,8 @@ def test_a_consumer_of_somebody_else_makes_the_run_inconclusive(vhost, rmqbench_
         (["--broker", "local", "--size", "3"], 2, "too small"),
         (["--broker", "local", "--prefetch", "70000"], 2, "65,535"),
         (["--broker", "local", "--url", "amqp://127.0.0.1"], 2, "two brokers"),
+        (["--broker", "local", "--image", "rabbitmq:4"], 2, "local is no container"),
+        (["--url", "amqp://127.0.0.1", "--image", "rabbitmq:4"], 2, "is no container"),
     ],
 )
 def test_bad_input_is_one_paragraph_within_seconds(arguments, code, words):
@@ -341,11 +371,11 @@ def test_a_virtual_host_that_is_not_there_is_named(vhost):
     assert "'nowhere'" in ended.stderr
 
 
-def test_ctrl_c_ends_a_run_with_all_that_it_started(vhost, rmqbench_broker):
+def test_ctrl_c_ends_a_run_with_all_that_it_started_and_says_so(vhost, rmqbench_broker, tmp_path):
     before = virtual_hosts(rmqbench_broker)
     process = start_rmqbench(
         *("run", "reliability", "--url", vhost.url(), "--messages", "5000000"),
-        *("--management-url", vhost.management_url),
+        *("--management-url", vhost.management_url, "--directory", str(tmp_path / "run")),
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -360,9 +390,31 @@ def test_ctrl_c_ends_a_run_with_all_that_it_started(vhost, rmqbench_broker):
         process.kill()
         process.wait(10)
     assert process.returncode == 130
+    assert "rmqbench: interrupted; what the run made is being deleted." in errors
     assert "Traceback" not in errors
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert virtual_hosts(rmqbench_broker) == before
+    judged = rmqbench("judge", str(tmp_path / "run"))
+    assert judged.returncode == 3
+    assert "The run was interrupted." in judged.stdout
+
+
+def test_what_an_interrupted_run_leaves_in_place_is_named(vhost, tmp_path):
+    process = start_in_place(vhost, tmp_path / "run", "--messages", "5000000")
+    try:
+        wait_for_publishing(tmp_path / "run")
+        deadline = time.monotonic() + 30
+        while not all(ready_counts(vhost, Topology().queue_names).values()):
+            assert time.monotonic() < deadline, "no messages within 30 s"
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait(10)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert re.search(
+        "left behind at .*: Queue 'work.queue' .* messages; queue 'audit.queue' .* messages", errors
+    ), errors
 
 
 LOST = ["2>&-", ">&- 2>&-", "| true", "2>&1 | true"]

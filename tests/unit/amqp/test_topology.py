@@ -122,6 +122,19 @@ def test_what_is_left_behind_is_said_and_never_raised(capsys: pytest.CaptureFixt
     assert "queue 'q' is left behind" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("again", [KeyboardInterrupt, SystemExit])
+def test_what_is_left_behind_by_a_second_interrupt_is_said(again: type[BaseException]) -> None:
+    def delete() -> None:
+        raise again
+
+    somebodys = SimpleNamespace(owned=False, endpoint=Endpoint())
+    with (
+        pytest.warns(UserWarning, match="virtual host 'v' is left behind at .* interrupted again"),
+        pytest.raises(again),
+    ):
+        _clean_up(cast(Broker, somebodys), "virtual host 'v'", delete)
+
+
 @pytest.mark.parametrize(
     ("ready", "consumers", "words"),
     [

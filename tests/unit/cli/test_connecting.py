@@ -280,6 +280,24 @@ def test_a_run_takes_the_broker_of_the_options_then_that_of_the_environment(
     assert taken(host="b", username="u") == ("amqp://u:guest@b:5672", "http://b:15672")
 
 
+def test_the_image_of_the_environment_counts_where_there_is_a_container(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images: list[str | None] = []
+
+    def open_broker(_: str, *, image: str | None, **__: object) -> AbstractContextManager[None]:
+        images.append(image)
+        return nullcontext()
+
+    monkeypatch.setattr(rmqbench.broker, "open_broker", open_broker)
+    monkeypatch.setenv("RMQBENCH_IMAGE", "rabbitmq:of-the-environment")
+    for given in ({}, {"broker": "container"}, {"broker": "local"}, {"url": "amqp://h"}):
+        BrokerOptions(**given).open()
+    OwnBrokerOptions(image="rabbitmq:named").open()
+    theirs = "rabbitmq:of-the-environment"
+    assert images == [theirs, theirs, None, None, "rabbitmq:named"]
+
+
 @pytest.mark.parametrize("name", [{"url": "amqp://h"}, {"host": "h"}, {"vhost": "v"}])
 def test_two_brokers_are_not_run_on_at_once(name: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=f"--{next(iter(name))} and --broker name two brokers"):

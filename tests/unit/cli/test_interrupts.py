@@ -84,3 +84,34 @@ def test_one_that_ignores_interrupts_goes_on_ignoring_them():
         out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     assert out
+
+
+TOLD = """
+import os, signal, time
+from rmqbench.cli.signals import interrupts_told
+
+signal.signal(signal.SIGTERM, lambda *_: print("before", flush=True))
+with interrupts_told("said once."):
+    for number in (signal.SIGTERM, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+        time.sleep(0)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(0)
+"""
+
+
+def test_the_first_interrupt_is_told_and_all_goes_on_as_it_would():
+    ended = subprocess.run(
+        [sys.executable, "-c", TOLD], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout == "before\n" * 3
+    assert ended.stderr == "\nrmqbench: said once.\n"
+
+
+def test_where_interrupts_are_ignored_nothing_is_told():
+    program = TOLD.replace('lambda *_: print("before", flush=True)', "signal.SIG_IGN")
+    assert program != TOLD
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -26,3 +26,18 @@ def test_a_directory_that_cannot_be_made_is_a_wrong_request(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be made"):
         RunDirectory.make(tmp_path / "file" / "run", "mine")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_run_that_has_not_begun_leaves_nothing(tmp_path, there):
+    """The directory of a user who made it beforehand stays, for the next try."""
+    path = tmp_path / "mine"
+    if there:
+        path.mkdir()
+    made = RunDirectory.make(path, "mine")
+    made.write_description({})
+    made.open_journal().close()
+    made.producer(0).mkdir()
+    made.remove()
+    assert path.exists() is there
+    assert RunDirectory.make(path, "mine").path == path
