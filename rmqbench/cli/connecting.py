@@ -65,8 +65,8 @@ class ConnectionOptions:
         typer.Option(
             rich_help_panel=_PANEL,
             show_default="guest",
-            help="The password. Or set the environment variable RMQBENCH_PASSWORD, which "
-            "keeps it out of the process list.",
+            help="The password. Or set the environment variable RMQBENCH_PASSWORD, which keeps it "
+            "out of the process list, also for a URL with a user only.",
         ),
     ] = field(default=None, repr=False)
     vhost: Annotated[
@@ -107,7 +107,12 @@ class ConnectionOptions:
             management_url = management_url or os.environ.get("RMQBENCH_MANAGEMENT_URL")
         management_url = management_url and _completed(management_url)
         if url is not None:
-            return Endpoint.from_url(url, management_url)
+            try:
+                return _with_password(url, Endpoint.from_url(url, management_url))
+            except UsageError as error:
+                if self.given:
+                    raise
+                raise UsageError(f"RMQBENCH_URL: {error.what}", error.remedy) from None
         at = _parsed("localhost" if self.host is None else self.host)
         if at.scheme:  # its port is the Management API's
             management_url, _, _ = _parted(self._management_url_of_host(at, at.port))
@@ -236,6 +241,13 @@ def with_options(
         return run
 
     return decorate
+
+
+def _with_password(url: str, endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint of a URL, with the environment's password where it names a user only."""
+    at = urlsplit(url)
+    unsaid = at.username is not None and at.password is None
+    return replace(endpoint, password=_password()) if unsaid else endpoint
 
 
 def _password() -> str:

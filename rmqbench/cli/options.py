@@ -66,16 +66,15 @@ class BrokerOptions(ConnectionOptions, OwnBrokerOptions):
         Without an option the environment is asked: RMQBENCH_URL, then RMQBENCH_BROKER.
         """
         spec, management_url = self.broker, self.management_url
-        if self.given:
-            if spec:
-                raise UsageError(
-                    f"--{self.given[0]} and --broker name two brokers.",
-                    "Give one of them.",
-                )
+        if self.given and spec:
+            raise UsageError(
+                f"--{self.given[0]} and --broker name two brokers.", "Give one of them."
+            )
+        if self.given or (not spec and os.environ.get("RMQBENCH_URL")):
             endpoint = self.endpoint()
             spec, management_url = endpoint.url(), endpoint.management_url
         elif not spec:
-            spec = os.environ.get("RMQBENCH_URL") or os.environ.get("RMQBENCH_BROKER") or "auto"
+            spec = os.environ.get("RMQBENCH_BROKER") or "auto"
             management_url = management_url or os.environ.get("RMQBENCH_MANAGEMENT_URL")
         if self.management_url and spec in ("auto", "container", "local"):
             raise UsageError(

@@ -22,7 +22,6 @@ __all__ = ["Account", "explain"]
 
 _WIDTH = 80
 _LABEL = 10
-_EFFECTS = {Effect.FAILS: "", Effect.ALLOWED: " (counted)", Effect.INCONCLUSIVE: " (open)"}
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,7 @@ class Account:
 
     def _of_verdict(self, width: int) -> Iterator[str]:
         verdict = self.verdict
-        reasons = "; ".join(verdict.reasons) or "nothing was found"
-        yield from _wrapped(f"{verdict.outcome}: {reasons}", width, "", "  ")
+        yield from _wrapped(f"{verdict.outcome}: {verdict.why}", width, "", "  ")
         yield from self._where(width)
         said: dict[object, str] = {}
         for each in sorted(self.explanations, key=_rank):
@@ -141,7 +139,8 @@ def _explanation(each: Explanation, width: int, as_for: str) -> Iterator[str]:
         yield from _labelled("Needed", each.meaning, width)
         return
     detail = f": {finding.detail}" if finding.detail else ""
-    yield from _wrapped(f"{each.about}{_EFFECTS[finding.effect]}{detail}", width, "", "  ")
+    effect = "" if finding.effect is Effect.FAILS else f" ({finding.effect})"
+    yield from _wrapped(f"{each.about}{effect}{detail}", width, "", "  ")
     if as_for:
         yield from _labelled("Likely", f"The same holds as for {as_for}.", width)
         return

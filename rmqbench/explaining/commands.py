@@ -28,11 +28,16 @@ def explain_message(directory: Path, message_id: str) -> str:
     return shlex.join(["rmqbench", "explain", str(directory), message_id])
 
 
-def run_again(scenario: Mapping[str, Any]) -> str:
+def run_again(description: Mapping[str, Any]) -> str:
     """Return the command that does a run again, and publishes again what is unknown.
 
-    "" where it was none of the command line's, or publishes again already.
+    ``description`` is what ``run.json`` says. A broker that was named is named again, without its
+    password: RMQBENCH_PASSWORD has that. "" where the run was none of the command line's, or
+    publishes again already.
     """
+    scenario = description.get("scenario")
+    if not isinstance(scenario, Mapping):
+        return ""
     name = str(scenario.get("name"))
     if name not in _OPTIONS or scenario.get("publish_again"):
         return ""
@@ -53,7 +58,16 @@ def run_again(scenario: Mapping[str, Any]) -> str:
         return ""
     for field, value in given.items():
         words += [f"--{_NAMES.get(field, field).replace('_', '-')}", str(value)]
-    return shlex.join([*words, "--publish-again"])
+    return shlex.join([*words, "--publish-again", *_where(description)])
+
+
+def _where(description: Mapping[str, Any]) -> list[str]:
+    """Return the options that name a broker which is not our own, and its queues."""
+    broker = description.get("broker")
+    if not isinstance(broker, Mapping) or broker.get("kind") != "external":
+        return []
+    in_place = ["--in-place"] if description.get("in_place") else []
+    return ["--url", str(broker.get("endpoint")), *in_place]
 
 
 def _plain(scenario: Mapping[str, Any]) -> Any:

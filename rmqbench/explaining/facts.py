@@ -143,6 +143,12 @@ class Facts:
         return found if isinstance(found, Mapping) else {}
 
     @property
+    def broker_log(self) -> str:
+        """Where the broker's log is, in words."""
+        kept = self.record.directory.broker_log_path.exists()
+        return "broker.log in the run's directory" if kept else "the broker's log"
+
+    @property
     def confirms(self) -> bool:
         """Whether publisher confirms were asked for."""
         return bool(self.scenario.get("confirms", True))

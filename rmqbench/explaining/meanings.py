@@ -22,7 +22,8 @@ class Meaning:
 
     ``sentence`` and ``promise`` are plain sentences, ``page`` is where RabbitMQ says so. ``causes``
     are asked in this order, the most telling first. ``look_at`` says what else to look at;
-    ``{when}`` stands for the time of the messages concerned, ``{queue}`` for the queue. With
+    ``{when}`` stands for the time of the messages concerned, ``{queue}`` for the queue, ``{log}``
+    for the broker's log. With
     ``again`` the next thing to do is to run it again, and to publish again what is unknown.
     ``unconfirmed`` is the sentence where the run asked for no confirms, ``weaker`` the promise
     where its own settings give up a part of it; "": the same.
@@ -38,7 +39,7 @@ class Meaning:
     weaker: str = ""
 
 
-_LOG = "the broker's log {when}"
+_LOG = "{log} {when}"
 
 MEANINGS: Mapping[FindingName, Meaning] = MappingProxyType(
     {

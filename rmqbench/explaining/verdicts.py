@@ -42,7 +42,9 @@ def _explain(facts: Facts, finding: Finding) -> Explanation:
     if finding.name is FindingName.REMOVED and (queue := facts.queue_of(finding)):
         removals = queue.evidence.effective_removals
         page = page_of_removal(removals[0].cause) if removals else page
-    look_at = meaning.look_at.format(when=_when(facts, finding), queue=finding.queue or "a queue")
+    look_at = meaning.look_at.format(
+        log=facts.broker_log, when=_when(facts, finding), queue=finding.queue or "a queue"
+    )
     return Explanation(
         about=in_words(finding),
         meaning=meaning.sentence if facts.confirms else meaning.unconfirmed or meaning.sentence,
@@ -63,7 +65,11 @@ def _gave_up(facts: Facts, finding: Finding) -> bool:
 
 
 def _next(facts: Facts, finding: Finding, *, again: bool) -> str:
-    if again and finding.effect is Effect.FAILS and (command := run_again(facts.scenario)):
+    if (
+        again
+        and finding.effect is Effect.FAILS
+        and (command := run_again(facts.record.description))
+    ):
         return command
     named = (each.message_id for each in finding.messages if each.message_id is not None)
     message_id = next(named, None)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rmqbench.results.result import Result
 from rmqbench.text import counted, visible, visible_line
+from rmqbench.verdict.findings import Verdict
 
 __all__ = ["render", "result_line", "result_view"]
 
@@ -35,6 +36,8 @@ def result_view(result: Result, title: str | None = None, remark: str = "") -> R
         Text(_describe_publish(result)),
         _Queues(result),
     ]
+    if verdict.passed:  # else its own text says it
+        lines += [Text(visible(line)) for line in _describe_allowed(verdict)]
     lines.append(Text(f"consumed at {result.consume.rate_per_s:,.0f}/s"))
     lines.append(Text(visible(_describe_broker(result)), "dim"))
     lines += [Text(visible(f"note: {note}"), "dim") for note in result.notes]
@@ -130,14 +133,29 @@ def render(views: Iterable[RenderableType], *, width: int, colour: bool) -> str:
 
 
 def _describe_scenario(result: Result) -> str:
-    """Describe what was run: ``reliability, classic queues, 3 consumers`` (of the first queue)."""
+    """Describe what was run: ``faults, kill-broker during drain, classic queues, 3 consumers``.
+
+    The consumers are those of the first queue.
+    """
     queues = result.scenario["queues"]
     kinds = " and ".join(dict.fromkeys(queue["kind"] for queue in queues))
     consumers = queues[0]["consumers"]
+    faults = ""
+    for fault in result.scenario["faults"]:
+        faults += fault["name"] + (f" during {fault['during']}, " if fault["during"] else ", ")
     return (
-        f"{result.scenario['name']}, {kinds} queue{'s' if len(queues) > 1 else ''}, "
+        f"{result.scenario['name']}, {faults}{kinds} queue{'s' if len(queues) > 1 else ''}, "
         f"{counted(consumers, 'consumer')}"
     )
+
+
+def _describe_allowed(verdict: Verdict) -> Iterator[str]:
+    """Describe what the table does not have: ``work.queue: 5 removed (allowed): a purge``."""
+    for finding in verdict.findings:
+        if finding.name not in _SHOWN:
+            where = f"{finding.queue}: " if finding.queue else ""
+            detail = f": {finding.detail}" if finding.detail else ""
+            yield f"{where}{finding.count:,} {finding.name} ({finding.effect}){detail}"
 
 
 def _describe_publish(result: Result) -> str:

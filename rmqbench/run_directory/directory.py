@@ -103,6 +103,15 @@ class RunDirectory:
         """Open the run's journal for writing."""
         return Journal(self.journal_path, clock)
 
+    @property
+    def broker_log_path(self) -> Path:
+        """The end of the log of a broker that was the run's own, as the run was judged."""
+        return self.path / "broker.log"
+
+    def write_broker_log(self, text: str) -> None:
+        """Write ``broker.log``."""
+        self.broker_log_path.write_text(text, encoding="utf-8")
+
     def write_description(self, description: Mapping[str, Any]) -> None:
         """Write ``run.json``: what was asked for, of what."""
         self._write("run.json", {"format": FORMAT, **description})
@@ -112,14 +121,16 @@ class RunDirectory:
         path = self.path / "run.json"
         try:
             description = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise UsageError(
                 f"{self.path} is not the directory of a run: there is no run.json in it.",
                 "Name the directory that the run printed.",
             ) from None
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read: {error}.", "Name another run.") from None
-        found = description.get("format") if isinstance(description, dict) else None
+        if not isinstance(description, dict) or "format" not in description:
+            raise UsageError(f"{path} does not describe a run.", "Name another run.")
+        found = description["format"]
         if found != FORMAT:
             raise UsageError(
                 f"{self.path} holds a run in format {found}, and this rmqbench reads format "

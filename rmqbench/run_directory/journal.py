@@ -12,9 +12,10 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from types import TracebackType, UnionType
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from rmqbench.clock import REAL_CLOCK, Clock
 from rmqbench.errors import EvidenceNotWritten
@@ -374,7 +375,21 @@ def _entry(found: Any) -> Entry:
     kind = _ENTRIES.get(found.pop("kind", "")) if isinstance(found, dict) else None
     if kind is None or set(found) - {each.name for each in fields(kind)}:
         raise ValueError("a line is no entry of a journal")
+    wanted = _types_of(kind)  # type: ignore[arg-type]  # a class of frozen values can be a key
+    if not all(isinstance(value, wanted[name]) for name, value in found.items()):
+        raise ValueError("a line is no entry of a journal")
     try:
         return kind(**found)
     except TypeError as error:
         raise ValueError(str(error)) from None
+
+
+@cache
+def _types_of(kind: type[Entry]) -> dict[str, tuple[type, ...]]:
+    """Return which types each field of an entry may have, as JSON is read."""
+    types: dict[str, tuple[type, ...]] = {}
+    for name, hint in get_type_hints(kind).items():
+        options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        plain = tuple(get_origin(option) or option for option in options)
+        types[name] = (*plain, int) if float in plain else plain
+    return types

@@ -16,7 +16,7 @@ __all__ = ["describe"]
 
 
 def describe(
-    run: uuid.UUID, scenario: Scenario, recipe: Recipe, broker: Broker
+    run: uuid.UUID, scenario: Scenario, recipe: Recipe, broker: Broker, *, in_place: bool
 ) -> dict[str, object]:
     """Return all that is known of a run before it begins, as plain values."""
     return {
@@ -33,6 +33,7 @@ def describe(
             "how": broker.how,
             "endpoint": str(broker.endpoint),
         },
+        "in_place": in_place,
         "vector": vector_path_is_on(),
         "versions": {
             "python": platform.python_version(),

@@ -43,7 +43,7 @@ class Inspection:
         """Write down which policies the queues have now, as far as the API tells them."""
         with suppress(RmqbenchError), self._broker.management as management:
             try:
-                found = list(self._listed(management))
+                found = list(self._listed(management, self._virtual_host))
             except (AccessRefused, re.error):
                 found = list(self._shown(management))
             for each in found:
@@ -51,11 +51,25 @@ class Inspection:
                     self._known[each.queue, each.name] = each
                     self._write(each)
 
-    def _listed(self, management: Management) -> Iterator[PoliciesFound]:
+    def look_for_policies_in(self, virtual_host: str) -> tuple[str, ...]:
+        """Return in sentences which policies of another virtual host the queues would have there.
+
+        Nothing where the API does not tell them.
+        """
+        with suppress(RmqbenchError, re.error), self._broker.management as management:
+            would = [each.name for each in self._listed(management, virtual_host)]
+            return tuple(
+                f"The {name} of the virtual host {visible_line(repr(virtual_host))} does not hold "
+                "in the run's own: --in-place tests the queues under it."
+                for name in dict.fromkeys(would)
+            )
+        return ()
+
+    def _listed(self, management: Management, virtual_host: str) -> Iterator[PoliciesFound]:
         """Yield the policies by the lists of them, which are up to date at any time."""
         lists = {
-            "policy": read_policies(management.policies(self._virtual_host)),
-            "operator policy": read_policies(management.operator_policies(self._virtual_host)),
+            "policy": read_policies(management.policies(virtual_host)),
+            "operator policy": read_policies(management.operator_policies(virtual_host)),
         }
         for queue in self._queues:
             for kind, policies in lists.items():

@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
@@ -55,6 +55,7 @@ __all__ = ["Progress", "Run", "run"]
 
 _T = TypeVar("_T")
 
+_LOG_LINES = 10_000
 _PATIENCE = 2.0  # workers end by themselves after stall_s; after this many times it, they are ended
 
 
@@ -156,7 +157,9 @@ class Run:
         return self
 
     def _enter(self) -> None:
-        description = describe(self._id, self.scenario, self._recipe, self.broker)
+        description = describe(
+            self._id, self.scenario, self._recipe, self.broker, in_place=self._in_place
+        )
         self._directory.write_description(description)
         with ExitStack() as stack:
             self._journal = journal = stack.enter_context(self._directory.open_journal(self._clock))
@@ -305,6 +308,9 @@ class Run:
         """
         self._write(StageBegan(stage="judge"))
         self._write(MemoryUsed(peak_rss_bytes=peak_rss_bytes()))
+        if self.broker.owned:  # its log ends with it
+            with suppress(OSError, RmqbenchError):
+                self._directory.write_broker_log(self.broker.log(_LOG_LINES))
         result = judge(self._directory.path)
         if self._journal is not None and (failure := self._journal.failure):
             result = replace(result, verdict=result.verdict.left_open(open_question(failure)))
@@ -411,13 +417,16 @@ class Run:
         place = stack.enter_context(declared(self.broker, self.place, in_place=self._in_place))
         self._place = place
         version, topology = self.broker.version, place.topology
+        notes = list(place.notes)
+        if not self.broker.owned and place.endpoint != self.broker.endpoint:
+            notes += self._inspector.look_for_policies_in(self.broker.endpoint.virtual_host)
         self._write(
             Declared(
                 exchange=topology.exchange,
                 routing_key=topology.routing_key,
                 queues=list(topology.queue_names),
                 arguments=[topologies.arguments(each, version)[0] for each in topology.queues],
-                notes=list(place.notes),
+                notes=notes,
                 since_ns=began_ns,
             )
         )

@@ -279,12 +279,7 @@ class Verdict:
 
     def __str__(self) -> str:
         """Write the outcome, its reasons, and the first few messages of each finding."""
-        reasons = [*self._in_words(), *self.reasons] or ["nothing was found"]
-        if self.outcomes_unknown:  # said in words
-            reasons = [
-                r for r in reasons if r not in {f"{f.count} {f.name}" for f in self._failing}
-            ]
-        lines = [f"{self.outcome}: " + "; ".join(reasons)]
+        lines = [f"{self.outcome}: {self.why}"]
         explained = self._explained()
         for finding in self.findings:
             where = f" in {finding.queue}" if finding.queue else ""
@@ -301,6 +296,16 @@ class Verdict:
         if self.evidence_at:
             lines.append(f"  The evidence lies in {self.evidence_at}")
         return visible("\n".join(lines))
+
+    @property
+    def why(self) -> str:
+        """The reasons for the outcome, in a line."""
+        reasons = [*self._in_words(), *self.reasons]
+        if self.outcomes_unknown:  # said in words
+            counts = {f"{f.count} {f.name}" for f in self._failing}
+            reasons = [reason for reason in reasons if reason not in counts]
+        otherwise = "what was found is allowed" if self.findings else "nothing was found"
+        return "; ".join(reasons) or otherwise
 
     def _explained(self) -> dict[Finding | None, list[str]]:
         """Return the lines that explain the first few findings that fail, else the open reasons.

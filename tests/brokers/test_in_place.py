@@ -26,7 +26,7 @@ from rmqbench.faults.catalogue import FAULTS
 from rmqbench.management.answers import read_connections
 from rmqbench.results.result import Result
 from rmqbench.run_directory.journal import DrainTried, Restarted, read_journal
-from rmqbench.runner.run import Run
+from rmqbench.runner.run import Run, run
 from rmqbench.scenarios import ConsumedQueue, Scenario
 
 pytestmark = pytest.mark.brokers
@@ -155,6 +155,21 @@ def test_what_somebody_else_has_sent_is_still_there_and_whole_after_a_run(
         assert (body, found.message_id, found.headers["a"]) == (FOREIGN, "theirs", 1)
         assert method.message_count == 0
         channel.basic_nack(method.delivery_tag)
+
+
+def test_a_policy_that_holds_only_in_place_is_named_where_the_run_has_a_place_of_its_own(
+    theirs: Broker, tmp_path: Path
+) -> None:
+    name = f"t.{uuid.uuid4().hex[:12]}"
+    scenario = Scenario("mine", (ConsumedQueue(name),), messages=10)
+    with theirs.management as management:
+        management.set_policy(name, f"^{name}$", {"max-length": 5}, vhost="/")
+        try:
+            result = run(scenario, theirs, directory=tmp_path / "run")
+        finally:
+            management.delete_policy(name, "/")
+    assert result.verdict.passed
+    assert f"The policy {name} of the virtual host '/' does not hold" in " ".join(result.notes)
 
 
 # --- messages that somebody holds -----------------------------------------------------------------

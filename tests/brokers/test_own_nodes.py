@@ -10,12 +10,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pika
 import psutil
 import pytest
 
+from rmqbench import reliability
 from rmqbench.broker import Broker, probe
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
@@ -25,6 +27,7 @@ from rmqbench.errors import (
     DeadlineExceeded,
     RmqbenchError,
 )
+from rmqbench.runner.run import run
 from rmqbench.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -46,6 +49,15 @@ def test_a_node_is_ready_when_it_is_given(broker: Broker) -> None:
     assert broker.owned
     assert broker.how
     assert broker.version[0].isdigit()
+
+
+@pytest.mark.quick
+def test_the_log_of_a_node_that_ends_with_the_test_is_kept_with_the_evidence(
+    broker: Broker, tmp_path: Path
+) -> None:
+    result = run(reliability(messages=10), broker, directory=tmp_path / "run")
+    assert result.verdict.passed
+    assert "rmqbench-" in (tmp_path / "run" / "broker.log").read_text(), "its virtual host"
 
 
 @pytest.mark.quick

@@ -362,13 +362,14 @@ def test_every_file_of_a_run_is_in_the_table(directory):
     columns = [f"{name}.npy" for name in (*PublishLedger.columns, *DeliveryLedger.columns)]
     rows = ("copies.bin", "again.bin")
     assert {*columns, *rows, JOURNAL_FILE, "run.json", "incidents.jsonl"} == here
-    assert short == here | {SAMPLES_FILE, "worker.log", "result.json"}
+    assert short == here | {SAMPLES_FILE, "worker.log", "result.json", "broker.log"}
 
 
 def test_every_key_of_the_description_is_in_the_table():
     broker = Broker("external", Endpoint(), "4.3.6", "named by its URL")
     scenario, run = Scenario("x", faults=()), uuid.uuid4()
-    described = {"format": FORMAT, **describe(run, scenario, scenario.recipe(run), broker)}
+    recipe = scenario.recipe(run)
+    described = {"format": FORMAT, **describe(run, scenario, recipe, broker, in_place=False)}
     table = by_name(DIRECTORY_PAGE, "key")
     assert list(table) == list(described)
     for key in ("recipe", "broker", "versions"):

@@ -272,8 +272,11 @@ def test_a_run_takes_the_broker_of_the_options_then_that_of_the_environment(
     assert taken() == ("local", None)
     monkeypatch.setenv("RMQBENCH_URL", "amqp://a")
     monkeypatch.setenv("RMQBENCH_MANAGEMENT_URL", "http://a:1")
-    assert taken() == ("amqp://a", "http://a:1")
-    assert taken(management_url="http://m") == ("amqp://a", "http://m")
+    assert taken() == ("amqp://guest:guest@a:5672", "http://a:1")
+    assert taken(management_url="http://m") == ("amqp://guest:guest@a:5672", "http://m")
+    monkeypatch.setenv("RMQBENCH_URL", "notaurl")
+    with pytest.raises(UsageError, match=r"^RMQBENCH_URL: 'notaurl' is not an AMQP URL"):
+        taken()
     assert taken(broker="container") == ("container", None)
     assert taken(broker="amqp://b") == ("amqp://b", None)
     assert taken(url="amqp://u:p@b/v") == ("amqp://u:p@b:5672/v", "http://b:15672")

@@ -4,6 +4,7 @@ import inspect
 import re
 import shlex
 import tempfile
+import uuid
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,17 @@ from support.timelines import COUNT, OK, all_but, fault, killed, plain, run_of, 
 from typer.main import get_command
 
 import rmqbench
+from rmqbench.broker import Broker
 from rmqbench.cli import app
+from rmqbench.cli.connecting import ConnectionOptions
 from rmqbench.cli.run import DEFAULTS
+from rmqbench.endpoint import Endpoint
 from rmqbench.explaining import causes, open_question
 from rmqbench.explaining.commands import run_again
 from rmqbench.explaining.meanings import MEANINGS
 from rmqbench.explaining.reasons import SETTLING, what_settles
 from rmqbench.faults import FAULTS
+from rmqbench.runner.description import describe
 from rmqbench.verdict.evidence import CONFIRMED, SENT, Drain
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES, Effect, FindingName
 
@@ -57,7 +62,7 @@ def test_a_meaning_is_plain_sentences_and_a_page(name):
     assert meaning.promise.endswith(".")
     assert meaning.page.removeprefix("https://www.rabbitmq.com/docs/") in PAGES
     assert not meaning.look_at.endswith(".")
-    assert set(re.findall(r"{(\w+)}", meaning.look_at)) <= {"when", "queue"}
+    assert set(re.findall(r"{(\w+)}", meaning.look_at)) <= {"when", "queue", "log"}
 
 
 def test_a_promise_is_broken_by_what_fails_by_the_queue():
@@ -197,7 +202,7 @@ def test_what_is_allowed_is_explained_only_as_a_whole(tmp_path):
     assert MEANINGS[FindingName.LOST].sentence not in str(rmqbench.judge(path).verdict)
     whole = " ".join(str(rmqbench.explain(path)).split())
     assert MEANINGS[FindingName.LOST].sentence in whole
-    assert "1 lost in work.queue (counted)" in whole
+    assert "1 lost in work.queue (allowed)" in whole
 
 
 def test_explanations_decide_nothing(tmp_path):
@@ -223,7 +228,7 @@ def test_the_next_command_shows_the_first_message_and_is_quoted_for_a_shell(tmp_
 @pytest.mark.parametrize("name", ["reliability", "online", "stress"])
 def test_a_run_of_the_command_line_can_be_typed_again(name):
     scenario = getattr(rmqbench, name)(messages=500, queue_kind="quorum", consumers=2)
-    command = run_again(scenario.as_dict())
+    command = run_again({"scenario": scenario.as_dict()})
     params = understood(command)
     assert command.startswith(f"rmqbench run {name} ")
     assert params["publish_again"] is True
@@ -232,10 +237,26 @@ def test_a_run_of_the_command_line_can_be_typed_again(name):
     assert params["size"] == scenario.size_bytes
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_broker_that_was_named_is_named_again_without_its_password(in_place, monkeypatch):
+    scenario = rmqbench.reliability(messages=500)
+    endpoint = Endpoint("h", 5673, "ci", "secret", virtual_host="v")
+    broker = Broker("external", endpoint, "4.3.6", "named by its URL")
+    run = uuid.uuid4()
+    description = describe(run, scenario, scenario.recipe(run), broker, in_place=in_place)
+    command = run_again(description)
+    assert command.startswith("rmqbench run reliability ")
+    assert "secret" not in command
+    params = understood(command)
+    assert params["in_place"] is in_place
+    monkeypatch.setenv("RMQBENCH_PASSWORD", "secret")
+    assert ConnectionOptions(url=params["url"]).endpoint().url() == endpoint.url()
+
+
 @pytest.mark.parametrize("name", [n for n, kind in FAULTS.items() if "publish" in kind.phases])
 def test_a_run_under_a_fault_can_be_typed_again(name):
     scenario = rmqbench.faulty(name, "publish")
-    params = understood(run_again(scenario.as_dict()))
+    params = understood(run_again({"scenario": scenario.as_dict()}))
     assert (params["fault"], params["during"]) == (name, "publish")
     assert params["publish_again"] is True
 
@@ -258,7 +279,7 @@ def test_a_run_under_a_fault_can_be_typed_again(name):
     ],
 )
 def test_a_run_that_no_command_makes_has_none(scenario):
-    assert run_again(scenario.as_dict()) == ""
+    assert run_again({"scenario": scenario.as_dict()}) == ""
 
 
 def test_what_is_indeterminate_is_to_be_published_again(tmp_path):

@@ -41,3 +41,16 @@ def test_a_run_that_has_not_begun_leaves_nothing(tmp_path, there):
     made.remove()
     assert path.exists() is there
     assert RunDirectory.make(path, "mine").path == path
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "{}"])
+def test_what_describes_no_run_is_named(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UsageError, match=r"run\.json does not describe a run"):
+        RunDirectory(tmp_path).read_description()
+
+
+def test_a_file_is_no_directory_of_a_run(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"run\.json is not the directory of a run"):
+        RunDirectory(tmp_path / "run.json").read_description()

@@ -7,7 +7,15 @@ import sys
 import pytest
 
 from rmqbench.errors import EvidenceNotWritten
-from rmqbench.run_directory.journal import Journal, StageBegan, TroubleSeen, read_journal
+from rmqbench.run_directory.journal import (
+    FaultEvent,
+    HeadersAdded,
+    Journal,
+    MessagesRemoved,
+    StageBegan,
+    TroubleSeen,
+    read_journal,
+)
 
 FILL = """
 import sys, pathlib
@@ -56,3 +64,37 @@ def test_a_journal_that_cannot_be_written_says_which_and_why(tmp_path):
     journal.close()
     with pytest.raises(EvidenceNotWritten, match=r"journal\.jsonl cannot be written"):
         journal.write(TroubleSeen(text="too late"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"7",
+        b'{"kind":"nothing known"}',
+        b'{"kind":"stage","time_ns":1}',
+        b'{"kind":"stage","time_ns":1,"stage":"x","more":1}',
+        b'{"kind":"stage","time_ns":"1","stage":"x"}',
+        b'{"kind":"stage","time_ns":1,"stage":7}',
+        b'{"kind":"removed","queue":"q","cause":"c","at_most":"5"}',
+        b'{"kind":"drain","queue":"q","proven":1,"ready":0,"detail":"","there":true}',
+        b'{"kind":"policies","queue":"q","name":"p","definition":[]}',
+        b'{"kind":"headers","names":"x"}',
+    ],
+)
+def test_a_line_that_is_no_entry_makes_a_journal_unreadable(tmp_path, line):
+    (tmp_path / "journal.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(ValueError, match=r"entry of a journal|missing"):
+        list(read_journal(tmp_path / "journal.jsonl"))
+
+
+def test_numbers_and_what_may_be_absent_are_read_as_json_has_them(tmp_path):
+    entries = [
+        FaultEvent(time_ns=1, fault="f", phase="over", text="", own=None, within_s=1),
+        FaultEvent(time_ns=1, fault="f", phase="over", text="", own=2, within_s=0.8),
+        MessagesRemoved(time_ns=1, queue="q", cause="c", at_most=None, act="a"),
+        HeadersAdded(time_ns=1, names=["x"]),
+    ]
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        for each in entries:
+            journal.write(each)
+    assert [*read_journal(tmp_path / "journal.jsonl")] == entries

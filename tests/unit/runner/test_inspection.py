@@ -154,6 +154,27 @@ def test_an_api_that_does_not_answer_tells_no_policies(inspect, api):
     assert found(inspect) == []
 
 
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        ({"policies": [policy("p"), policy("q", "nothing")]}, ["policy p"]),
+        ({"operator_policies": [policy("o", "^work")]}, ["operator policy o"]),
+        ({"policies": REFUSED}, []),
+        ({"policies": [policy("p", "[[:alpha:]]")]}, []),
+        ({}, []),
+    ],
+)
+def test_the_policies_that_a_run_of_its_own_place_does_without_are_named(
+    inspect, api, listed, names
+):
+    api.listed |= listed
+    said = inspect.look_for_policies_in("/")
+    assert [each.split(" of the virtual host '/' does not hold")[0] for each in said] == [
+        f"The {name}" for name in names
+    ]
+    assert not inspect.written, "they bound nothing here"
+
+
 # --- who holds messages ---------------------------------------------------------------------------
 
 
