@@ -273,6 +273,25 @@ class Connection:
         channel.basic_cancel(tag, callback)
         channel._cancelled.discard(tag)
 
+    def close_channel(self, channel: pika.channel.Channel, timeout_s: float) -> None:
+        """Close a channel, and return when the broker has answered: it has taken all then.
+
+        What ends the connection right behind the answer is left for the next turn to raise.
+        """
+        answered: list[object] = []
+
+        def on_close(_: pika.channel.Channel, reason: BaseException) -> None:
+            if isinstance(reason, pika.exceptions.ChannelClosedByClient):
+                answered.append(reason)
+
+        channel.add_on_close_callback(on_close)
+        channel.close()
+        try:
+            self.wait_until(lambda: bool(answered), timeout_s, "the channel to close")
+        except RmqbenchError:
+            if not answered:
+                raise
+
     def learn(self, channel: pika.channel.Channel, shape: Shape) -> None:
         """Pass deliveries of this shape to the channel's handler, many at once."""
         if self._splitter is not None:

@@ -201,8 +201,7 @@ class Consumer:
             connection.wait_until(lambda: bool(stopped), limit_s, "the consumer to be cancelled")
             self._acknowledge(channel)
             # The answer comes after all that was sent: the acknowledgements were taken.
-            channel.close()
-            connection.wait_until(lambda: channel.is_closed, limit_s, "the channel to close")
+            connection.close_channel(channel, limit_s)
             self._handler.end()
 
     def _begin(self) -> None:

@@ -222,8 +222,9 @@ class RecordingConsumer:
             np.array([producer], np.int64),
             np.array([sequence], np.int64),
             np.array([method.redelivered], np.bool_),
-            None if difference else _stamp(body),
+            _stamp(body) if recipe.read_head(body) else np.zeros(1, np.uint32),
             now_ns,
+            corrupted=bool(difference),
         )
         return Taken(places, recipe if trouble is None else None)
 

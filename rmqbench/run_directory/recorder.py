@@ -109,14 +109,17 @@ class DeliveryRecorder(_Recorder):
         producers: npt.NDArray[np.int64],
         sequences: npt.NDArray[np.int64],
         redelivered: npt.NDArray[np.bool_],
-        stamps: npt.NDArray[np.uint32] | None,
+        stamps: npt.NDArray[np.uint32],
         now_ns: int,
+        *,
+        corrupted: bool = False,
     ) -> npt.NDArray[np.int64]:
         """Record deliveries in their order; return the places of those that can have been sent.
 
-        All arrays of shape (n,); ``stamps`` None stands for what is reported as corrupted. A
-        message with a number that no producer was given is reported as a phantom. Each delivery
-        gets a moment of its own, at or just behind ``now_ns``, which keeps their order.
+        All arrays of shape (n,); a stamp is 0 where the head cannot be read. With ``corrupted`` all
+        are marked as that. A message with a number that no producer was given is reported as a
+        phantom. Each delivery gets a moment of its own, at or just behind ``now_ns``, which keeps
+        their order.
         """
         known = (producers < len(self._counts)) & (sequences >= 0)
         known[known] = sequences[known] < self._counts[producers[known]]
@@ -124,8 +127,9 @@ class DeliveryRecorder(_Recorder):
             for producer, sequence in zip(producers[~known], sequences[~known], strict=True):
                 self.report(Incident(FindingName.PHANTOM, now_ns, int(producer), int(sequence)))
             producers, sequences = producers[known], sequences[known]
-            redelivered = redelivered[known]
-            stamps = None if stamps is None else stamps[known]
+            redelivered, stamps = redelivered[known], stamps[known]
+        always = REPORTED if corrupted else 0
+        flags = np.where(redelivered, REDELIVERED | always, always).astype(np.uint8)
         places = self._starts[producers] + sequences
         self.deliveries += len(places)
         at_ns = max(now_ns, self._last_ns + 1) + np.arange(len(places))
@@ -133,12 +137,10 @@ class DeliveryRecorder(_Recorder):
             self._last_ns = int(at_ns[-1])
         first = self._first_deliveries(places)
         if first is None:
-            self._record_first(places, redelivered, stamps, at_ns)
+            self._record_first(places, flags, stamps, at_ns)
         else:
-            mine = None if stamps is None else stamps[first]
-            self._record_first(places[first], redelivered[first], mine, at_ns[first])
-            mine = None if stamps is None else stamps[~first]
-            self._record_again(places[~first], redelivered[~first], mine, at_ns[~first])
+            self._record_first(places[first], flags[first], stamps[first], at_ns[first])
+            self._record_again(places[~first], flags[~first], stamps[~first], at_ns[~first])
         return places
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
@@ -160,40 +162,31 @@ class DeliveryRecorder(_Recorder):
     def _record_first(
         self,
         places: npt.NDArray[np.int64],
-        redelivered: npt.NDArray[np.bool_],
-        stamps: npt.NDArray[np.uint32] | None,
+        flags: npt.NDArray[np.uint8],
+        stamps: npt.NDArray[np.uint32],
         at_ns: npt.NDArray[np.int64],
     ) -> None:
         ledger = self.ledger
         self.distinct += len(places)
-        if stamps is not None:
-            ledger.stamp[places] = stamps
+        ledger.stamp[places] = stamps
         ledger.first_ns[places] = at_ns
         # Last: a torn record is a delivery that was not seen.
-        ledger.state[places] = DELIVERED | _flags(redelivered, stamps)
+        ledger.state[places] = DELIVERED | flags
 
     def _record_again(
         self,
         places: npt.NDArray[np.int64],
-        redelivered: npt.NDArray[np.bool_],
-        stamps: npt.NDArray[np.uint32] | None,
+        flags: npt.NDArray[np.uint8],
+        stamps: npt.NDArray[np.uint32],
         at_ns: npt.NDArray[np.int64],
     ) -> None:
         rows = np.zeros(len(places), AGAIN)
         rows["place"] = places
         rows["at_ns"] = at_ns
         rows["channel"] = self.channel
-        if stamps is not None:
-            rows["stamp"] = stamps
-        rows["flags"] = _flags(redelivered, stamps)
+        rows["stamp"] = stamps
+        rows["flags"] = flags
         self._rows.append(rows.tobytes(), len(rows))
-
-
-def _flags(
-    redelivered: npt.NDArray[np.bool_], stamps: npt.NDArray[np.uint32] | None
-) -> npt.NDArray[np.uint8]:
-    always = REPORTED if stamps is None else 0
-    return np.where(redelivered, always | REDELIVERED, always).astype(np.uint8)
 
 
 class _Appended:

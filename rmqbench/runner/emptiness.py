@@ -161,9 +161,9 @@ class _Question:
         try:
             self._wait_until(lambda: bool(answers))
             if got:
+                assert self._connection is not None
                 self._channel.basic_reject(got[0].delivery_tag, requeue=True)
-                self._channel.close()
-                self._wait_until(lambda: self._channel.is_closed)
+                self._connection.close_channel(self._channel, _ANSWER_S)
         except QueueLocked:
             # The leader of a quorum queue with a single active consumer refuses it with this
             # error: it is there, so what was declared stands.

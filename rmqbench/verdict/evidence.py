@@ -40,7 +40,7 @@ __all__ = [
 SENT, CONFIRMED, NACKED, RETURNED = 1, 2, 4, 8
 
 # Bits of ConsumerEvidence.state: the message was delivered; its first delivery had the flag
-# ``redelivered``; its consumer has reported it as corrupted, so that it has no stamp; an
+# ``redelivered``; its consumer has reported it as corrupted, with a stamp if its head was whole; an
 # acknowledgement was sent. The column ``flags`` of AGAIN has those that are about its delivery.
 DELIVERED, REDELIVERED, REPORTED, ACKED = 1, 2, 4, 8
 

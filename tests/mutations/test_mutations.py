@@ -427,7 +427,7 @@ DRAINED = [
     ),
     emptiness(
         "a return that may not have come",
-        "                self._wait_until(lambda: self._channel.is_closed)\n",
+        "                self._connection.close_channel(self._channel, _ANSWER_S)\n",
         "",
         "test_a_message_that_a_get_of_ours_may_hold_is_waited_for[return]",
     ),

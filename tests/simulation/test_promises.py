@@ -20,6 +20,7 @@ from rmqbench.run_directory.journal import JOURNAL_FILE, ChannelClosed, read_jou
 from rmqbench.run_directory.ledger import DeliveryLedger
 from rmqbench.simulation import Behaviour, Misdeed, ModelBroker, SeededBehaviour
 from rmqbench.simulation.network import Link, simulated_network
+from rmqbench.simulation.truth import ChannelClosed as Closed
 from rmqbench.simulation.truth import Connected, Disconnected, Removed
 from rmqbench.simulation.world import World
 from rmqbench.verdict.evidence import ACKED, DELIVERED
@@ -154,6 +155,26 @@ def test_what_comes_again_after_its_acknowledgement_fails_where_no_node_was_rest
     verdict = play(history).result.verdict
     assert verdict.count("redelivered after ack") >= 1
     assert verdict.outcome is FAIL
+
+
+@pytest.mark.parametrize("seed", range(5, 9))
+def test_an_answer_counts_also_where_the_connection_is_closed_right_behind_it(seed):
+    """The answer that closes a channel says that the acknowledgements on it were taken."""
+    history = History(
+        seed=seed,
+        messages=3,
+        queues=(QueuePlan("work", "classic"),),
+        misdeeds=((Misdeed.FORGET_ACK, 0),),
+        latency_s=0.01,
+    )
+    calm = play(history).broker.truth
+    declared_at = min(each.at for each in calm.of(Disconnected))  # acts count from here
+    _, answered_at = [e.at for e in calm.of(Closed) if e.at > declared_at][:2]
+    for behind_s in (0.0005, 0.001):
+        close = Act(answered_at + behind_s - declared_at, "close")
+        played = play(replace(history, acts=(close,)))
+        assert not disagreements(played), behind_s
+        assert played.result.verdict.outcome is FAIL
 
 
 @pytest.mark.parametrize("vector", [True, False], ids=["vector", "pika"])

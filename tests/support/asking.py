@@ -48,7 +48,7 @@ class _Link:
     def __init__(self, answers):
         self._answers = answers
         self._next = self._got = 0
-        self._closes = self.is_closed = True
+        self._closes = True
         self._on_empty = lambda frame: None
 
     def open(self):
@@ -67,7 +67,6 @@ class _Link:
         callback(SimpleNamespace(method=method))
         self._next = got[0] if got else 0
         self._closes = got[1:] != [SILENT]
-        self.is_closed = False
 
     def add_callback(self, callback, replies):
         assert replies == [pika.spec.Basic.GetEmpty]
@@ -95,8 +94,11 @@ class _Link:
         if not condition():
             raise DeadlineExceeded(f"Timed out waiting for {what}.")
 
+    def close_channel(self, channel, timeout_s):
+        self.wait_until(lambda: self._closes, timeout_s, "the channel to close")
+
     def close(self):
-        self.is_closed = self._closes
+        pass
 
     def abort(self):
         pass

@@ -39,7 +39,7 @@ class D(NamedTuple):
     """One delivery: which message, and how it came.
 
     ``copy`` says which copy of it that was, from 0 on; ALTERED: its send time is none of theirs;
-    REPORTED_COPY: it was reported as corrupted.
+    REPORTED_COPY: it was reported as corrupted, its head with it.
     """
 
     sequence: int
@@ -129,10 +129,11 @@ def _record(recorder, rows, now_ns):
     producers = np.array([row.producer for row in rows], np.int64)
     sequences = np.array([row.sequence for row in rows], np.int64)
     flagged = np.array([row.flagged for row in rows], np.bool_)
-    stamps = None
-    if rows[0].copy is not None:
-        stamps = np.array([stamp_of(r.producer, r.sequence, r.copy) for r in rows], np.uint32)
-    return recorder.record(producers, sequences, flagged, stamps, now_ns)
+    headless = rows[0].copy is REPORTED_COPY
+    stamps = np.zeros(len(rows), np.uint32)
+    if not headless:
+        stamps[:] = [stamp_of(r.producer, r.sequence, r.copy) for r in rows]
+    return recorder.record(producers, sequences, flagged, stamps, now_ns, corrupted=headless)
 
 
 def queue(*consumers, name="work.queue", drain=Drain(True), **more):

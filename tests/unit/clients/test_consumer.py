@@ -53,12 +53,11 @@ class Link:
     def cancel(self, channel, tag, callback):
         callback(None)
 
-    def close(self):
-        self.is_closed = not self.dies
+    def close_channel(self, channel, timeout_s):
+        if self.dies:
+            lose(self)
 
     def wait_until(self, condition, timeout_s, what):
-        if self.dies and not condition():
-            lose(self)
         assert condition(), what
 
     def turn(self):

@@ -69,8 +69,8 @@ class Link:
             self.while_cancelled.pop(0)(self)
         callback(None)
 
-    def close(self):
-        self.is_closed = True
+    def close_channel(self, channel, timeout_s):
+        pass
 
     def queue_declare(self, queue, passive, callback):
         assert passive
@@ -231,6 +231,21 @@ def test_the_stamp_of_a_delivery_is_the_checksum_in_its_head(consume, tmp_path, 
     consume([step])
     stamp = int.from_bytes(RECIPE.head(0, 3, NOW)[40:], "big")
     assert DeliveryLedger.read(tmp_path / "consumer-0").stamp[3] == stamp
+
+
+def test_what_is_corrupted_behind_its_head_has_its_stamp(consume, tmp_path):
+    def receive_changed(link):
+        link.tags += 1
+        body = bytearray(RECIPE.body(0, 3, NOW))
+        body[-1] ^= 1
+        method = pika.spec.Basic.Deliver("c", link.tags, False, "x", "k")
+        link.on_message(link, method, RECIPE.properties(0, 3, NOW), bytes(body))
+
+    *_, incidents = consume([receive_changed])
+    assert incidents == [("corrupted", 3)]
+    ledger = DeliveryLedger.read(tmp_path / "consumer-0")
+    assert ledger.state[3] & REPORTED
+    assert ledger.stamp[3] == RECIPE.stamps(0, np.array([3]), np.array([NOW]))[0]
 
 
 def test_what_has_no_sound_head_is_corrupted_and_marked_and_has_no_stamp(consume, tmp_path):

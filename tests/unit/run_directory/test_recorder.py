@@ -27,11 +27,16 @@ def recorder(tmp_path):
     recorder.close()
 
 
-def record(recorder, producer, sequences, redelivered=False, now_ns=7, headless=False):
-    n = len(sequences)
-    stamps = None if headless else (np.array(sequences) + 100).astype(np.uint32)
+def record(recorder, producer, sequences, redelivered=False, now_ns=7, **how):
+    n, sequences = len(sequences), np.array(sequences, np.int64)
+    stamps = np.zeros(n, np.uint32) if "headless" in how else (sequences + 100).astype(np.uint32)
     return recorder.record(
-        np.full(n, producer), np.array(sequences, np.int64), np.full(n, redelivered), stamps, now_ns
+        np.full(n, producer),
+        sequences,
+        np.full(n, redelivered),
+        stamps,
+        now_ns,
+        corrupted=bool(how),
     )
 
 
@@ -157,6 +162,14 @@ def test_what_is_reported_as_corrupted_is_marked_and_has_no_stamp(recorder):
     assert recorder.ledger.state[3] & REPORTED
     assert recorder.ledger.stamp[3] == 0
     assert rows(recorder, "stamp", "flags") == [(0, REPORTED), (103, 0)]
+
+
+def test_what_is_corrupted_behind_a_whole_head_is_still_this_copy_of_it(recorder):
+    record(recorder, 0, [3], corrupted=True)
+    record(recorder, 0, [3], corrupted=True)
+    assert recorder.ledger.state[3] & REPORTED
+    assert recorder.ledger.stamp[3] == 103
+    assert rows(recorder, "stamp", "flags") == [(103, REPORTED)]
 
 
 @pytest.mark.parametrize(("producer", "sequence"), [(0, 10), (1, 20), (2, 0), (4095, 2**47)])
