@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rmqbench.explaining.facts import Facts, QueueFacts
 from rmqbench.run_directory.journal import ChannelOpened
-from rmqbench.run_directory.reading import ConsumerRecord
+from rmqbench.run_directory.records import ConsumerRecord
 from rmqbench.verdict.evidence import ACKED, DELIVERED, REDELIVERED, REPORTED
 
 __all__ = ["Delivery", "deliveries_of", "place_of"]

@@ -19,10 +19,10 @@ from rmqbench.run_directory.journal import (
     FaultEvent,
     Interrupted,
     MessagesRemoved,
-    PoliciesFound,
     StageBegan,
 )
-from rmqbench.run_directory.reading import (
+from rmqbench.run_directory.journal_facts import policies_of
+from rmqbench.run_directory.records import (
     ConsumerRecord,
     ProducerRecord,
     QueueRecord,
@@ -269,13 +269,11 @@ class Facts:
         """The queues, by their declared names."""
         pairs = zip(self.record.queues, self.record.evidence.queues, strict=True)
         return {
-            record.name: QueueFacts(record, evidence, self._policies_of(record.name))
+            record.name: QueueFacts(
+                record, evidence, tuple(dict(policies_of(record.name, self.record.entries)).items())
+            )
             for record, evidence in pairs
         }
-
-    def _policies_of(self, queue: str) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-        found = [each for each in self.record.of(PoliciesFound) if each.queue == queue]
-        return tuple({each.name: each.definition for each in found}.items())
 
     def queue_of(self, finding: Finding) -> QueueFacts | None:
         """Return the queue that a finding is about; None if it is about publishes."""

@@ -20,7 +20,7 @@ from rmqbench.run_directory.journal import (
     Interrupted,
     StageBegan,
 )
-from rmqbench.run_directory.reading import ConsumerRecord, ProducerRecord
+from rmqbench.run_directory.records import ConsumerRecord, ProducerRecord
 from rmqbench.text import counted, utc
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, Incident
 from rmqbench.verdict.findings import FindingName

@@ -10,7 +10,7 @@ from rmqbench.explaining.commands import explain_message, run_again
 from rmqbench.explaining.facts import Facts, span
 from rmqbench.explaining.meanings import MEANINGS, page_of_removal
 from rmqbench.explaining.reasons import what_settles
-from rmqbench.run_directory.reading import RunRecord
+from rmqbench.run_directory.records import RunRecord
 from rmqbench.verdict.findings import Effect, Explanation, Finding, FindingName, Verdict
 
 __all__ = ["explained", "open_question"]

@@ -22,7 +22,8 @@ from rmqbench.run_directory.journal import (
     PoliciesFound,
     StageBegan,
 )
-from rmqbench.run_directory.reading import QueueRecord, RunRecord, read_run
+from rmqbench.run_directory.reading import read_run
+from rmqbench.run_directory.records import QueueRecord, RunRecord
 from rmqbench.verdict.rules import judge_evidence, reordered_redeliveries
 
 __all__ = ["judge"]

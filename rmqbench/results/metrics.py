@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.run_directory.journal import WorkStarted
-from rmqbench.run_directory.reading import ConsumerRecord, ProducerRecord
+from rmqbench.run_directory.records import ConsumerRecord, ProducerRecord
 
 __all__ = [
     "Latency",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.errors import AccessRefused, UsageError
+from rmqbench.errors import UsageError
 from rmqbench.message import Recipe
 from rmqbench.run_directory.directory import RunDirectory
 from rmqbench.run_directory.journal import (
@@ -21,17 +20,25 @@ from rmqbench.run_directory.journal import (
     Declared,
     DrainTried,
     Entry,
-    FaultEvent,
-    Interrupted,
-    MessagesRemoved,
-    PoliciesFound,
     Restarted,
-    TroubleSeen,
     WorkEnded,
     WorkReady,
     read_journal,
 )
+from rmqbench.run_directory.journal_facts import (
+    faults_that_failed,
+    policies_of,
+    removals_from,
+    troubles,
+)
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.records import (
+    ConsumerRecord,
+    ProducerRecord,
+    QueueRecord,
+    RunRecord,
+    WorkerRecord,
+)
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import (
     AGAIN,
@@ -46,108 +53,17 @@ from rmqbench.verdict.evidence import (
     ProducerChannel,
     ProducerEvidence,
     QueueEvidence,
-    Removal,
     Restart,
 )
 from rmqbench.verdict.findings import FindingName
 from rmqbench.verdict.removals import Circumstances, removals_by_settings
 
-__all__ = [
-    "ConsumerRecord",
-    "ProducerRecord",
-    "QueueRecord",
-    "RunRecord",
-    "WorkerRecord",
-    "entries_of",
-    "peak_of",
-    "read_run",
-    "stands_ready",
-]
+__all__ = ["entries_of", "peak_of", "read_run", "stands_ready"]
 
 # https://www.rabbitmq.com/docs/quorum-queues#position-tracking-limit
 _DELIVERY_LIMIT, _DELIVERY_LIMIT_SINCE = 20, 4
 _PROPERTIES_WEIGHT = 2  # how it counts them is its own affair: more than as encoded
 _NOT_DRAINED = Drain(False, 0, "the run ended before its drain was proven")
-_Entry = TypeVar("_Entry", bound=Entry)
-
-
-@dataclass(frozen=True, eq=False)
-class WorkerRecord:
-    """What one producer or consumer wrote down: its journal, and its name for a person."""
-
-    name: str
-    entries: Sequence[Entry]
-
-    def of(self, kind: type[_Entry]) -> Iterator[_Entry]:
-        """Yield the entries of one kind."""
-        return (each for each in self.entries if isinstance(each, kind))
-
-    @property
-    def end(self) -> WorkEnded | None:
-        """Its end; None where it was ended from outside, or is still at work."""
-        return next(self.of(WorkEnded), None)
-
-
-@dataclass(frozen=True, eq=False)
-class ProducerRecord(WorkerRecord):
-    """One producer: its journal, and arrays of shape (count,); all zero if not ``readable``.
-
-    ``copies`` holds what it sent again, as far as that can be read.
-    """
-
-    ledger: PublishLedger
-    copies: npt.NDArray[Any]
-    readable: bool
-
-
-@dataclass(frozen=True, eq=False)
-class ConsumerRecord(WorkerRecord):
-    """One consumer: its journal, and arrays over all producers' messages in a row.
-
-    They are all zero if they are not ``readable``. ``again`` holds what it received again, as far
-    as that can be read.
-    """
-
-    ledger: DeliveryLedger
-    again: npt.NDArray[Any]
-    readable: bool
-
-    @property
-    def deliveries(self) -> int:
-        """How many messages of the run it received, those that came again included."""
-        return int(np.count_nonzero(self.ledger.state)) + len(self.again)
-
-
-@dataclass(frozen=True, eq=False)
-class QueueRecord:
-    """One queue as it was asked for, under the name that it was declared with."""
-
-    asked: Mapping[str, Any]
-    name: str
-    arguments: Mapping[str, Any]
-    consumers: Sequence[ConsumerRecord]
-
-
-@dataclass(frozen=True, eq=False)
-class RunRecord:
-    """All that a run's directory holds. ``description`` is ``run.json`` as it stands."""
-
-    directory: RunDirectory
-    description: Mapping[str, Any]
-    entries: Sequence[Entry]
-    producers: Sequence[ProducerRecord]
-    queues: Sequence[QueueRecord]
-    evidence: Evidence
-
-    def of(self, kind: type[_Entry]) -> Iterator[_Entry]:
-        """Yield the entries of one kind in the run's journal."""
-        return (each for each in self.entries if isinstance(each, kind))
-
-    def require_access(self) -> None:
-        """Raise AccessRefused if a producer got no access: there is nothing to judge then."""
-        for producer in self.producers:
-            if producer.end is not None and producer.end.refused:
-                raise AccessRefused(producer.end.error or f"{producer.name} got no access.")
 
 
 def read_run(path: Path) -> RunRecord:
@@ -213,8 +129,8 @@ class _Reader:
                 for each in entries
                 if isinstance(each, Restarted)
             ),
-            missing=(*self._missing, *_faults_that_failed(description, entries, producers)),
-            troubles=tuple(dict.fromkeys(_troubles(entries, producers, queues))),
+            missing=(*self._missing, *faults_that_failed(description, entries, producers)),
+            troubles=tuple(dict.fromkeys(troubles(entries, producers, queues))),
         )
         return RunRecord(self._directory, description, entries, producers, queues, evidence)
 
@@ -358,7 +274,7 @@ class _Reader:
             prefetch=int(queue.asked.get("prefetch", 0xFFFF)),
             looks=sum(each.ready > 0 for each in drains),
         )
-        settings = [("", queue.asked["arguments"]), *_policies_of(queue.name, entries)]
+        settings = [("", queue.asked["arguments"]), *policies_of(queue.name, entries)]
         if not any(name.endswith("delivery-limit") for _, values in settings for name in values):
             settings += self._default_settings(queue)
         return QueueEvidence(
@@ -371,7 +287,7 @@ class _Reader:
             and all(each.readable for each in queue.consumers),
             removals=(
                 *removals_by_settings(settings, circumstances),
-                *_removals_from(queue.name, entries),
+                *removals_from(queue.name, entries),
             ),
         )
 
@@ -445,74 +361,6 @@ _Ledger = TypeVar("_Ledger", PublishLedger, DeliveryLedger)
 def _recipe(description: Mapping[str, Any]) -> Recipe:
     fields = description["recipe"]
     return Recipe(**{**fields, "run": uuid.UUID(description["run"])})
-
-
-def _policies_of(queue: str, entries: Sequence[Entry]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the policies that a queue was seen to have; a changed one, as it was each time."""
-    for each in entries:
-        if isinstance(each, PoliciesFound) and each.queue == queue:
-            yield each.name, each.definition
-
-
-def _removals_from(queue: str, entries: Sequence[Entry]) -> Iterator[Removal]:
-    """Yield what was taken out of a queue on purpose, as far as it is known in the end."""
-    acts: dict[str, Removal] = {}
-    for number, each in enumerate(entries):
-        if isinstance(each, MessagesRemoved) and each.queue == queue:
-            acts[each.act or f"entry {number}"] = Removal(each.cause, each.at_most)
-    yield from acts.values()
-
-
-def _faults_that_failed(
-    description: Mapping[str, Any], entries: Sequence[Entry], producers: Sequence[ProducerRecord]
-) -> Iterator[str]:
-    """Yield the scenario's faults that did not do what they should: what they show is open."""
-    events = [each for each in entries if isinstance(each, FaultEvent)]
-    declared = next((each for each in entries if isinstance(each, Declared)), None)
-    felt_ns = [each.time_ns for producer in producers for each in producer.of(Interrupted)]
-    for number, name in enumerate(description["faults"]):
-        mine = {each.phase: each for each in events if each.own == number}
-        if "failed" in mine:
-            yield f"the fault {name} failed: {mine['failed'].text}"
-        elif "struck" not in mine:
-            yield f"the fault {name} never struck: the phase ended first"
-        elif "over" not in mine:
-            yield f"the fault {name} struck, and its end is not on record"
-        elif late := _late(mine, declared, felt_ns):
-            yield f"the fault {name} missed its moment: {late}"
-
-
-def _late(
-    phases: Mapping[str, FaultEvent], declared: Declared | None, felt_ns: Sequence[int]
-) -> str | None:
-    """Return by how much a fault of newborn queues was done too late; None if it was not.
-
-    It is done when it has happened (which is written down once that is certain), or when a producer
-    has felt it, whichever is earlier.
-    """
-    struck = phases["struck"]
-    if struck.within_s is None or declared is None:
-        return None
-    happened = phases.get("happened", struck).time_ns
-    done_ns = min([happened, *(each for each in felt_ns if each >= struck.time_ns)])
-    after_s = (done_ns - (declared.since_ns or declared.time_ns)) / 1e9
-    if after_s <= struck.within_s:
-        return None
-    return (
-        f"it was done {after_s:.2f} s after the declaration of the queues, and only within "
-        f"{struck.within_s:g} s of it does it show what it is for"
-    )
-
-
-def _troubles(
-    entries: Sequence[Entry], producers: Sequence[ProducerRecord], queues: Sequence[QueueRecord]
-) -> Iterator[str]:
-    """Yield what went wrong, in sentences; one may come from many."""
-    yield from (each.text for each in entries if isinstance(each, TroubleSeen))
-    consumers = (consumer for queue in queues for consumer in queue.consumers)
-    for worker in (*producers, *consumers):
-        if worker.end is not None and worker.end.error:
-            yield worker.end.error
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,88 @@
+"""What the run's journal tells of its queues and faults: policies, removals, what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rmqbench.run_directory.journal import (
+    Declared,
+    Entry,
+    FaultEvent,
+    Interrupted,
+    MessagesRemoved,
+    PoliciesFound,
+    TroubleSeen,
+)
+from rmqbench.run_directory.records import ProducerRecord, QueueRecord
+from rmqbench.verdict.evidence import Removal
+
+__all__ = ["faults_that_failed", "policies_of", "removals_from", "troubles"]
+
+
+def policies_of(queue: str, entries: Sequence[Entry]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the policies that a queue was seen to have; a changed one, as it was each time."""
+    for each in entries:
+        if isinstance(each, PoliciesFound) and each.queue == queue:
+            yield each.name, each.definition
+
+
+def removals_from(queue: str, entries: Sequence[Entry]) -> Iterator[Removal]:
+    """Yield what was taken out of a queue on purpose, as far as it is known in the end."""
+    acts: dict[str, Removal] = {}
+    for number, each in enumerate(entries):
+        if isinstance(each, MessagesRemoved) and each.queue == queue:
+            acts[each.act or f"entry {number}"] = Removal(each.cause, each.at_most)
+    yield from acts.values()
+
+
+def faults_that_failed(
+    description: Mapping[str, Any], entries: Sequence[Entry], producers: Sequence[ProducerRecord]
+) -> Iterator[str]:
+    """Yield the scenario's faults that did not do what they should: what they show is open."""
+    events = [each for each in entries if isinstance(each, FaultEvent)]
+    declared = next((each for each in entries if isinstance(each, Declared)), None)
+    felt_ns = [each.time_ns for producer in producers for each in producer.of(Interrupted)]
+    for number, name in enumerate(description["faults"]):
+        mine = {each.phase: each for each in events if each.own == number}
+        if "failed" in mine:
+            yield f"the fault {name} failed: {mine['failed'].text}"
+        elif "struck" not in mine:
+            yield f"the fault {name} never struck: the phase ended first"
+        elif "over" not in mine:
+            yield f"the fault {name} struck, and its end is not on record"
+        elif late := _late(mine, declared, felt_ns):
+            yield f"the fault {name} missed its moment: {late}"
+
+
+def _late(
+    phases: Mapping[str, FaultEvent], declared: Declared | None, felt_ns: Sequence[int]
+) -> str | None:
+    """Return by how much a fault of newborn queues was done too late; None if it was not.
+
+    It is done when it has happened (which is written down once that is certain), or when a producer
+    has felt it, whichever is earlier.
+    """
+    struck = phases["struck"]
+    if struck.within_s is None or declared is None:
+        return None
+    happened = phases.get("happened", struck).time_ns
+    done_ns = min([happened, *(each for each in felt_ns if each >= struck.time_ns)])
+    after_s = (done_ns - (declared.since_ns or declared.time_ns)) / 1e9
+    if after_s <= struck.within_s:
+        return None
+    return (
+        f"it was done {after_s:.2f} s after the declaration of the queues, and only within "
+        f"{struck.within_s:g} s of it does it show what it is for"
+    )
+
+
+def troubles(
+    entries: Sequence[Entry], producers: Sequence[ProducerRecord], queues: Sequence[QueueRecord]
+) -> Iterator[str]:
+    """Yield what went wrong, in sentences; one may come from many."""
+    yield from (each.text for each in entries if isinstance(each, TroubleSeen))
+    consumers = (consumer for queue in queues for consumer in queue.consumers)
+    for worker in (*producers, *consumers):
+        if worker.end is not None and worker.end.error:
+            yield worker.end.error
