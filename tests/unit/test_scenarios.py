@@ -148,3 +148,10 @@ def test_a_load_is_a_count_or_a_duration(changes, most):
 def test_a_workload_that_makes_no_run_is_refused(changes):
     with pytest.raises(UsageError):
         rmqbench.Scenario("test", **changes)
+
+
+def test_what_is_allowed_is_a_tuple_of_findings_and_no_text():
+    with pytest.raises(UsageError, match=r"allowed is the text 'removed'.*\('removed',\)"):
+        rmqbench.reliability(allowed="removed")
+    with pytest.raises(UsageError, match="allowed names what is no finding: gone"):
+        rmqbench.reliability(allowed=("removed", "gone"))
