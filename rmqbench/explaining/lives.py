@@ -303,9 +303,9 @@ class _Writer:
                 self._add(closed.time_ns, f"{what}{taken}")
         for each in breaks_of(worker):
             if each.channel in numbers and each.at_ns is not None:
-                what = f"channel {each.channel} of {worker.name} broke off"
-                why = f": {each.why}" if each.why else " (its last sign of life)"
-                self._add(each.at_ns, f"{what}{why}")
+                channel = f"channel {each.channel} of {worker.name}"
+                broke = f"{channel} broke off: {each.why}"
+                self._add(each.at_ns, broke if each.why else f"the last sign of life of {channel}")
 
     # --- around ---------------------------------------------------------------------------------
 

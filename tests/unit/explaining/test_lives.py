@@ -132,7 +132,7 @@ def test_a_broken_channel_is_told_with_when_and_why(good):
 
 def test_a_killed_consumer_leaves_a_last_sign_of_life(good):
     killed(good, CONSUMER)
-    told = "channel 1 of consumer 0 of work.queue broke off (its last sign of life)"
+    told = "the last sign of life of channel 1 of consumer 0 of work.queue"
     assert told in words_of(good)
 
 
