@@ -187,6 +187,7 @@ def expect(played: Played) -> Expected:
         counts = expected.queues[queue.name] = Counter()
         expected.held[queue.name] = played.held[queue.name]
         _judge(expected, queue, mine, published, clients, recipe, truth)
+        _count_unsure(expected, queue.name, mine, published, clients, recipe)
         if queue.consumers == 1:
             counts["reordered"] = _reordered(mine, published, recipe)
         came = {
@@ -306,9 +307,6 @@ def _judge(expected, plan, receipts, published, clients, recipe, truth):
     stops = [event.at for event in truth.of(Stopped)]
     reported: dict[str, dict[int, Counter]] = defaultdict(lambda: defaultdict(Counter))
     before: dict[int, list[Receipt]] = defaultdict(list)
-    alike: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
-    bodies = [body for client in clients.values() for body in client.published]
-    sends = Counter((head.producer, head.sequence) for head in map(recipe.read_head, bodies))
     doubled: Counter[int] = Counter()
     late: Counter[int] = Counter()  # redelivered after ack, without an excuse
     for receipt in receipts:
@@ -321,9 +319,6 @@ def _judge(expected, plan, receipts, published, clients, recipe, truth):
             continue
         if _differs(event.content, receipt.content):
             reported["corrupted"][receipt.session][what] += 1
-            alike[identity][receipt.session] += 1
-            whole = receipt.content.body[:HEAD_SIZE] == event.content.body[:HEAD_SIZE]
-            expected.of_no_copy[queue] += not whole and sends[identity] > 1
         elif (receipt.exchange, receipt.key) != (event.exchange, event.routing_key):
             reported["misrouted"][receipt.session][what] += 1
         if event.session == 0:
@@ -357,6 +352,25 @@ def _judge(expected, plan, receipts, published, clients, recipe, truth):
         for each in sessions.values():
             most |= each
         counts[name] = most.total()
+
+
+def _count_unsure(expected, queue, receipts, published, clients, recipe):
+    """Count what nobody can know from outside of what came corrupted."""
+    pairs = [(published[receipt.message], receipt) for receipt in receipts]
+    changed = [each for each in pairs if _differs(each[0].content, each[1].content)]
+    if not changed:
+        return
+    bodies = [body for client in clients.values() for body in client.published]
+    sends = Counter((head.producer, head.sequence) for head in map(recipe.read_head, bodies))
+    alike: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
+    for event, receipt in changed:
+        identity = _identity(event, recipe)
+        if identity is None:
+            continue
+        whole = receipt.content.body[:HEAD_SIZE] == event.content.body[:HEAD_SIZE]
+        if event.session or whole:  # else nobody has sent the head that it had
+            alike[identity][receipt.session] += 1
+        expected.of_no_copy[queue] += not whole and sends[identity] > 1
     expected.least_corrupted[queue] = sum(max(each.values()) for each in alike.values())
 
 
