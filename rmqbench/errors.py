@@ -82,7 +82,7 @@ class QueueMismatch(BrokerError):
 
 
 class QueueNotEmpty(BrokerError):
-    """A queue is not empty although it has to be."""
+    """A queue holds messages, or has a consumer, although it must not."""
 
     exit_code = 2
 

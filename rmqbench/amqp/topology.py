@@ -162,7 +162,7 @@ def declare(endpoint: Endpoint, topology: Topology, version: str) -> Declared:
             _declare(
                 channel, endpoint, topology, {n: sent for n, (sent, _) in wanted.items()}, made
             )
-    except RmqbenchError:
+    except BaseException:  # Ctrl-C, too
         if made.exchange or made.queues:
             with contextlib.suppress(RmqbenchError):
                 delete(endpoint, Declared(topology, made.exchange, tuple(made.queues)))

@@ -16,7 +16,7 @@ import typer
 from rmqbench.endpoint import Endpoint, host_and_port, shown_url
 from rmqbench.errors import UsageError
 
-__all__ = ["ConnectionOptions", "with_options"]
+__all__ = ["ConnectionOptions", "endpoint_of", "with_options"]
 
 _PANEL = "Connection"
 _MANAGEMENT_PORT = 15672
@@ -108,7 +108,7 @@ class ConnectionOptions:
         management_url = management_url and _completed(management_url)
         if url is not None:
             try:
-                return _with_password(url, Endpoint.from_url(url, management_url))
+                return endpoint_of(url, management_url)
             except UsageError as error:
                 if self.given:
                     raise
@@ -141,7 +141,7 @@ class ConnectionOptions:
         given = [name for name in self.given if name != "vhost"]
         url = self._whole_url(*given)
         if url is not None:
-            known = Endpoint.from_url(url, self.management_url)
+            known = endpoint_of(url, self.management_url)
         elif "host" in given or "port" in given:
             at = _parsed("localhost" if self.host is None else self.host)
             where = self._management_url_of_host(at, self._only_port(at))
@@ -150,7 +150,7 @@ class ConnectionOptions:
             where = self.management_url or os.environ.get("RMQBENCH_MANAGEMENT_URL") or ""
             broker = os.environ.get("RMQBENCH_URL")
             if broker and not given:
-                known = Endpoint.from_url(broker, where)
+                known = endpoint_of(broker, where)
             else:
                 known = Endpoint(password=_password(), management_url=where or "localhost")
         where, username, password = _parted(_completed(known.management_url or ""))
@@ -243,8 +243,12 @@ def with_options(
     return decorate
 
 
-def _with_password(url: str, endpoint: Endpoint) -> Endpoint:
-    """Return the endpoint of a URL, with the environment's password where it names a user only."""
+def endpoint_of(url: str, management_url: str | None) -> Endpoint:
+    """Return the endpoint of a URL, with the environment's password where it names a user only.
+
+    Raise UsageError.
+    """
+    endpoint = Endpoint.from_url(url, management_url)
     at = urlsplit(url)
     unsaid = at.username is not None and at.password is None
     return replace(endpoint, password=_password()) if unsaid else endpoint

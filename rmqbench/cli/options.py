@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmqbench.cli.connecting import ConnectionOptions
+from rmqbench.cli.connecting import ConnectionOptions, endpoint_of
 from rmqbench.cli.output import say
 from rmqbench.errors import BrokerUnavailable, UsageError
 
@@ -76,6 +76,8 @@ class BrokerOptions(ConnectionOptions, OwnBrokerOptions):
         elif not spec:
             spec = os.environ.get("RMQBENCH_BROKER") or "auto"
             management_url = management_url or os.environ.get("RMQBENCH_MANAGEMENT_URL")
+        if spec.startswith(("amqp://", "amqps://")):
+            spec = endpoint_of(spec, management_url).url()
         if self.management_url and spec in ("auto", "container", "local"):
             raise UsageError(
                 f"--management-url is for a broker that is there, and --broker {spec} starts one.",

@@ -147,6 +147,9 @@ def _command(name: str) -> Callable[..., None]:
     return command
 
 
+_INTERRUPTED = "interrupted: deleting what the run made."
+_AGAIN = " A second Ctrl-C leaves it behind."
+
 FaultOption = Annotated[str, typer.Option(help="The fault; --list shows them all.")]
 DuringOption = Annotated[
     str | None,
@@ -257,8 +260,7 @@ def _run(
     from rmqbench.runner.run import run
 
     require_writable(json_file)
-    leaving = "interrupted; what the run made is being deleted. Once more leaves it there."
-    with broker as opened, interrupts_told(leaving):
+    with broker as opened, interrupts_told(_INTERRUPTED + ("" if opened.owned else _AGAIN)):
         say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
         with shown_progress(Console(stderr=True), every=every) as watch:
             result = run(

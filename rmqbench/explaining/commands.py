@@ -32,8 +32,8 @@ def run_again(description: Mapping[str, Any]) -> str:
     """Return the command that does a run again, and publishes again what is unknown.
 
     ``description`` is what ``run.json`` says. A broker that was named is named again, without its
-    password: RMQBENCH_PASSWORD has that. "" where the run was none of the command line's, or
-    publishes again already.
+    password: RMQBENCH_PASSWORD is to have that. One of our own is another of its kind. "" where the
+    run was none of the command line's, or publishes again already.
     """
     scenario = description.get("scenario")
     if not isinstance(scenario, Mapping):
@@ -62,12 +62,16 @@ def run_again(description: Mapping[str, Any]) -> str:
 
 
 def _where(description: Mapping[str, Any]) -> list[str]:
-    """Return the options that name a broker which is not our own, and its queues."""
+    """Return the options that name a broker: its URL, or of our own ones the kind."""
     broker = description.get("broker")
-    if not isinstance(broker, Mapping) or broker.get("kind") != "external":
+    if not isinstance(broker, Mapping) or not broker.get("kind"):
         return []
-    in_place = ["--in-place"] if description.get("in_place") else []
-    return ["--url", str(broker.get("endpoint")), *in_place]
+    words = ["--broker", str(broker.get("kind"))]
+    if broker.get("kind") == "external":
+        words = ["--url", str(broker.get("endpoint"))]
+        if broker.get("management_url"):
+            words += ["--management-url", str(broker["management_url"])]
+    return [*words, "--in-place"] if description.get("in_place") else words
 
 
 def _plain(scenario: Mapping[str, Any]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -54,17 +53,15 @@ class RunDirectory:
             ) from None
         return cls(path, new=new)
 
-    def remove(self) -> None:
+    def remove(self, *others: str) -> None:
         """Remove a run that has not begun, as far as that is possible: it is no evidence.
 
-        A directory that was there before :meth:`make` stays, empty as it was.
+        ``others`` are files of it besides its description and journal. What else is there is
+        somebody else's. A directory that was there before :meth:`make` stays.
         """
-        for each in self.path.iterdir():
-            if each.is_dir():
-                shutil.rmtree(each, ignore_errors=True)
-            else:
-                with suppress(OSError):
-                    each.unlink()
+        for name in ("run.json", JOURNAL_FILE, *others):
+            with suppress(OSError):
+                (self.path / name).unlink()
         if self._new:
             with suppress(OSError):
                 self.path.rmdir()
@@ -110,11 +107,12 @@ class RunDirectory:
 
     def write_broker_log(self, text: str) -> None:
         """Write ``broker.log``."""
-        self.broker_log_path.write_text(text, encoding="utf-8")
+        self._write_whole(self.broker_log_path, text)
 
     def write_description(self, description: Mapping[str, Any]) -> None:
         """Write ``run.json``: what was asked for, of what."""
-        self._write("run.json", {"format": FORMAT, **description})
+        text = _as_json({"format": FORMAT, **description})
+        (self.path / "run.json").write_text(text, encoding="utf-8")
 
     def read_description(self) -> dict[str, Any]:
         """Read ``run.json``; raise UsageError where it is missing or of another format."""
@@ -141,12 +139,18 @@ class RunDirectory:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``: what came of it. It is there only as a whole."""
+        self._write_whole(self.path / "result.json", _as_json(result))
+
+    def _write_whole(self, path: Path, text: str) -> None:
+        """Write a file so that it is there as a whole, or not at all."""
+        part = path.with_name(f"{path.name}.part")
         try:
-            self._write("result.json.part", result)
-            os.replace(self.path / "result.json.part", self.path / "result.json")
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, path)
         finally:
             with suppress(OSError):
-                (self.path / "result.json.part").unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
 
-    def _write(self, name: str, value: Mapping[str, Any]) -> None:
-        (self.path / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+def _as_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2) + "\n"

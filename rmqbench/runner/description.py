@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import uuid
 from dataclasses import asdict
 from importlib.metadata import version
@@ -32,6 +33,7 @@ def describe(
             "version": broker.version,
             "how": broker.how,
             "endpoint": str(broker.endpoint),
+            "management_url": _without_login(broker.endpoint.management_url or ""),
         },
         "in_place": in_place,
         "vector": vector_path_is_on(),
@@ -41,3 +43,7 @@ def describe(
         },
         "platform": platform.platform(),
     }
+
+
+def _without_login(url: str) -> str:
+    return re.sub(r"(?<=://)[^/]*@", "", url)

@@ -23,7 +23,6 @@ from rmqbench.verdict.findings import FindingName
 
 __all__ = ["QueueDrain"]
 
-_HEARTBEAT_MARGIN_S = 5.0
 _PATIENCE_S = 2.0  # how long it may take the broker to notice that our consumers have gone
 _MOST_ROUNDS = 30
 
@@ -49,12 +48,9 @@ class QueueDrain:
         self._rounds = 0
         self._before = 0
         self._came_on_at = self._monotonic()
-        # Of a connection that is half-open the broker learns by the heartbeats that do not come: it
-        # looks once in an interval, and gives up at the second look that shows nothing new
-        # (rabbit_heartbeat.erl), which is before three of them are over.
-        self._half_open_s = 3 * plan.subscription.heartbeat_s + _HEARTBEAT_MARGIN_S
+        subscription = plan.subscription
         self._prover = Prover(
-            plan.subscription.endpoint, plan.queue, network, half_open_s=self._half_open_s
+            subscription.endpoint, plan.queue, network, heartbeat_s=subscription.heartbeat_s
         )
 
     def next_round(self, *, lingers: bool = False) -> list[ConsumerPlan]:
@@ -115,7 +111,7 @@ class QueueDrain:
         now = self._monotonic()
         if any(map(_left_halfway, self._round)):
             self._prover.expect_back()
-        others_s = self._half_open_s if disturbance.shaken else _PATIENCE_S
+        others_s = self._prover.half_open_s if disturbance.shaken else _PATIENCE_S
         drain = self._prover.prove(
             certain_at=disturbance.certain_at(now),
             until=max(patience_until, now + _PATIENCE_S),
@@ -124,7 +120,8 @@ class QueueDrain:
         if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
             drain = Drain(False, 0, "no consumer could consume it and end cleanly")
         nothing_new = self.distinct == self._before
-        came_back = drain.ready > 0 and any(map(_ended_well, self._round))
+        found_nothing = not _count_distinct(self._round) and any(map(_ended_well, self._round))
+        came_back = drain.ready > 0 and found_nothing
         over = nothing_new and not came_back and self._monotonic() >= patience_until
         if any(map(_met_foreign, self._round)):
             over = nothing_new or all(map(_ended_in_order, self._round))

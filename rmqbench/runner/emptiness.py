@@ -25,29 +25,40 @@ __all__ = ["Prover"]
 _SETTLE_S = 0.5  # how long an empty queue must stay empty
 _ASK_EVERY_S = 0.25
 _ANSWER_S = 10.0
+_HEARTBEAT_MARGIN_S = 5.0
 
 
 class Prover:
     """Proves that one queue is empty, or finds that it is not.
 
     What was delivered on a channel that has ended for us is in no figure of its queue before the
-    channel has ended for the broker, too: up to ``half_open_s`` later. Until then no answer is
+    channel has ended for the broker, too: up to :attr:`half_open_s` later. Until then no answer is
     believed that says it is empty.
     """
 
     def __init__(
-        self, endpoint: Endpoint, queue: str, network: Network, *, half_open_s: float
+        self, endpoint: Endpoint, queue: str, network: Network, *, heartbeat_s: int
     ) -> None:
-        """Take what to ask; nothing is asked yet."""
+        """Take what to ask, and the interval of heartbeats of all connections; ask nothing yet."""
         self._endpoint = endpoint
         self._queue = queue
         self._network = network
-        self._half_open_s = half_open_s
+        self._heartbeat_s = heartbeat_s
         self._all_back_at = 0.0
+
+    @property
+    def half_open_s(self) -> float:
+        """After how many seconds the broker must have noticed that a connection has ended.
+
+        It learns of one that is half-open by the heartbeats that do not come: it looks once in an
+        interval, and gives up at the second look that shows nothing new (rabbit_heartbeat.erl),
+        which is before three of them are over.
+        """
+        return 3 * self._heartbeat_s + _HEARTBEAT_MARGIN_S
 
     def expect_back(self) -> None:
         """Take into account that a channel has ended just now that may have held messages."""
-        self._all_back_at = self._network.clock.monotonic() + self._half_open_s
+        self._all_back_at = self._network.clock.monotonic() + self.half_open_s
 
     def prove(self, *, certain_at: float, until: float, others_until: float) -> Drain:
         """Ask the queue, with no consumer of ours there any more, until its answer holds still.
@@ -59,7 +70,7 @@ class Prover:
         """
         clock = self._network.clock
         still_since: float | None = None
-        with _Question(self._endpoint, self._queue, self._network) as question:
+        with _Question(self._endpoint, self._queue, self._network, self._heartbeat_s) as question:
             while True:
                 there, trouble = True, ""
                 try:
@@ -98,10 +109,11 @@ class _Question:
     none or has given it back.
     """
 
-    def __init__(self, endpoint: Endpoint, queue: str, network: Network) -> None:
+    def __init__(self, endpoint: Endpoint, queue: str, network: Network, heartbeat_s: int) -> None:
         self._endpoint = endpoint
         self._queue = queue
         self._network = network
+        self._heartbeat_s = heartbeat_s
         self._connection: Connection | None = None
         self._channel: Any = None
         self.may_hold_one = False
@@ -126,7 +138,11 @@ class _Question:
         try:
             if self._connection is None:
                 self._connection = Connection(
-                    self._endpoint, name="rmqbench drain", network=self._network, vector=False
+                    self._endpoint,
+                    name="rmqbench drain",
+                    network=self._network,
+                    vector=False,
+                    heartbeat_s=self._heartbeat_s,
                 )
                 self.may_hold_one = False
                 self._connection.open()

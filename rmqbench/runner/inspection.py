@@ -59,8 +59,9 @@ class Inspection:
         with suppress(RmqbenchError, re.error), self._broker.management as management:
             would = [each.name for each in self._listed(management, virtual_host)]
             return tuple(
-                f"The {name} of the virtual host {visible_line(repr(virtual_host))} does not hold "
-                "in the run's own: --in-place tests the queues under it."
+                f"The {name} of virtual host {visible_line(repr(virtual_host))} does not apply in "
+                "the run's own virtual host. To test the queues with it, run in place "
+                "(--in-place, in_place=True)."
                 for name in dict.fromkeys(would)
             )
         return ()

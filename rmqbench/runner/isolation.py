@@ -66,10 +66,10 @@ def own_place(
 def declared(broker: Broker, place: Place, *, in_place: bool) -> Iterator[Place]:
     """Declare the topology of a place, remove it afterwards, and yield the place with all notes.
 
-    With ``in_place`` queues that exist must have the same arguments (QueueMismatch) and be empty
-    (QueueNotEmpty), and only what was not there before is deleted afterwards, and only if it is
-    empty then: under a plain name somebody else may have found it in the meantime. Raise
-    AccessRefused for a queue that the user may not read, before anything is published to it.
+    With ``in_place`` queues that exist must have the same arguments (QueueMismatch), be empty and
+    have no consumer (QueueNotEmpty), and only what was not there before is deleted afterwards, and
+    only if it is empty then: under a plain name somebody else may have found it in the meantime.
+    Raise AccessRefused for a queue that the user may not read, before anything is published to it.
     """
     endpoint, topology = place.endpoint, place.topology
     try:
@@ -107,6 +107,9 @@ def _own_virtual_host(broker: Broker, name: str) -> Iterator[Endpoint]:
         with contextlib.suppress(RmqbenchError):
             delete()  # it may have been made and then not have been opened to us
         raise
+    except (KeyboardInterrupt, SystemExit):
+        _clean_up(broker, f"virtual host {name!r}", delete)
+        raise
     try:
         yield broker.endpoint.in_virtual_host(name)
     finally:
@@ -114,13 +117,20 @@ def _own_virtual_host(broker: Broker, name: str) -> Iterator[Endpoint]:
 
 
 def _clean_up(broker: Broker, what: str, delete: Callable[[], object]) -> None:
-    """Delete what the run made. A broker that is gone must not hide how the run went."""
+    """Delete what the run made. A broker that is gone must not hide how the run went.
+
+    An interrupt that comes meanwhile ends the run, not this; only a second one does.
+    """
+    interrupted = isinstance(sys.exception(), KeyboardInterrupt | SystemExit)
     try:
         delete()
     except RmqbenchError as error:
         _tell_what_is_left(broker, what, str(error))
     except (KeyboardInterrupt, SystemExit):
-        _tell_what_is_left(broker, what, "interrupted again while deleting it.")
+        if interrupted:
+            _tell_what_is_left(broker, what, "interrupted a second time.")
+        else:
+            _clean_up(broker, what, delete)
         raise
 
 

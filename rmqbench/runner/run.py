@@ -21,7 +21,7 @@ from rmqbench.clock import Clock, epoch_now_ns
 from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.explaining import open_question
 from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
-from rmqbench.management.sampler import Sampler
+from rmqbench.management.sampler import SAMPLES_FILE, Sampler
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.results.judging import judge
 from rmqbench.results.metrics import Throughput, consume_throughput, publish_throughput
@@ -145,6 +145,7 @@ class Run:
         self._inspection: Inspection | None = None
         self._broker_watch: BrokerWatch | None = None
         self._starts_noted = len(broker.starts)
+        self._judged = False
         self._drains: dict[str, QueueDrain] = {}  # by the scenario's names
 
     def __enter__(self) -> Self:
@@ -152,7 +153,7 @@ class Run:
         try:
             self._enter()
         except BaseException:
-            self._directory.remove()
+            self._directory.remove(SAMPLES_FILE)
             raise
         return self
 
@@ -205,9 +206,12 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         """Remove what was declared; write down what made the run end before its end."""
-        if error is not None:
-            self._write(TroubleSeen(text=_why_it_broke_off(error)))
-        self._stack.__exit__(kind, error, traceback)
+        try:
+            if error is not None and not self._judged:
+                self._write(TroubleSeen(text=_why_it_broke_off(error)))
+                self._keep_broker_log()
+        finally:
+            self._stack.__exit__(kind, error, traceback)
 
     @property
     def place(self) -> Place:
@@ -308,9 +312,8 @@ class Run:
         """
         self._write(StageBegan(stage="judge"))
         self._write(MemoryUsed(peak_rss_bytes=peak_rss_bytes()))
-        if self.broker.owned:  # its log ends with it
-            with suppress(OSError, RmqbenchError):
-                self._directory.write_broker_log(self.broker.log(_LOG_LINES))
+        self._keep_broker_log()
+        self._judged = True
         result = judge(self._directory.path)
         if self._journal is not None and (failure := self._journal.failure):
             result = replace(result, verdict=result.verdict.left_open(open_question(failure)))
@@ -320,6 +323,12 @@ class Run:
             note = f"result.json could not be written ({error.strerror})."
             result = replace(result, notes=(*result.notes, note))
         return result
+
+    def _keep_broker_log(self) -> None:
+        """Write down the log of a broker of our own, which ends with it."""
+        if self.broker.owned:
+            with suppress(OSError, RmqbenchError):
+                self._directory.write_broker_log(self.broker.log(_LOG_LINES))
 
     # --- how ------------------------------------------------------------------------------------
 
@@ -437,7 +446,8 @@ def _why_it_broke_off(error: BaseException) -> str:
         return f"The run broke off: {error.what}"
     if isinstance(error, KeyboardInterrupt | SystemExit):  # Ctrl-C, SIGTERM
         return "The run was interrupted."
-    return f"The run broke off: {type(error).__name__}: {error}."
+    said = "".join(str(error).splitlines()[:1]).rstrip(".")
+    return f"The run broke off: {type(error).__name__}{': ' if said else ''}{said}."
 
 
 def _entered(what: _T | None) -> _T:

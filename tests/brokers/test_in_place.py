@@ -169,7 +169,7 @@ def test_a_policy_that_holds_only_in_place_is_named_where_the_run_has_a_place_of
         finally:
             management.delete_policy(name, "/")
     assert result.verdict.passed
-    assert f"The policy {name} of the virtual host '/' does not hold" in " ".join(result.notes)
+    assert f"The policy {name} of virtual host '/' does not apply" in " ".join(result.notes)
 
 
 # --- messages that somebody holds -----------------------------------------------------------------

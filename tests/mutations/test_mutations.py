@@ -450,12 +450,11 @@ DRAINED = [
         "test_a_message_of_somebody_else_is_not_looked_at_once_more_for_nothing"
         "[brought1-closed1-True-1]",
     ),
-    drain(
+    emptiness(
         "a half-open consumer of ours",
-        "3 * plan.subscription.heartbeat_s",
-        "2 * plan.subscription.heartbeat_s",
-        "test_a_consumer_that_may_be_a_half_open_one_of_ours_is_waited_for_so_long"
-        "[disturbance1-95]",
+        "3 * self._heartbeat_s",
+        "2 * self._heartbeat_s",
+        "test_a_message_that_a_get_of_ours_may_hold_is_waited_for[get]",
     ),
     inspection(
         "who cannot be asked for holders proves nothing",

@@ -91,8 +91,7 @@ def test_a_half_open_consumer_is_there_for_two_to_three_intervals_and_the_drain_
         came = []
         tag = channel.basic_consume(by_hand.queue, lambda *each: came.append(each))
         consumer.wait_until(lambda: len(came) == COUNT, 10, "all messages")
-        half_open_s = 3 * HEARTBEAT_S + 5
-        prover = Prover(endpoint, by_hand.queue, REAL_NETWORK, half_open_s=half_open_s)
+        prover = Prover(endpoint, by_hand.queue, REAL_NETWORK, heartbeat_s=HEARTBEAT_S)
         if cancelled:
             gone = []
             consumer.cancel(channel, tag, gone.append)
@@ -101,7 +100,7 @@ def test_a_half_open_consumer_is_there_for_two_to_three_intervals_and_the_drain_
         began = time.monotonic()
         if cancelled:
             prover.expect_back()
-        until = began + half_open_s
+        until = began + prover.half_open_s
         drain = prover.prove(certain_at=0.0, until=until, others_until=until)
         took_s = time.monotonic() - began
         consumer.abort()

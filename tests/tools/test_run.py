@@ -38,9 +38,10 @@ def start_in_place(endpoint, directory, *more):
     )
 
 
-def wait_for_publishing(directory):
+def wait_for_publishing(process, directory):
     deadline = time.monotonic() + 30
     while not (directory / "producer-0").exists():
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no publishing within 30 s"
         time.sleep(0.02)
 
@@ -271,9 +272,9 @@ def test_in_place_a_queue_with_a_message_of_somebody_else_is_not_deleted(
 ):
     """The run makes the queues; in its middle somebody else finds them, and trusts one."""
     directory = tmp_path / "run"
-    process = start_in_place(vhost, directory, "--messages", "8000", "--queue-kind", queue_kind)
+    process = start_in_place(vhost, directory, "--messages", "40000", "--queue-kind", queue_kind)
     try:
-        wait_for_publishing(directory)
+        wait_for_publishing(process, directory)
         with admin(vhost) as channel:
             channel.confirm_delivery()
             channel.basic_publish("", "work.queue", b"precious")
@@ -301,9 +302,9 @@ def test_in_place_keeps_what_was_there_before(vhost, rmqbench_broker):
 @pytest.mark.slow
 def test_a_consumer_of_somebody_else_makes_the_run_inconclusive(vhost, rmqbench_broker, tmp_path):
     declare(vhost, Topology(), rmqbench_broker.version)
-    process = start_in_place(vhost, tmp_path / "run", "--messages", "8000")
+    process = start_in_place(vhost, tmp_path / "run", "--messages", "40000")
     try:
-        wait_for_publishing(tmp_path / "run")
+        wait_for_publishing(process, tmp_path / "run")
         with admin(vhost, timeout_s=80) as channel:
             channel.basic_qos(prefetch_count=3)
             channel.basic_consume("work.queue", lambda *_: None)
@@ -390,7 +391,7 @@ def test_ctrl_c_ends_a_run_with_all_that_it_started_and_says_so(vhost, rmqbench_
         process.kill()
         process.wait(10)
     assert process.returncode == 130
-    assert "rmqbench: interrupted; what the run made is being deleted." in errors
+    assert "rmqbench: interrupted: deleting what the run made. A second Ctrl-C leaves it" in errors
     assert "Traceback" not in errors
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert virtual_hosts(rmqbench_broker) == before
@@ -402,7 +403,7 @@ def test_ctrl_c_ends_a_run_with_all_that_it_started_and_says_so(vhost, rmqbench_
 def test_what_an_interrupted_run_leaves_in_place_is_named(vhost, tmp_path):
     process = start_in_place(vhost, tmp_path / "run", "--messages", "5000000")
     try:
-        wait_for_publishing(tmp_path / "run")
+        wait_for_publishing(process, tmp_path / "run")
         deadline = time.monotonic() + 30
         while not all(ready_counts(vhost, Topology().queue_names).values()):
             assert time.monotonic() < deadline, "no messages within 30 s"

@@ -303,14 +303,12 @@ def test_no_fault_is_in_the_table_that_is_not_there():
 
 # --- verdict and result -------------------------------------------------------------------------
 
-EFFECTS = {Effect.FAILS: "fails", Effect.ALLOWED: "counted", Effect.INCONCLUSIVE: "inconclusive"}
-
 
 @pytest.mark.parametrize(("heading", "names"), [("outcome", OUTCOMES), ("finding", FINDINGS)])
 def test_every_finding_is_explained_with_its_effect(heading, names):
     table = {row[0]: row[2] for row in rows(VERDICT_PAGE, heading)}
     table.pop("confirmed", None)
-    assert table == {name.value: EFFECTS[effect] for name, effect in names.items()}
+    assert table == {name.value: effect.value for name, effect in names.items()}
 
 
 @pytest.fixture

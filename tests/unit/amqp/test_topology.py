@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import pickle
 import warnings
 from types import SimpleNamespace
@@ -122,17 +123,43 @@ def test_what_is_left_behind_is_said_and_never_raised(capsys: pytest.CaptureFixt
     assert "queue 'q' is left behind" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("again", [KeyboardInterrupt, SystemExit])
-def test_what_is_left_behind_by_a_second_interrupt_is_said(again: type[BaseException]) -> None:
-    def delete() -> None:
-        raise again
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("while_interrupted", [False, True])
+def test_a_second_interrupt_ends_the_deletion_and_what_is_left_behind_is_said(
+    kind: type[BaseException], while_interrupted: bool
+) -> None:
+    """The first one is what ended the run, or comes in the middle of it."""
+    tried: list[int] = []
 
-    somebodys = SimpleNamespace(owned=False, endpoint=Endpoint())
-    with (
-        pytest.warns(UserWarning, match="virtual host 'v' is left behind at .* interrupted again"),
-        pytest.raises(again),
-    ):
-        _clean_up(cast(Broker, somebodys), "virtual host 'v'", delete)
+    def delete() -> None:
+        tried.append(1)
+        raise kind
+
+    def run() -> None:
+        with contextlib.ExitStack() as stack:
+            somebodys = cast(Broker, SimpleNamespace(owned=False, endpoint=Endpoint()))
+            stack.callback(_clean_up, somebodys, "v", delete)
+            if while_interrupted:
+                raise kind
+
+    left = pytest.warns(UserWarning, match="v is left behind at .*: interrupted a second time")
+    with left, pytest.raises(kind):
+        run()
+    assert len(tried) == (1 if while_interrupted else 2)
+
+
+def test_an_interrupt_in_the_middle_of_the_deletion_does_not_end_it() -> None:
+    tried: list[int] = []
+
+    def delete() -> None:
+        tried.append(1)
+        if len(tried) == 1:
+            raise KeyboardInterrupt
+
+    somebodys = cast(Broker, SimpleNamespace(owned=False, endpoint=Endpoint()))
+    with pytest.raises(KeyboardInterrupt):
+        _clean_up(somebodys, "virtual host 'v'", delete)
+    assert len(tried) == 2
 
 
 @pytest.mark.parametrize(

@@ -278,7 +278,7 @@ def test_a_run_takes_the_broker_of_the_options_then_that_of_the_environment(
     with pytest.raises(UsageError, match=r"^RMQBENCH_URL: 'notaurl' is not an AMQP URL"):
         taken()
     assert taken(broker="container") == ("container", None)
-    assert taken(broker="amqp://b") == ("amqp://b", None)
+    assert taken(broker="amqp://b") == ("amqp://guest:guest@b:5672", None)
     assert taken(url="amqp://u:p@b/v") == ("amqp://u:p@b:5672/v", "http://b:15672")
     assert taken(host="b", username="u") == ("amqp://u:guest@b:5672", "http://b:15672")
 
@@ -299,6 +299,33 @@ def test_the_image_of_the_environment_counts_where_there_is_a_container(
     OwnBrokerOptions(image="rabbitmq:named").open()
     theirs = "rabbitmq:of-the-environment"
     assert images == [theirs, theirs, None, None, "rabbitmq:named"]
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("amqp://ci@h", "of-the-environment"),
+        ("amqp://ci:own@h", "own"),
+        ("amqp://ci:@h", ""),
+        ("amqp://h", "guest"),
+    ],
+)
+def test_a_url_with_a_user_only_takes_the_password_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+    opened: list[tuple[str, str | None]],
+    url: str,
+    password: str,
+) -> None:
+    monkeypatch.setenv("RMQBENCH_PASSWORD", "of-the-environment")
+    assert ConnectionOptions(url=url).endpoint().password == password
+    assert ConnectionOptions(host=url).endpoint().password == password
+    assert ConnectionOptions(url=url).management_endpoint().password == password
+    BrokerOptions(broker=url).open()
+    monkeypatch.setenv("RMQBENCH_URL", url)
+    assert ConnectionOptions().endpoint().password == password
+    assert ConnectionOptions().management_endpoint().password == password
+    BrokerOptions().open()
+    assert {Endpoint.from_url(spec).password for spec, _ in opened} == {password}
 
 
 @pytest.mark.parametrize("name", [{"url": "amqp://h"}, {"host": "h"}, {"vhost": "v"}])

@@ -5,6 +5,7 @@ import re
 import shlex
 import tempfile
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -240,17 +241,33 @@ def test_a_run_of_the_command_line_can_be_typed_again(name):
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_broker_that_was_named_is_named_again_without_its_password(in_place, monkeypatch):
     scenario = rmqbench.reliability(messages=500)
-    endpoint = Endpoint("h", 5673, "ci", "secret", virtual_host="v")
-    broker = Broker("external", endpoint, "4.3.6", "named by its URL")
-    run = uuid.uuid4()
-    description = describe(run, scenario, scenario.recipe(run), broker, in_place=in_place)
-    command = run_again(description)
+    where = "http://admin:secret@api:1"
+    endpoint = Endpoint("h", 5673, "ci", "secret", virtual_host="v", management_url=where)
+    command = run_again(described(scenario, "external", endpoint, in_place=in_place))
     assert command.startswith("rmqbench run reliability ")
     assert "secret" not in command
     params = understood(command)
     assert params["in_place"] is in_place
     monkeypatch.setenv("RMQBENCH_PASSWORD", "secret")
-    assert ConnectionOptions(url=params["url"]).endpoint().url() == endpoint.url()
+    names = ("url", "management_url")
+    again = ConnectionOptions(**{name: params[name] for name in names}).endpoint()
+    assert again == replace(endpoint, management_url="http://api:1")
+
+
+@pytest.mark.parametrize("kind", ["container", "local"])
+def test_a_broker_of_our_own_is_another_of_its_kind(kind):
+    """And not the one that RMQBENCH_URL names by then."""
+    scenario = rmqbench.reliability(messages=500)
+    params = understood(run_again(described(scenario, kind, Endpoint(), in_place=True)))
+    assert (params["broker"], params["url"], params["in_place"]) == (kind, None, True)
+    params = understood(run_again(described(rmqbench.faulty("kill-broker"), kind, Endpoint())))
+    assert params["broker"] == kind
+
+
+def described(scenario, kind, endpoint, *, in_place=False):
+    run = uuid.uuid4()
+    broker = Broker(kind, endpoint, "4.3.6", "by a test")
+    return describe(run, scenario, scenario.recipe(run), broker, in_place=in_place)
 
 
 @pytest.mark.parametrize("name", [n for n, kind in FAULTS.items() if "publish" in kind.phases])

@@ -1,5 +1,6 @@
 """The directory of a run: made where it was asked for, and nothing is written over."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,37 @@ def test_a_run_that_has_not_begun_leaves_nothing(tmp_path, there):
     made = RunDirectory.make(path, "mine")
     made.write_description({})
     made.open_journal().close()
-    made.producer(0).mkdir()
-    made.remove()
+    (path / "samples").write_text("")
+    made.remove("samples", "not there")
     assert path.exists() is there
     assert RunDirectory.make(path, "mine").path == path
+
+
+def test_what_somebody_else_has_put_there_meanwhile_stays(tmp_path):
+    path = tmp_path / "mine"
+    made = RunDirectory.make(path, "mine")
+    made.write_description({})
+    (path / "sub").mkdir()
+    (path / "thesis.txt").write_text("years of work")
+    made.remove()
+    assert {each.name for each in path.iterdir()} == {"sub", "thesis.txt"}
+    RunDirectory(tmp_path / "gone").remove()
+
+
+def test_the_broker_s_log_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    run = RunDirectory(tmp_path)
+    run.write_broker_log("first")
+
+    def fill(path, text, **_):
+        with path.open("w") as file:
+            file.write(text[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(OSError, match="No space left"):
+        run.write_broker_log("second")
+    assert [each.name for each in tmp_path.iterdir()] == ["broker.log"]
+    assert run.broker_log_path.read_text() == "first"
 
 
 @pytest.mark.parametrize("text", ["[]", "7", "{}"])

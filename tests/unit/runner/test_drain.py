@@ -157,6 +157,17 @@ def test_what_comes_back_after_a_consumer_found_nothing_is_taken_by_another(drai
     assert drained.distinct == COUNT
 
 
+def test_what_comes_back_whole_each_time_is_not_consumed_for_ever(drain, clock):
+    """A broker that forgets all acknowledgements."""
+
+    def again(plan):
+        clock.now += 4
+        return deliver(ALL)(plan)
+
+    drained = drain([again], [again], says=[(10, 0)])
+    assert drained.proof == Drain(False, 10, "10 messages are still ready in it")
+
+
 def test_a_queue_that_serves_no_consumer_to_the_end_proves_nothing(drain, clock):
     dead = {"closed": (), "error": "The consumer was not cancelled within 3 s."}
 

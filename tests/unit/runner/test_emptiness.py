@@ -21,7 +21,7 @@ def answers(monkeypatch):
 def prove(answers):
     """Ask a queue that gives these answers; return what came of it and how long it took."""
     clock = ToldClock()
-    prover = Prover(Endpoint(), "work.queue", Network(clock.clock), half_open_s=HALF_OPEN_S)
+    prover = Prover(Endpoint(), "work.queue", Network(clock.clock), heartbeat_s=30)
 
     def prove(*given, certain_in_s=0.0, patience_s=2.0, others_s=2.0, back=False):
         answers.say(*given)

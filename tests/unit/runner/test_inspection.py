@@ -169,7 +169,7 @@ def test_the_policies_that_a_run_of_its_own_place_does_without_are_named(
 ):
     api.listed |= listed
     said = inspect.look_for_policies_in("/")
-    assert [each.split(" of the virtual host '/' does not hold")[0] for each in said] == [
+    assert [each.split(" of virtual host '/' does not apply")[0] for each in said] == [
         f"The {name}" for name in names
     ]
     assert not inspect.written, "they bound nothing here"

@@ -1,0 +1,71 @@
+"""A run that is interrupted, at whatever moment, ends what it has begun."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from rmqbench import reliability
+from rmqbench.broker import Broker
+from rmqbench.endpoint import Endpoint
+from rmqbench.run_directory.journal import TroubleSeen
+from rmqbench.runner.isolation import own_place
+from rmqbench.runner.run import Run
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run that has not been entered, on a broker that is not ours."""
+    broker = Broker("external", Endpoint(), "4.3.6", "named by its URL")
+    return Run(reliability(messages=10), broker, directory=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "The run was interrupted."),
+        (SystemExit(143), "The run was interrupted."),
+        (AssertionError(), "The run broke off: AssertionError."),
+        (ValueError("No.\nMore of it."), "The run broke off: ValueError: No."),
+    ],
+)
+def test_why_a_run_ended_early_is_written_down_in_a_sentence(run, error, said):
+    written = []
+    run._write = written.append
+    run.__exit__(type(error), error, None)
+    assert written == [TroubleSeen(text=said)]
+
+
+def test_what_was_begun_is_ended_also_where_nothing_can_be_written_down(run):
+    def interrupt_again(_):
+        raise KeyboardInterrupt
+
+    ended = []
+    run._write = interrupt_again
+    run._stack.callback(ended.append, 1)
+    with pytest.raises(KeyboardInterrupt):
+        run.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert ended == [1]
+
+
+def test_a_virtual_host_is_deleted_where_an_interrupt_comes_as_it_is_made():
+    """It may be there already: nobody has heard the answer."""
+
+    class Api:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def create_virtual_host(self, name):
+            raise KeyboardInterrupt
+
+        def delete_virtual_host(self, name):
+            deleted.append(name)
+
+    deleted = []
+    broker = SimpleNamespace(endpoint=Endpoint(), management=Api(), owned=False)
+    place = own_place(broker, reliability().topology(), "rmqbench-1", in_place=False)
+    with pytest.raises(KeyboardInterrupt):
+        place.__enter__()
+    assert deleted == ["rmqbench-1"]
