@@ -119,12 +119,18 @@ def test_what_stays_longer_than_its_time_to_live_is_gone(stages):
 def test_what_its_consumers_gave_back_too_often_is_dropped(own_broker, rmqbench_run):
     limit = {"x-delivery-limit": 0}
     scenario = faulty(
-        "reset-connection", "drain", queue_kind="quorum", queue_arguments=limit, prefetch=100
+        "reset-connection",
+        "drain",
+        messages=600,
+        queue_kind="quorum",
+        queue_arguments=limit,
+        prefetch=150,
+        size_bytes=64_000,  # so that many are always on their way
     )
     result = rmqbench_run(scenario)
     assert result.verdict.outcome == "FAIL"
     removed = result.verdict.count("removed", WORK)
-    assert 0 < removed <= 100
+    assert 0 < removed <= 150
     assert result.verdict.found() == {"removed": removed}
     assert "x-delivery-limit=0" in str(result.verdict)
 
