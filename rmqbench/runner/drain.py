@@ -122,7 +122,8 @@ class QueueDrain:
         nothing_new = self.distinct == self._before
         found_nothing = not _count_distinct(self._round) and any(map(_ended_well, self._round))
         came_back = drain.ready > 0 and found_nothing
-        over = nothing_new and not came_back and self._monotonic() >= patience_until
+        # What the proof has waited for is not counted: no consumer had a chance meanwhile.
+        over = nothing_new and not came_back and now >= patience_until
         if any(map(_met_foreign, self._round)):
             over = nothing_new or all(map(_ended_in_order, self._round))
         self.done = drain.proven or over or self._rounds == _MOST_ROUNDS

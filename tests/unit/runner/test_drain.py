@@ -157,6 +157,14 @@ def test_what_comes_back_after_a_consumer_found_nothing_is_taken_by_another(drai
     assert drained.distinct == COUNT
 
 
+def test_a_round_that_was_only_waited_after_is_not_the_last(drain, clock):
+    """Its consumer could not consume; meanwhile the broker has noticed, and another can."""
+    refused = deliver((), closed=(), left=(1,), error="The connection ended.")
+    drained = drain([refused], [deliver(ALL)], says=[(0, 0)], disturbance=SHAKEN)
+    assert drained.proof.proven
+    assert drained.distinct == COUNT
+
+
 def test_what_comes_back_whole_each_time_is_not_consumed_for_ever(drain, clock):
     """A broker that forgets all acknowledgements."""
 
