@@ -24,6 +24,7 @@ __all__ = ["Prover"]
 
 _SETTLE_S = 0.5  # how long an empty queue must stay empty
 _ASK_EVERY_S = 0.25
+_ASKED_S = 2.0  # how long it is still asked, when all that was to be waited for is over
 _ANSWER_S = 10.0
 _HEARTBEAT_MARGIN_S = 5.0
 
@@ -69,10 +70,12 @@ class Prover:
         not exist any more holds nothing.
         """
         clock = self._network.clock
+        all_back_at = self._all_back_at  # it moves on as long as the queue does not answer
         still_since: float | None = None
         with _Question(self._endpoint, self._queue, self._network, self._heartbeat_s) as question:
             while True:
                 there, trouble = True, ""
+                asked_at = clock.monotonic()  # an answer may be old when it is read
                 try:
                     ready, others = question.ask()
                 except QueueNotFound:
@@ -93,11 +96,13 @@ class Prover:
                     trouble = f"{who} still there"
                 if trouble:
                     still_since = None
-                    if now >= (others_until if others else until):
+                    if now >= max(others_until if others else until, all_back_at + _ASKED_S):
                         return Drain(False, 0, trouble)
                 elif still_since is None:
-                    still_since = now
-                elif now - still_since >= _SETTLE_S and now >= max(certain_at, self._all_back_at):
+                    still_since = asked_at
+                elif asked_at - still_since >= _SETTLE_S and asked_at >= max(
+                    certain_at, self._all_back_at
+                ):
                     return Drain(True, there=there)
                 clock.sleep(_ASK_EVERY_S)
 

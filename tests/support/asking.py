@@ -15,10 +15,10 @@ SILENT, REFUSED = "silent", "refused"
 class Answers:
     """What the queue says, one after the other; the last is repeated.
 
-    Each is (ready, consumers), or an exception. With a third number ``basic.get`` finds more than
-    was said (SILENT: it is never answered; REFUSED: the queue does not let itself be asked so);
-    with SILENT as a fourth it is not answered that this was given back. ``given_back`` counts what
-    it gave back.
+    Each is (ready, consumers), an exception, or a function that returns one of these. With a third
+    number ``basic.get`` finds more than was said (SILENT: it is never answered; REFUSED: the queue
+    does not let itself be asked so); with SILENT as a fourth it is not answered that this was given
+    back. ``given_back`` counts what it gave back.
     """
 
     def __init__(self):
@@ -60,6 +60,8 @@ class _Link:
     def queue_declare(self, queue, passive, callback):
         assert passive
         answer = self._answers.next()
+        if callable(answer):
+            answer = answer()
         if isinstance(answer, Exception):
             raise answer
         ready, consumers, *got = answer

@@ -18,9 +18,13 @@ def answers(monkeypatch):
 
 
 @pytest.fixture
-def prove(answers):
+def clock():
+    return ToldClock()
+
+
+@pytest.fixture
+def prove(answers, clock):
     """Ask a queue that gives these answers; return what came of it and how long it took."""
-    clock = ToldClock()
     prover = Prover(Endpoint(), "work.queue", Network(clock.clock), heartbeat_s=30)
 
     def prove(*given, certain_in_s=0.0, patience_s=2.0, others_s=2.0, back=False):
@@ -58,6 +62,29 @@ def test_no_answer_is_believed_before_it_can_be_certain(prove):
     assert took_s >= 8
     early_zeros = [(0, 0)] * 20
     assert not prove(*early_zeros, (7, 0), certain_in_s=8)[0].proven
+
+
+def test_an_answer_is_as_old_as_its_question(prove, clock):
+    """Given while no answer was certain, and read when it could have been."""
+
+    def late():
+        clock.now += 9
+        return 0, 0
+
+    early_zeros = [(0, 0)] * 4
+    assert not prove(*early_zeros, late, (7, 0), certain_in_s=8)[0].proven
+
+
+def test_a_link_that_breaks_while_a_half_open_channel_is_waited_for_is_made_again(prove):
+    drain, _ = prove(*[(0, 0)] * 100, AWAY, (0, 0), back=True, patience_s=2)
+    assert drain.proven
+
+
+@pytest.mark.parametrize("answer", [AWAY, (0, 0, SILENT)], ids=["away", "silent"])
+def test_a_queue_that_never_answers_is_given_up_however_long_it_was_to_be_waited_for(prove, answer):
+    drain, took_s = prove(answer, back=True, patience_s=2)
+    assert not drain.proven
+    assert took_s < HALF_OPEN_S + 15
 
 
 def test_somebody_else_s_consumer_is_no_proof(prove):
