@@ -38,7 +38,12 @@ class Answers:
 def answering(monkeypatch):
     """Return the answers of a queue, empty and alone as long as nothing else is said."""
     answers = Answers()
-    monkeypatch.setattr(emptiness, "Connection", lambda *_, **__: _Link(answers))
+
+    def connect(*_, heartbeat_s, **__):
+        answers.heartbeat_s = heartbeat_s
+        return _Link(answers)
+
+    monkeypatch.setattr(emptiness, "Connection", connect)
     return answers
 
 

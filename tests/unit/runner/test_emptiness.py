@@ -149,6 +149,13 @@ def test_a_message_that_a_get_of_ours_may_hold_is_waited_for(prove, lost):
     assert not prove(lost, *[(0, 0)] * 300, (1, 0), patience_s=30)[0].proven
 
 
+def test_its_own_connection_has_the_heartbeat_by_which_it_waits(answers, clock):
+    prover = Prover(Endpoint(), "work.queue", Network(clock.clock), heartbeat_s=7)
+    prover.prove(certain_at=0.0, until=clock.now, others_until=clock.now)
+    assert answers.heartbeat_s == 7
+    assert prover.half_open_s == 3 * 7 + 5
+
+
 def test_what_a_half_open_channel_may_hold_is_waited_for_in_each_proof_until_it_is_back(prove):
     assert not prove(*[(0, 0)] * 200, (1, 0), back=True)[0].proven
     drain, took_s = prove((0, 0))
