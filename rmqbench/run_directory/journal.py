@@ -254,6 +254,7 @@ class DrainTried(Entry):
     ready: int
     detail: str
     there: bool
+    looks: int
 
 
 @dataclass(frozen=True, kw_only=True)

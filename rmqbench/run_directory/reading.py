@@ -255,7 +255,7 @@ class _Reader:
         drain = _NOT_DRAINED
         if drains:
             last = drains[-1]
-            drain = Drain(last.proven, last.ready, last.detail, last.there)
+            drain = Drain(last.proven, last.ready, last.detail, last.there, last.looks)
         consumers = [self._consumer_evidence(each) for each in queue.consumers]
         circumstances = Circumstances(
             arrived=sum(
@@ -272,7 +272,7 @@ class _Reader:
             emptied_ns=drains[-1].time_ns if drains else None,
             given_back=self._given_back(queue),
             prefetch=int(queue.asked.get("prefetch", 0xFFFF)),
-            looks=sum(each.ready > 0 for each in drains),
+            looks=sum(each.looks for each in drains),
         )
         settings = [("", queue.asked["arguments"]), *policies_of(queue.name, entries)]
         if not any(name.endswith("delivery-limit") for _, values in settings for name in values):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.faults.disturbance import Disturbance
 from rmqbench.run_directory.journal import (
     ChannelClosed,
+    ChannelOpened,
     ConsumerLeaving,
     Interrupted,
     WorkEnded,
@@ -32,8 +34,8 @@ class QueueDrain:
 
     A round is :meth:`next_round`, its consumers at work, and :meth:`end_round`. When all have ended
     and the queue still holds messages (a consumer died, and what it had not acknowledged came
-    back), the next ones go on; a round that brings nothing new is the last, unless its consumers
-    found nothing and something has come back since.
+    back), the next ones go on. A round that brings nothing new is the last, unless its consumers
+    found nothing and something has come back since, or the queue has not had its time yet.
     """
 
     def __init__(self, plan: ConsumerPlan, consumers: int, network: Network = REAL_NETWORK) -> None:
@@ -46,6 +48,8 @@ class QueueDrain:
         self._ledgers: list[DeliveryLedger] = []
         self._round: list[DeliveryLedger] = []  # of the last round
         self._rounds = 0
+        self._lingers = False
+        self._broke_off = False
         self._before = 0
         self._came_on_at = self._monotonic()
         subscription = plan.subscription
@@ -75,6 +79,7 @@ class QueueDrain:
         self._round = [DeliveryLedger.read(plan.directory) for plan in plans]
         self._ledgers += self._round
         self._rounds += 1
+        self._lingers = lingers
         self._before = self.distinct
         if self._rounds == 1:
             self._came_on_at = self._monotonic()
@@ -104,11 +109,14 @@ class QueueDrain:
         ``disturbance`` is what the run has been through: the queues of a shaken one get more time.
         :attr:`done` then says whether this was the last round.
         """
-        plan = self.plan
-        patience_until = self._came_on_at + (
-            plan.subscription.stall_s if disturbance.shaken else 0.0
-        )
         now = self._monotonic()
+        if self._lingers:  # only now it is this queue's turn, and nothing new will come
+            self._came_on_at = now
+        stall_s = self.plan.subscription.stall_s
+        patience_until = self._came_on_at + (stall_s if disturbance.shaken else 0.0)
+        if any(map(_broke_off, self._round)):
+            self._broke_off = True
+            self._prover.expect_back(counted=True)
         if any(map(_left_halfway, self._round)):
             self._prover.expect_back()
         others_s = self._prover.half_open_s if disturbance.shaken else _PATIENCE_S
@@ -118,16 +126,24 @@ class QueueDrain:
             others_until=max(patience_until, now + others_s),
         )
         if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
-            drain = Drain(False, 0, "no consumer could consume it and end cleanly")
-        nothing_new = self.distinct == self._before
-        found_nothing = not _count_distinct(self._round) and any(map(_ended_well, self._round))
-        came_back = drain.ready > 0 and found_nothing
+            why = "no consumer could consume it and end cleanly"
+            drain = replace(drain, proven=False, detail=why)
+        if drain.ready and self._broke_off:
+            # What is half-open may stand before our consumers, as a single active one does.
+            patience_until = max(patience_until, self._came_on_at + self._prover.half_open_s)
         # What the proof has waited for is not counted: no consumer had a chance meanwhile.
-        over = nothing_new and not came_back and now >= patience_until
-        if any(map(_met_foreign, self._round)):
-            over = nothing_new or all(map(_ended_in_order, self._round))
+        over = self._is_over(drain.ready, had_its_time=now >= patience_until)
         self.done = drain.proven or over or self._rounds == _MOST_ROUNDS
         return drain
+
+    def _is_over(self, ready: int, *, had_its_time: bool) -> bool:
+        """Whether another round would bring no more than the last one did."""
+        nothing_new = self.distinct == self._before
+        if any(map(_met_foreign, self._round)):
+            return nothing_new or all(map(_ended_in_order, self._round))
+        found_nothing = not _count_distinct(self._round) and any(map(_ended_well, self._round))
+        came_back = ready > 0 and found_nothing
+        return nothing_new and not came_back and not self._lingers and had_its_time
 
 
 def _met_foreign(consumer: DeliveryLedger) -> bool:
@@ -152,6 +168,13 @@ def _ended_well(consumer: DeliveryLedger) -> bool:
     """Whether a consumer ended because there was nothing more for it."""
     ends = [each for each in entries_of(consumer.directory) if isinstance(each, WorkEnded)]
     return bool(ends) and ends[0].error is None
+
+
+def _broke_off(consumer: DeliveryLedger) -> bool:
+    """Whether a channel of a consumer did not end in order."""
+    entries = entries_of(consumer.directory)
+    closed = {each.number for each in entries if isinstance(each, ChannelClosed)}
+    return any(isinstance(each, ChannelOpened) and each.number not in closed for each in entries)
 
 
 def _left_halfway(consumer: DeliveryLedger) -> bool:

@@ -1,7 +1,8 @@
 """Prove that a queue is empty: ask it, with no consumer of ours there any more, until it is sure.
 
 A passive declare answers with statistics, which nobody may stand behind: a quorum queue whose
-leader does not answer shows 0 messages and 0 consumers. Only ``basic.get`` asks the leader itself.
+leader does not answer soon shows 0 messages and 0 consumers. ``basic.get`` asks the leader itself,
+and does not count what consumers hold.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rmqbench.verdict.evidence import Drain
 __all__ = ["Prover"]
 
 _SETTLE_S = 0.5  # how long an empty queue must stay empty
+_QUICK_S = 0.2  # RabbitMQ waits 250 ms for the figures of a quorum queue (rabbit_quorum_queue.erl)
 _ASK_EVERY_S = 0.25
 _ASKED_S = 2.0  # how long it is still asked, when all that was to be waited for is over
 _ANSWER_S = 10.0
@@ -32,9 +34,9 @@ _HEARTBEAT_MARGIN_S = 5.0
 class Prover:
     """Proves that one queue is empty, or finds that it is not.
 
-    What was delivered on a channel that has ended for us is in no figure of its queue before the
-    channel has ended for the broker, too: up to :attr:`half_open_s` later. Until then no answer is
-    believed that says it is empty.
+    What was delivered on a channel that has ended for us may be in no figure of its queue before
+    the channel has ended for the broker, too: up to :attr:`half_open_s` later. Until then no answer
+    is believed that says it is empty (see :meth:`expect_back`).
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Prover:
         self._queue = queue
         self._network = network
         self._heartbeat_s = heartbeat_s
-        self._all_back_at = 0.0
+        self._all_back_at = self._consumers_gone_at = 0.0
 
     @property
     def half_open_s(self) -> float:
@@ -57,38 +59,49 @@ class Prover:
         """
         return 3 * self._heartbeat_s + _HEARTBEAT_MARGIN_S
 
-    def expect_back(self) -> None:
-        """Take into account that a channel has ended just now that may have held messages."""
-        self._all_back_at = self._network.clock.monotonic() + self.half_open_s
+    def expect_back(self, *, counted: bool = False) -> None:
+        """Take into account that a channel has ended just now that may have held messages.
+
+        ``counted``: its consumer was not cancelled, so that the queue counts it as long as it holds
+        any. Of such a one an answer knows that is quick enough to be the queue's own.
+        """
+        noticed_at = self._network.clock.monotonic() + self.half_open_s
+        if counted:
+            self._consumers_gone_at = noticed_at
+        else:
+            self._all_back_at = noticed_at
 
     def prove(self, *, certain_at: float, until: float, others_until: float) -> Drain:
         """Ask the queue, with no consumer of ours there any more, until its answer holds still.
 
         Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty, nor
         soon after it could not be asked: its node may have restarted. After ``until`` no answer is
-        waited for, and after ``others_until`` not for the end of other consumers. A queue that does
-        not exist any more holds nothing.
+        waited for, and after ``others_until`` not for the end of other consumers; but one link that
+        breaks is always made again. A queue that does not exist any more holds nothing.
         """
         clock = self._network.clock
         all_back_at = self._all_back_at  # it moves on as long as the queue does not answer
         still_since: float | None = None
+        failed = 0  # in a row
         with _Question(self._endpoint, self._queue, self._network, self._heartbeat_s) as question:
             while True:
                 there, trouble = True, ""
                 asked_at = clock.monotonic()  # an answer may be old when it is read
                 try:
                     ready, others = question.ask()
+                    failed = 0
                 except QueueNotFound:
                     ready, others, there = 0, 0, False
                 except RmqbenchError as error:
                     ready, others, trouble = 0, 0, f"it could not be asked ({error.what})"
+                    failed += 1
                     certain_at = max(certain_at, clock.monotonic() + RECOVERY_S)
                     if question.may_hold_one:
                         self.expect_back()
                 now = clock.monotonic()
                 if ready:
                     detail = f"{counted(ready, 'message is', 'messages are')} still ready in it"
-                    return Drain(False, ready, detail)
+                    return Drain(False, ready, detail, looks=question.looks)
                 if others:
                     who = counted(
                         others, "consumer that is not ours is", "consumers that are not ours are"
@@ -96,14 +109,17 @@ class Prover:
                     trouble = f"{who} still there"
                 if trouble:
                     still_since = None
-                    if now >= max(others_until if others else until, all_back_at + _ASKED_S):
-                        return Drain(False, 0, trouble)
+                    limit = max(others_until if others else until, all_back_at + _ASKED_S)
+                    if now >= limit and failed != 1:
+                        return Drain(False, 0, trouble, looks=question.looks)
                 elif still_since is None:
                     still_since = asked_at
                 elif asked_at - still_since >= _SETTLE_S and asked_at >= max(
-                    certain_at, self._all_back_at
+                    certain_at,
+                    self._all_back_at,
+                    0.0 if question.was_quick or not there else self._consumers_gone_at,
                 ):
-                    return Drain(True, there=there)
+                    return Drain(True, there=there, looks=question.looks)
                 clock.sleep(_ASK_EVERY_S)
 
 
@@ -111,7 +127,8 @@ class _Question:
     """Asks one queue, over a connection that is made when it is needed.
 
     ``may_hold_one``: the last connection was asked for a message, and it is not known that it got
-    none or has given it back.
+    none or has given it back. ``looks`` counts the messages that all connections got, or may have.
+    ``was_quick``: the last figures came too soon to be made up.
     """
 
     def __init__(self, endpoint: Endpoint, queue: str, network: Network, heartbeat_s: int) -> None:
@@ -121,7 +138,8 @@ class _Question:
         self._heartbeat_s = heartbeat_s
         self._connection: Connection | None = None
         self._channel: Any = None
-        self.may_hold_one = False
+        self.may_hold_one = self.was_quick = False
+        self.looks = 0
 
     def __enter__(self) -> Self:
         return self
@@ -162,8 +180,11 @@ class _Question:
 
     def _declare(self) -> tuple[int, int]:
         answers: list[Any] = []
+        monotonic = self._network.clock.monotonic
+        asked_at = monotonic()
         self._channel.queue_declare(self._queue, passive=True, callback=answers.append)
         self._wait_until(lambda: bool(answers))
+        self.was_quick = monotonic() - asked_at < _QUICK_S
         method = answers[0].method
         return int(method.message_count), int(method.consumer_count)
 
@@ -178,6 +199,7 @@ class _Question:
             answers.append(method)
 
         self.may_hold_one = True
+        self.looks += 1
         self._channel.basic_get(self._queue, on_message)
         try:
             self._wait_until(lambda: bool(answers))
@@ -190,6 +212,7 @@ class _Question:
             # error: it is there, so what was declared stands.
             self._abort()
         self.may_hold_one = False
+        self.looks -= not got
         return int(got[0].message_count) + 1 if got else 0
 
     def _abort(self) -> None:

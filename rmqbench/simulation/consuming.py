@@ -87,21 +87,27 @@ def _cancel(channel: Channel, method: Any) -> None:
 
 def _get(channel: Channel, method: Any) -> None:
     queue = accessible(channel, method.queue)
-    if queue.limits.single_active_consumer and queue.type == "quorum":
+    queue.used()
+    answer = partial(_answer_get, channel, queue, method.no_ack)
+    if not queue.stalled:
+        answer()
+        return
+    channel.hold()
+
+    def go_on() -> None:
+        channel.session.guarded(channel, answer)
+        channel.release()
+
+    queue.when_it_goes_on(go_on)
+
+
+def _answer_get(channel: Channel, queue: Queue, no_ack: bool) -> None:
+    if not channel.is_open:
+        return
+    if queue.limits.single_active_consumer and queue.type == "quorum":  # so says its leader
         why = f"cannot obtain access to locked {queue.title}. basic.get operations are not "
         why += "supported by quorum queues with single active consumer"
         raise RefusedError(RESOURCE_LOCKED, why)
-    queue.used()
-    if queue.stalled:
-        channel.hold()
-        queue.when_it_goes_on(partial(_answer_get, channel, queue, method.no_ack, True))
-    else:
-        _answer_get(channel, queue, method.no_ack, False)
-
-
-def _answer_get(channel: Channel, queue: Queue, no_ack: bool, release: bool) -> None:
-    if not channel.is_open:
-        return
     entry = None
     while entry is None and queue.ready_count() and not queue.is_recovering:
         entry = queue.next_entry()
@@ -112,8 +118,6 @@ def _answer_get(channel: Channel, queue: Queue, no_ack: bool, release: bool) -> 
         channel.reply(_spec.Basic.GetEmpty())
     else:
         channel.got(queue, entry, no_ack=no_ack)
-    if release:
-        channel.release()
 
 
 def _nack(channel: Channel, method: Any) -> None:

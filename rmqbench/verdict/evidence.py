@@ -138,13 +138,15 @@ class Drain:
     """Whether a queue is known to hold nothing more; ``detail`` says why it is not known.
 
     ``ready`` counts what it still holds. ``there``: whether the queue still exists; one that does
-    not holds nothing.
+    not holds nothing. ``looks`` is how often it may have had to give a message back that whoever
+    asked it was given.
     """
 
     proven: bool
     ready: int = 0
     detail: str = ""
     there: bool = True
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

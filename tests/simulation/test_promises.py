@@ -21,7 +21,7 @@ from rmqbench.run_directory.ledger import DeliveryLedger
 from rmqbench.simulation import Behaviour, Misdeed, ModelBroker, SeededBehaviour
 from rmqbench.simulation.network import Link, simulated_network
 from rmqbench.simulation.truth import ChannelClosed as Closed
-from rmqbench.simulation.truth import Connected, Disconnected, Removed
+from rmqbench.simulation.truth import Disconnected, Removed
 from rmqbench.simulation.world import World
 from rmqbench.verdict.evidence import ACKED, DELIVERED
 from rmqbench.verdict.findings import Judgement
@@ -101,48 +101,6 @@ def test_a_message_of_somebody_else_is_never_given_back_until_it_is_dropped(seed
     assert bodies.count(FOREIGN) == len(played.broker.truth.misdeeds)
     if bodies:
         assert played.result.verdict.outcome is not PASS
-
-
-# --- a consumer of ours whose connection is half-open ---------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["classic", "quorum"])
-@pytest.mark.parametrize("dies", [False, True], ids=["notices", "dies"])
-@both_ways
-def test_a_half_open_consumer_of_ours_is_waited_for_until_the_broker_must_have_noticed(
-    kind, dies, vector
-):
-    """One that dies meanwhile cannot close its connection: only the broker's heartbeat ends it."""
-    half_open = Act(0.4, "swallow")
-    history = History(
-        seed=1,
-        queues=(QueuePlan("work", kind, prefetch=3),),
-        vector=vector,
-        delivery_delay_s=0.2,
-        most_at_once=2,
-        acts=(half_open, Act(0.5, "slay")) if dies else (half_open,),
-    )
-    played = play(history)
-    assert played.result.verdict.outcome is PASS, played.result.verdict
-    assert played.seconds > 30, "so long a heartbeat takes"
-
-
-@pytest.mark.parametrize("kind", ["classic", "quorum"])
-def test_whenever_a_link_falls_silent_nothing_is_lost_nor_proven_too_early(kind):
-    """Also while a consumer is being cancelled, or a message is on its way to ``basic.get``."""
-    history = History(
-        seed=1,
-        messages=3,
-        queues=(QueuePlan("work", kind, prefetch=3),),
-        latency_s=0.02,
-    )
-    calm = play(history)
-    declared = min(each.at for each in calm.broker.truth.of(Disconnected))  # acts count from here
-    connected = [each.at for each in calm.broker.truth.of(Connected) if "consumer" in each.name]
-    for at_ms in range(int(1000 * (min(connected) - declared)), int(1000 * calm.seconds), 18):
-        played = play(replace(history, acts=(Act(at_ms / 1000, "swallow"),)))
-        assert not disagreements(played), at_ms
-        assert played.result.verdict.outcome is PASS, f"{at_ms}: {played.result.verdict}"
 
 
 # --- acknowledged messages that come again --------------------------------------------------------

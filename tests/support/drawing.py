@@ -10,8 +10,8 @@ from support.simulated import Act, History, QueuePlan
 
 _KINDS = ("classic", "classic", "quorum")
 _ACTS = (
-    *("cut", "cut", "kill", "stop", "stall", "slay"),
-    *("swallow", "close", "block", "purge", "delete"),
+    *("cut", "cut", "kill", "stop", "stall", "busy", "slay"),
+    *("swallow", "swallow", "close", "block", "purge", "delete"),
 )
 # There is no further queue that a message could be misrouted to.
 DRAWN = tuple(misdeed for misdeed in Misdeed if misdeed is not Misdeed.MISROUTE_QUEUE)
@@ -100,7 +100,7 @@ def _history(seed: int, source: _Source) -> History:
         recovery_s=choose((0.0, 2.0)),
         ack_survival=choose((1.0, 1.0, 0.5)),
         latency_s=choose((0.0001, 0.005)),
-        piece_bytes=choose((0, 0, 0, 0, 0, 0, 7, 100)),
+        piece_bytes=choose((*(0,) * 20, 7, 100, 100, 100)),
         publish_rate=choose((None, None, 20.0, 200.0)),
         size_bytes=choose(_SIZES),
         version=choose(("4.3.6", "4.3.6", "4.0.5", "3.10.8")),
@@ -127,7 +127,7 @@ def _queue(name: str, source: _Source) -> QueuePlan:
 
 def _act(source: _Source) -> Act:
     return Act(
-        at_s=source.number(10_000) / 10_000 * source.choose((0.02, 0.5, 3.0)),
+        at_s=source.number(10_000) / 10_000 * source.choose((0.02, 0.5, 0.5, 3.0, 3.0, 100.0)),
         what=source.choose(_ACTS),
         which=source.number(6),
         lasting_s=source.choose((0.3, 1.0, 3.0, 0.3, 1.0, 3.0, 90.0)),

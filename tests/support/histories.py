@@ -192,6 +192,7 @@ class History:
                     ready=proof.ready,
                     detail=proof.detail,
                     there=proof.there,
+                    looks=proof.looks,
                 )
             )
         removals = tuple(Removal(*each) for each in queue.removals)

@@ -24,6 +24,8 @@ __all__ = ["Expected", "disagreements", "expect"]
 
 ALLOWED = {"redelivered", "survived", "vanished", "nacked but delivered"}
 _OF_COPIES = {"duplicate", "redelivered", "repeated", "redelivered after ack", "reordered"}
+_ABSENCES = {"kill", "stop", "stall", "busy"}
+_LATELY_S = 15.0
 _TAKING = {"x-max-length", "x-max-length-bytes", "x-message-ttl", "x-expires", "x-delivery-limit"}
 
 
@@ -130,6 +132,8 @@ def disagreements(played: Played) -> list[str]:
     for plan in played.history.queues:
         queue, counts = plan.name, expected.queues[plan.name]
         unproven = bool(verdict.count("stuck", queue))
+        if unproven and not counts["foreign"] and not _was_away_lately(played):
+            found.append(f"{queue}: not proven empty, and nothing stood in the way")
         if unproven and not expected.held[queue]:
             # It could not be asked, or served nobody in the end: nothing is missed from it then.
             expected.held[queue] = 1
@@ -155,6 +159,14 @@ def disagreements(played: Played) -> list[str]:
     if verdict.outcome != outcome:
         found.append(f"{verdict.outcome} said, {outcome} true")
     return found
+
+
+def _was_away_lately(played: Played) -> bool:
+    """Whether the node or a queue did not answer in the end, or had only begun to again."""
+    return any(
+        act.what in _ABSENCES and act.at_s + act.lasting_s > played.seconds - _LATELY_S
+        for act in played.history.acts
+    )
 
 
 def expect(played: Played) -> Expected:

@@ -41,6 +41,7 @@ from rmqbench.simulation.world import Task, World
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 EXCHANGE, KEY = "x", "k"
+_BUSY_S, _FREE_S = 0.4, 0.1
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Act:
 
     ``what``: cut or swallow (a connection, by its number: the latter is half-open then), kill (the
     node), stop (the node, cleanly), stall, purge or delete (a queue), slay (a consumer, by its
-    number), close (all connections), block (publishers).
+    number), close (all connections), block (publishers), busy (a queue stands still most of the
+    time).
     """
 
     at_s: float
@@ -374,6 +376,17 @@ class Play:
     def _stall(self, act: Act) -> None:
         if (queue := self._queue(act)) is not None:
             self.broker.stall(queue, act.lasting_s)
+
+    def _busy(self, act: Act) -> None:
+        until = self.world.now() + act.lasting_s
+
+        def again() -> None:
+            if (queue := self._queue(act)) is not None:
+                self.broker.stall(queue, _BUSY_S)
+            if self.world.now() < until:
+                self.world.call_later(_BUSY_S + _FREE_S, again)
+
+        again()
 
     def _purge(self, act: Act) -> None:
         """Take messages out of a queue as a fault does, and write it down."""

@@ -128,8 +128,14 @@ def removed(queue, cause, seconds, at_most=None):
     return MessagesRemoved(time_ns=at(seconds), queue=queue, cause=cause, at_most=at_most)
 
 
-def asked(queue, seconds, *, proven=True, ready=0, detail="", there=True):
+def asked(queue, seconds, *, proven=True, ready=0, detail="", there=True, looks=0):
     """Return an entry: a queue was asked whether it is empty."""
     return DrainTried(
-        time_ns=at(seconds), queue=queue, proven=proven, ready=ready, detail=detail, there=there
+        time_ns=at(seconds),
+        queue=queue,
+        proven=proven,
+        ready=ready,
+        detail=detail,
+        there=there,
+        looks=looks,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.asking import GONE, answering
+from support.asking import GONE, SILENT, answering
 from support.clocks import ToldClock
 from support.plans import consumer_plan
 
@@ -16,6 +16,7 @@ from rmqbench.message import Recipe
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
+    ChannelOpened,
     ConsumerLeaving,
     Interrupted,
     Journal,
@@ -54,6 +55,8 @@ def deliver(sequences, died=False, closed=(1,), left=(1,), error=None, interrupt
         recorder.record(np.zeros_like(sequences_), sequences_, flags, stamps, 7)
         recorder.close()
         with Journal(plan.directory / JOURNAL_FILE) as journal:
+            for number in sorted({1, *closed, *left}):
+                journal.write(ChannelOpened(number=number))
             for why in interrupted:
                 journal.write(Interrupted(why=why))
             for number in left:
@@ -71,33 +74,37 @@ def deliver(sequences, died=False, closed=(1,), left=(1,), error=None, interrupt
 class Drained:
     """What came of a queue that was drained in rounds."""
 
-    proof: Drain
+    proofs: list  # after each round
     distinct: int
     plans: list
     interrupted: list  # after each round: whether the queue was shaken by its consumers
     directory: Path
+
+    @property
+    def proof(self):
+        return self.proofs[-1]
 
 
 @pytest.fixture
 def drain(tmp_path, clock, answers):
     """Drain a queue of ten messages, in rounds of consumers that do as they are told."""
 
-    def drain(*rounds, says=((0, 0),), consumers=1, disturbance=CALM, **how):
+    def drain(*rounds, says=((0, 0),), consumers=1, disturbance=CALM, first=None):
         answers.say(*says)
         plan = consumer_plan(Recipe(uuid.UUID(int=1)), (COUNT,), tmp_path, stall_s=3.0)
         queue = QueueDrain(plan, consumers, Network(clock.clock))
-        plans, interrupted, rounds = [], [], list(rounds)
+        plans, proofs, interrupted, rounds = [], [], [], list(rounds)
         while not queue.done:
-            these = queue.next_round(**how)
+            these = queue.next_round(**({} if proofs else first or {}))
             for each, deed in zip(these, rounds.pop(0), strict=True):
                 deed(each)
             plans += these
             queue.progress()
             interrupted.append(queue.interrupted())
             shaken = disturbance.shaken or interrupted[-1]
-            proof = queue.end_round(replace(disturbance, shaken=shaken))
+            proofs.append(queue.end_round(replace(disturbance, shaken=shaken)))
         assert not rounds, "there were fewer rounds"
-        return Drained(proof, queue.distinct, plans, interrupted, tmp_path)
+        return Drained(proofs, queue.distinct, plans, interrupted, tmp_path)
 
     return drain
 
@@ -119,7 +126,7 @@ def test_consumers_that_share_a_queue_cannot_know_how_much_is_theirs(drain):
 
 
 def test_one_that_lingers_cannot_know_how_much_will_come(drain):
-    drained = drain([deliver(ALL)], lingers=True)
+    drained = drain([deliver(ALL)], first={"lingers": True})
     assert [(plan.expected, plan.lingers) for plan in drained.plans] == [(None, True)]
 
 
@@ -155,6 +162,46 @@ def test_what_comes_back_after_a_consumer_found_nothing_is_taken_by_another(drai
     drained = drain([deliver(range(4))], [find_nothing], [rest], says=says, disturbance=SHAKEN)
     assert drained.proof.proven
     assert drained.distinct == COUNT
+
+
+@pytest.mark.parametrize(("closed", "rounds"), [((), 4), ((1,), 2)], ids=["broke off", "in order"])
+def test_what_a_half_open_consumer_of_ours_stands_before_is_taken_once_it_is_gone(
+    drain, clock, closed, rounds
+):
+    """A single active consumer, for example: those behind it wait in vain."""
+
+    def wait(plan):
+        clock.now += 30
+        return deliver((), error="Consumer 1 is stuck.")(plan)
+
+    first = deliver(range(4), closed=closed, left=(), error="The connection ended.")
+    waiting = [[wait]] * (rounds - 1)
+    last = [[deliver(range(4, COUNT))]] if rounds > 2 else []
+    says = [*[(6, 0)] * rounds, (0, 0)] if last else [(6, 0)]
+    drained = drain([first], *waiting, *last, says=says, disturbance=SHAKEN)
+    assert drained.proof.proven is bool(last)
+
+
+@pytest.mark.parametrize("brought", [(), range(4)], ids=["nothing", "some"])
+def test_a_round_during_the_publishing_is_never_the_last(drain, clock, brought):
+    """However long ago its consumer ended: that was before all was published."""
+
+    def end_early(plan):
+        clock.now += 600
+        return deliver(brought, closed=(), left=(), error="The login failed.")(plan)
+
+    rest = [deliver(range(len(brought), COUNT))]
+    says = [(10 - len(brought), 0), (0, 0)]
+    drained = drain([end_early], rest, says=says, disturbance=SHAKEN, first={"lingers": True})
+    assert drained.proof.proven
+    assert drained.distinct == COUNT
+
+
+def test_a_look_counts_although_no_consumer_could_consume(drain):
+    """A delivery limit counts it, too."""
+    dead = deliver(ALL, closed=(), left=(), error="The connection ended.")
+    drained = drain([dead], [deliver(ALL)], says=[(0, 0, SILENT), (0, 0)], disturbance=SHAKEN)
+    assert [proof.looks for proof in drained.proofs] == [1, 0]
 
 
 def test_a_round_that_was_only_waited_after_is_not_the_last(drain, clock):

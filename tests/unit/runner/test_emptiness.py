@@ -31,7 +31,7 @@ def prove(answers, clock):
         answers.say(*given)
         began = clock.now
         if back:
-            prover.expect_back()
+            prover.expect_back(counted=back == "counted")
         drain = prover.prove(
             certain_at=began + certain_in_s,
             until=began + patience_s,
@@ -87,6 +87,63 @@ def test_a_queue_that_never_answers_is_given_up_however_long_it_was_to_be_waited
     assert took_s < HALF_OPEN_S + 15
 
 
+@pytest.fixture
+def slow(clock):
+    """An answer that comes when RabbitMQ does not wait for a quorum queue's figures any more."""
+
+    def answer():
+        clock.now += 0.25
+        return 0, 0
+
+    return answer
+
+
+def test_an_answer_that_is_quick_knows_of_the_consumer_of_a_half_open_channel(prove):
+    drain, took_s = prove((0, 0), back="counted")
+    assert drain.proven
+    assert took_s < 1
+
+
+def test_one_that_is_not_may_not_know_of_it_and_is_not_believed(prove, slow):
+    drain, took_s = prove(slow, back="counted")
+    assert drain.proven
+    assert HALF_OPEN_S <= took_s < HALF_OPEN_S + 1
+    assert not prove(*[slow] * 50, (0, 1), back="counted")[0].proven
+    assert not prove(*[slow] * 50, (3, 0), back="counted")[0].proven
+
+
+def test_where_no_channel_ended_out_of_order_an_answer_may_take_its_time(prove, slow):
+    assert prove(slow)[1] < 2
+
+
+def test_a_queue_that_is_gone_holds_nothing_however_long_it_takes_to_say_so(prove, slow, clock):
+    def gone():
+        clock.now += 0.25
+        return GONE
+
+    drain, took_s = prove(slow, gone, back="counted")
+    assert drain == Drain(True, there=False)
+    assert took_s < 2
+
+
+@pytest.mark.parametrize(
+    ("said", "looks"),
+    [
+        ([(0, 0)], 0),
+        ([(3, 0)], 0),
+        ([(0, 0, REFUSED)], 0),
+        ([(0, 0, 5)], 1),
+        ([(0, 0, SILENT), (0, 0)], 1),
+        ([(0, 0, SILENT), (0, 0, SILENT), (0, 0)], 2),
+        ([(0, 0, 5, SILENT), (0, 0)], 1),
+        ([AWAY, (0, 0)], 0),
+    ],
+)
+def test_it_says_how_many_messages_it_may_have_been_given(prove, said, looks):
+    """The queue counts each against its delivery limit."""
+    assert prove(*said, patience_s=60)[0].looks == looks
+
+
 def test_somebody_else_s_consumer_is_no_proof(prove):
     drain, took_s = prove((0, 2))
     assert drain == Drain(False, 0, "2 consumers that are not ours are still there")
@@ -127,6 +184,15 @@ def test_a_queue_that_cannot_be_asked_is_no_proof(prove):
     assert prove(AWAY, AWAY, AWAY, (0, 0))[0].proven
 
 
+def test_a_link_that_breaks_is_made_again_however_late_it_is(prove, clock):
+    def late():
+        clock.now += 10
+        return AWAY
+
+    assert prove(late, (0, 0))[0].proven
+    assert not prove(late, late, (0, 0))[0].proven
+
+
 def test_a_queue_that_does_not_exist_holds_nothing(prove):
     assert prove(GONE)[0] == Drain(True, there=False)
 
@@ -136,7 +202,7 @@ def test_a_queue_that_does_not_exist_holds_nothing(prove):
 
 def test_a_message_that_only_a_get_shows_is_no_proof_and_is_given_back(prove, answers):
     drain, _ = prove((0, 0, 5))
-    assert drain == Drain(False, 5, "5 messages are still ready in it")
+    assert drain == Drain(False, 5, "5 messages are still ready in it", looks=1)
     assert (answers.got, answers.given_back) == (1, 1)
 
 

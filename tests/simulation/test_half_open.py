@@ -1,0 +1,149 @@
+"""A connection of ours that has ended for us, and not yet for the broker.
+
+What was delivered on it is nobody's until the broker has noticed: neither lost nor proven away.
+"""
+
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+from support.oracle import disagreements
+from support.simulated import Act, History, QueuePlan, play
+
+pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
+from rmqbench.simulation import SeededBehaviour
+from rmqbench.simulation.truth import Connected, Delivered, Disconnected, Removed
+from rmqbench.verdict.findings import Judgement
+
+pytestmark = pytest.mark.simulation
+
+PASS = Judgement.PASS
+SINGLE = (("x-single-active-consumer", True),)
+both_ways = pytest.mark.parametrize("vector", [True, False], ids=["vector", "pika"])
+
+
+def first_of(kind, played):
+    """Return when the first event of a kind was, as acts count: from the declaration on."""
+    truth = played.broker.truth
+    return min(e.at for e in truth.of(kind)) - min(e.at for e in truth.of(Disconnected))
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+@pytest.mark.parametrize("dies", [False, True], ids=["notices", "dies"])
+@both_ways
+def test_a_half_open_consumer_of_ours_is_waited_for_until_the_broker_must_have_noticed(
+    kind, dies, vector
+):
+    """One that dies meanwhile cannot close its connection: only the broker's heartbeat ends it."""
+    half_open = Act(0.4, "swallow")
+    history = History(
+        seed=1,
+        queues=(QueuePlan("work", kind, prefetch=3),),
+        vector=vector,
+        delivery_delay_s=0.2,
+        most_at_once=2,
+        acts=(half_open, Act(0.5, "slay")) if dies else (half_open,),
+    )
+    played = play(history)
+    assert played.result.verdict.outcome is PASS, played.result.verdict
+    assert played.seconds > 30, "so long a heartbeat takes"
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_whenever_a_link_falls_silent_nothing_is_lost_nor_proven_too_early(kind):
+    """Also while a consumer is being cancelled, or a message is on its way to ``basic.get``."""
+    history = History(
+        seed=1,
+        messages=3,
+        queues=(QueuePlan("work", kind, prefetch=3),),
+        latency_s=0.02,
+    )
+    calm = play(history)
+    declared = min(each.at for each in calm.broker.truth.of(Disconnected))  # acts count from here
+    connected = [each.at for each in calm.broker.truth.of(Connected) if "consumer" in each.name]
+    for at_ms in range(int(1000 * (min(connected) - declared)), int(1000 * calm.seconds), 18):
+        played = play(replace(history, acts=(Act(at_ms / 1000, "swallow"),)))
+        assert not disagreements(played), at_ms
+        assert played.result.verdict.outcome is PASS, f"{at_ms}: {played.result.verdict}"
+
+
+# --- a quorum queue whose leader is too busy to say what it holds ---------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), SINGLE], ids=["plain", "single active consumer"])
+@pytest.mark.parametrize("consumers", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_half_open_consumer_holds_is_not_overlooked_by_a_busy_leader(
+    seed, consumers, arguments
+):
+    """Its figures are zeros, and a get finds nothing: all is held by whom the zeros leave out."""
+    queue = QueuePlan("work", "quorum", arguments, consumers=consumers)
+    history = History(seed=seed, messages=6, queues=(queue,), latency_s=0.01)
+    swallow = Act(first_of(Delivered, play(history)) - 0.001, "swallow")
+    silent = play(replace(history, acts=(swallow,)))
+    for begins_s in (8.0, silent.seconds / 2):
+        busy = Act(begins_s, "busy", lasting_s=30.0)
+        played = play(replace(history, acts=(swallow, busy)))
+        assert not disagreements(played), begins_s
+        assert played.result.verdict.outcome is PASS, played.result.verdict
+
+
+# --- what a queue drops because our own look gave it back -----------------------------------------
+
+
+@pytest.mark.parametrize("what", ["cut", "swallow"])
+def test_a_look_whose_connection_ended_counts_against_the_delivery_limit(what):
+    """The message comes back while the drain asks, and the queue drops it at its return."""
+    history = History(
+        seed=92,
+        messages=1,
+        queues=(QueuePlan("work", "quorum", (("x-delivery-limit", 0),), prefetch=3),),
+        publish_again=True,
+        latency_s=0.05,
+        delivery_delay_s=0.05,
+        recovery_s=6.0,
+        acts=(Act(0.5, "kill", lasting_s=0.3),),
+    )
+    with mock.patch.object(SeededBehaviour, "count_while_recovering", return_value=0):
+        calm = play(history)
+        got = next(e for e in calm.broker.truth.of(Delivered) if e.consumer_tag is None)
+        declared = min(e.at for e in calm.broker.truth.of(Disconnected))
+        end = Act(got.at - declared + 0.002, what)
+        played = play(replace(history, acts=(*history.acts, end)))
+    (removal,) = played.broker.truth.of(Removed)
+    assert removal.cause == "delivery_limit"
+    assert not disagreements(played)
+    assert played.result.verdict.found() == {"removed": 1}
+
+
+# --- another round, once the broker has noticed ---------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+@pytest.mark.parametrize("seed", range(3))
+def test_whoever_waits_behind_a_half_open_single_active_consumer_gets_its_turn(seed, kind):
+    queue = QueuePlan("work", kind, SINGLE, prefetch=3)
+    history = History(seed=seed, messages=10, queues=(queue,), latency_s=0.01)
+    swallow = Act(first_of(Delivered, play(history)) + 0.001, "swallow")
+    played = play(replace(history, acts=(swallow,)))
+    assert played.seconds > 60, "so long a heartbeat takes"
+    assert not disagreements(played)
+    assert played.result.verdict.outcome is PASS, played.result.verdict
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+@pytest.mark.parametrize("what", ["cut", "slay"])
+def test_a_consumer_that_ended_before_all_was_published_is_followed_by_another(kind, what):
+    """However long ago that was: here longer than a queue's patience lasts."""
+    history = History(
+        seed=3,
+        messages=700,
+        queues=(QueuePlan("work", kind), QueuePlan("audit", kind)),
+        during=True,
+        latency_s=0.01,
+        publish_rate=20.0,
+        acts=(Act(0.02, what, which=1), Act(0.02, what, which=1)),
+    )
+    played = play(history)
+    assert not disagreements(played)
+    assert played.result.verdict.outcome is PASS, played.result.verdict
