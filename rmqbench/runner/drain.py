@@ -35,7 +35,8 @@ class QueueDrain:
     A round is :meth:`next_round`, its consumers at work, and :meth:`end_round`. When all have ended
     and the queue still holds messages (a consumer died, and what it had not acknowledged came
     back), the next ones go on. A round that brings nothing new is the last, unless its consumers
-    found nothing and something has come back since, or the queue has not had its time yet.
+    found nothing and something has come back since, or the queue has only now begun to answer, or
+    it has not had its time yet.
     """
 
     def __init__(self, plan: ConsumerPlan, consumers: int, network: Network = REAL_NETWORK) -> None:
@@ -50,6 +51,7 @@ class QueueDrain:
         self._rounds = 0
         self._lingers = False
         self._broke_off = False
+        self._unserved = 0  # rounds in a row that the queue served nobody in, and answered after
         self._before = 0
         self._came_on_at = self._monotonic()
         subscription = plan.subscription
@@ -128,6 +130,9 @@ class QueueDrain:
         if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
             why = "no consumer could consume it and end cleanly"
             drain = replace(drain, proven=False, detail=why)
+            self._unserved += 1
+        else:
+            self._unserved = 0
         if drain.ready and self._broke_off:
             # What is half-open may stand before our consumers, as a single active one does.
             patience_until = max(patience_until, self._came_on_at + self._prover.half_open_s)
@@ -143,7 +148,14 @@ class QueueDrain:
             return nothing_new or all(map(_ended_in_order, self._round))
         found_nothing = not _count_distinct(self._round) and any(map(_ended_well, self._round))
         came_back = ready > 0 and found_nothing
-        return nothing_new and not came_back and not self._lingers and had_its_time
+        answers_again = self._unserved == 1
+        return (
+            nothing_new
+            and not came_back
+            and not answers_again
+            and not self._lingers
+            and had_its_time
+        )
 
 
 def _met_foreign(consumer: DeliveryLedger) -> bool:

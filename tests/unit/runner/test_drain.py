@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.asking import GONE, SILENT, answering
+from support.asking import AWAY, GONE, SILENT, answering
 from support.clocks import ToldClock
 from support.plans import consumer_plan
 
@@ -232,6 +232,19 @@ def test_a_queue_that_serves_no_consumer_to_the_end_proves_nothing(drain, clock)
 
     drained = drain([deliver(range(4), **dead)], [wait])
     assert drained.proof == Drain(False, 0, "no consumer could consume it and end cleanly")
+
+
+def test_a_queue_that_answers_only_after_a_round_gets_another(drain, clock):
+    """Its leader stood still until then."""
+
+    def refused(plan):
+        clock.now += 40
+        return deliver((), closed=(), left=(), error="It did not answer.")(plan)
+
+    says = [*[AWAY] * 15, (0, 0)]
+    first = deliver(range(4), closed=(), left=(), error="The connection ended.")
+    drained = drain([first], [refused], [deliver(range(4, COUNT))], says=says, disturbance=SHAKEN)
+    assert drained.proof.proven
 
 
 def test_a_queue_of_which_every_consumer_died_proves_nothing(drain, clock):
