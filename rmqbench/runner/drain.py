@@ -149,13 +149,7 @@ class QueueDrain:
         found_nothing = not _count_distinct(self._round) and any(map(_ended_well, self._round))
         came_back = ready > 0 and found_nothing
         answers_again = self._unserved == 1
-        return (
-            nothing_new
-            and not came_back
-            and not answers_again
-            and not self._lingers
-            and had_its_time
-        )
+        return nothing_new and not came_back and not answers_again and had_its_time
 
 
 def _met_foreign(consumer: DeliveryLedger) -> bool:

@@ -182,6 +182,22 @@ def test_what_a_half_open_consumer_of_ours_stands_before_is_taken_once_it_is_gon
     assert drained.proof.proven is bool(last)
 
 
+@pytest.mark.parametrize("closed", [(), (1,)], ids=["broke off", "in order"])
+def test_what_a_busy_leader_may_leave_out_is_waited_for_where_a_channel_broke_off(
+    drain, clock, closed
+):
+    def slow():
+        clock.now += 0.25
+        return 0, 0
+
+    first = deliver(range(4), closed=closed, left=(), error="The connection ended.")
+    rest = [] if closed else [[deliver(range(4, COUNT))]]
+    began = clock.now
+    drained = drain([first], *rest, says=[slow], disturbance=SHAKEN)
+    assert drained.proof.proven
+    assert (clock.now - began >= 3 * 30 + 5) is not bool(closed)
+
+
 @pytest.mark.parametrize("brought", [(), range(4)], ids=["nothing", "some"])
 def test_a_round_during_the_publishing_is_never_the_last(drain, clock, brought):
     """However long ago its consumer ended: that was before all was published."""
