@@ -35,8 +35,8 @@ class QueueDrain:
     A round is :meth:`next_round`, its consumers at work, and :meth:`end_round`. When all have ended
     and the queue still holds messages (a consumer died, and what it had not acknowledged came
     back), the next ones go on. A round that brings nothing new is the last, unless its consumers
-    found nothing and something has come back since, or the queue has only now begun to answer, or
-    it has not had its time yet.
+    found nothing and something has come back since, or the queue answers although it served nobody
+    in it and did not before, or it has not had its time yet.
     """
 
     def __init__(self, plan: ConsumerPlan, consumers: int, network: Network = REAL_NETWORK) -> None:
@@ -51,7 +51,7 @@ class QueueDrain:
         self._rounds = 0
         self._lingers = False
         self._broke_off = False
-        self._unserved = 0  # rounds in a row that the queue served nobody in, and answered after
+        self._was_unserved = False  # in the last round, although it answered behind it
         self._before = 0
         self._came_on_at = self._monotonic()
         subscription = plan.subscription
@@ -112,14 +112,16 @@ class QueueDrain:
         :attr:`done` then says whether this was the last round.
         """
         now = self._monotonic()
-        if self._lingers:  # only now it is this queue's turn, and nothing new will come
+        if self._lingers:  # its consumers may have ended long ago: its time begins now
             self._came_on_at = now
         stall_s = self.plan.subscription.stall_s
         patience_until = self._came_on_at + (stall_s if disturbance.shaken else 0.0)
-        if any(map(_broke_off, self._round)):
+        if any(_left_open(each, ChannelOpened) for each in self._round):
             self._broke_off = True
             self._prover.expect_back(counted=True)
-        if any(map(_left_halfway, self._round)):
+        if any(_left_open(each, ConsumerLeaving) for each in self._round):
+            # A classic queue counts a consumer as long as it is not cancelled, and no longer,
+            # whatever its channel still holds.
             self._prover.expect_back()
         others_s = self._prover.half_open_s if disturbance.shaken else _PATIENCE_S
         drain = self._prover.prove(
@@ -127,29 +129,31 @@ class QueueDrain:
             until=max(patience_until, now + _PATIENCE_S),
             others_until=max(patience_until, now + others_s),
         )
-        if drain.proven and drain.there and not any(map(_ended_in_order, self._round)):
+        unserved = drain.proven and drain.there and not any(map(_ended_in_order, self._round))
+        if unserved:
             why = "no consumer could consume it and end cleanly"
             drain = replace(drain, proven=False, detail=why)
-            self._unserved += 1
-        else:
-            self._unserved = 0
         if drain.ready and self._broke_off:
             # What is half-open may stand before our consumers, as a single active one does.
             patience_until = max(patience_until, self._came_on_at + self._prover.half_open_s)
         # What the proof has waited for is not counted: no consumer had a chance meanwhile.
-        over = self._is_over(drain.ready, had_its_time=now >= patience_until)
+        over = self._is_over(
+            drain.ready,
+            has_time=now < patience_until,
+            answers_again=unserved and not self._was_unserved,
+        )
+        self._was_unserved = unserved
         self.done = drain.proven or over or self._rounds == _MOST_ROUNDS
         return drain
 
-    def _is_over(self, ready: int, *, had_its_time: bool) -> bool:
+    def _is_over(self, ready: int, *, has_time: bool, answers_again: bool) -> bool:
         """Whether another round would bring no more than the last one did."""
         nothing_new = self.distinct == self._before
         if any(map(_met_foreign, self._round)):
             return nothing_new or all(map(_ended_in_order, self._round))
         found_nothing = not _count_distinct(self._round) and any(map(_ended_well, self._round))
         came_back = ready > 0 and found_nothing
-        answers_again = self._unserved == 1
-        return nothing_new and not came_back and not answers_again and had_its_time
+        return nothing_new and not (came_back or answers_again or has_time)
 
 
 def _met_foreign(consumer: DeliveryLedger) -> bool:
@@ -176,22 +180,13 @@ def _ended_well(consumer: DeliveryLedger) -> bool:
     return bool(ends) and ends[0].error is None
 
 
-def _broke_off(consumer: DeliveryLedger) -> bool:
-    """Whether a channel of a consumer did not end in order."""
+def _left_open(
+    consumer: DeliveryLedger, begins: type[ChannelOpened] | type[ConsumerLeaving]
+) -> bool:
+    """Whether something began on a channel of a consumer that did not end in order."""
     entries = entries_of(consumer.directory)
     closed = {each.number for each in entries if isinstance(each, ChannelClosed)}
-    return any(isinstance(each, ChannelOpened) and each.number not in closed for each in entries)
-
-
-def _left_halfway(consumer: DeliveryLedger) -> bool:
-    """Whether a consumer was cancelled, or was to be, on a channel that did not end in order.
-
-    A classic queue counts a consumer as long as it is not cancelled, and no longer, whatever its
-    channel still holds.
-    """
-    entries = entries_of(consumer.directory)
-    closed = {each.number for each in entries if isinstance(each, ChannelClosed)}
-    return any(isinstance(each, ConsumerLeaving) and each.number not in closed for each in entries)
+    return any(isinstance(each, begins) and each.number not in closed for each in entries)
 
 
 def _was_interrupted(consumer: DeliveryLedger) -> bool:

@@ -2,11 +2,13 @@
 
 A passive declare answers with statistics, which nobody may stand behind: a quorum queue whose
 leader does not answer soon shows 0 messages and 0 consumers. ``basic.get`` asks the leader itself,
-and does not count what consumers hold.
+and does not count what consumers hold. (Where a quorum queue has no leader at all, these zeros come
+at once; but then ``basic.get`` is not answered.)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +26,7 @@ from rmqbench.verdict.evidence import Drain
 __all__ = ["Prover"]
 
 _SETTLE_S = 0.5  # how long an empty queue must stay empty
-_QUICK_S = 0.2  # RabbitMQ waits 250 ms for the figures of a quorum queue (rabbit_quorum_queue.erl)
+_SLOW_S = 0.2  # RabbitMQ waits 250 ms for the figures of a quorum queue (rabbit_quorum_queue.erl)
 _ASK_EVERY_S = 0.25
 _ASKED_S = 2.0  # how long it is still asked, when all that was to be waited for is over
 _ANSWER_S = 10.0
@@ -63,7 +65,7 @@ class Prover:
         """Take into account that a channel has ended just now that may have held messages.
 
         ``counted``: its consumer was not cancelled, so that the queue counts it as long as it holds
-        any. Of such a one an answer knows that is quick enough to be the queue's own.
+        any. Of such a one an answer knows that is not slow.
         """
         noticed_at = self._network.clock.monotonic() + self.half_open_s
         if counted:
@@ -76,29 +78,31 @@ class Prover:
 
         Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty, nor
         soon after it could not be asked: its node may have restarted. After ``until`` no answer is
-        waited for, and after ``others_until`` not for the end of other consumers; but one link that
-        breaks is always made again. A queue that does not exist any more holds nothing.
+        waited for, and after ``others_until`` not for the end of other consumers; but once after
+        that it is asked again. A queue that does not exist any more holds nothing.
         """
         clock = self._network.clock
         all_back_at = self._all_back_at  # it moves on as long as the queue does not answer
         still_since: float | None = None
-        failed = 0  # in a row
+        asked_again = False  # after the limit
         with _Question(self._endpoint, self._queue, self._network, self._heartbeat_s) as question:
             while True:
                 there, trouble = True, ""
                 asked_at = clock.monotonic()  # an answer may be old when it is read
                 try:
                     ready, others = question.ask()
-                    failed = 0
+                    trouble = question.doubt
                 except QueueNotFound:
                     ready, others, there = 0, 0, False
                 except RmqbenchError as error:
                     ready, others, trouble = 0, 0, f"it could not be asked ({error.what})"
-                    failed += 1
                     certain_at = max(certain_at, clock.monotonic() + RECOVERY_S)
                     if question.may_hold_one:
                         self.expect_back()
                 now = clock.monotonic()
+                back_at = self._all_back_at if there else 0.0
+                if there and question.was_slow:
+                    back_at = max(back_at, self._consumers_gone_at)
                 if ready:
                     detail = f"{counted(ready, 'message is', 'messages are')} still ready in it"
                     return Drain(False, ready, detail, looks=question.looks)
@@ -110,15 +114,15 @@ class Prover:
                 if trouble:
                     still_since = None
                     limit = max(others_until if others else until, all_back_at + _ASKED_S)
-                    if now >= limit and failed != 1:
-                        return Drain(False, 0, trouble, looks=question.looks)
+                    if question.doubt:  # the queue is there
+                        limit = max(limit, self._consumers_gone_at + _ASKED_S)
+                    if now >= limit:
+                        if others or asked_again:
+                            return Drain(False, 0, trouble, looks=question.looks)
+                        asked_again = True
                 elif still_since is None:
                     still_since = asked_at
-                elif asked_at - still_since >= _SETTLE_S and asked_at >= max(
-                    certain_at,
-                    self._all_back_at,
-                    0.0 if question.was_quick or not there else self._consumers_gone_at,
-                ):
+                elif asked_at >= max(still_since + _SETTLE_S, certain_at, back_at):
                     return Drain(True, there=there, looks=question.looks)
                 clock.sleep(_ASK_EVERY_S)
 
@@ -127,8 +131,9 @@ class _Question:
     """Asks one queue, over a connection that is made when it is needed.
 
     ``may_hold_one``: the last connection was asked for a message, and it is not known that it got
-    none or has given it back. ``looks`` counts the messages that all connections got, or may have.
-    ``was_quick``: the last figures came too soon to be made up.
+    none or has given it back. ``looks`` counts the messages that all connections got, or may have
+    got, and gave back. ``was_slow``: the last figures took so long that they may be nobody's.
+    ``doubt`` is why the last answer says nothing, empty where it does.
     """
 
     def __init__(self, endpoint: Endpoint, queue: str, network: Network, heartbeat_s: int) -> None:
@@ -138,8 +143,11 @@ class _Question:
         self._heartbeat_s = heartbeat_s
         self._connection: Connection | None = None
         self._channel: Any = None
-        self.may_hold_one = self.was_quick = False
+        self.may_hold_one = self.was_slow = False
         self.looks = 0
+        self.doubt = ""
+        self._monotonic = network.clock.monotonic
+        self._link_s = math.inf  # how long the link needs for question and answer, at the most
 
     def __enter__(self) -> Self:
         return self
@@ -158,6 +166,7 @@ class _Question:
 
     def ask(self) -> tuple[int, int]:
         """Return the ready messages and the consumers of the queue."""
+        self.doubt = ""
         try:
             if self._connection is None:
                 self._connection = Connection(
@@ -169,7 +178,9 @@ class _Question:
                 )
                 self.may_hold_one = False
                 self._connection.open()
+                began_at = self._monotonic()
                 self._channel = self._connection.channel()
+                self._took(began_at)
             ready, consumers = self._declare()
             if not ready and not consumers:
                 ready = self._get()
@@ -180,11 +191,10 @@ class _Question:
 
     def _declare(self) -> tuple[int, int]:
         answers: list[Any] = []
-        monotonic = self._network.clock.monotonic
-        asked_at = monotonic()
+        asked_at = self._monotonic()
         self._channel.queue_declare(self._queue, passive=True, callback=answers.append)
         self._wait_until(lambda: bool(answers))
-        self.was_quick = monotonic() - asked_at < _QUICK_S
+        self.was_slow = self._took(asked_at) >= self._link_s + _SLOW_S
         method = answers[0].method
         return int(method.message_count), int(method.consumer_count)
 
@@ -199,7 +209,7 @@ class _Question:
             answers.append(method)
 
         self.may_hold_one = True
-        self.looks += 1
+        self.looks += 1  # until it is known that it got none
         self._channel.basic_get(self._queue, on_message)
         try:
             self._wait_until(lambda: bool(answers))
@@ -209,11 +219,20 @@ class _Question:
                 self._connection.close_channel(self._channel, _ANSWER_S)
         except QueueLocked:
             # The leader of a quorum queue with a single active consumer refuses it with this
-            # error: it is there, so what was declared stands.
+            # error: it is there, so what was declared stands if it had the time to say it.
             self._abort()
+            if self.was_slow:
+                self.doubt = "its leader is too busy to say what it holds"
         self.may_hold_one = False
-        self.looks -= not got
+        if not got:
+            self.looks -= 1
         return int(got[0].message_count) + 1 if got else 0
+
+    def _took(self, asked_at: float) -> float:
+        """Return how long the answer took that has just come."""
+        took_s = self._monotonic() - asked_at
+        self._link_s = min(self._link_s, took_s)
+        return took_s
 
     def _abort(self) -> None:
         """End the connection; the next question makes another."""

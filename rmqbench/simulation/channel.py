@@ -110,6 +110,19 @@ class Channel:
                 return
             self.session.guarded(self, partial(self.handle, *arguments))
 
+    def when_it_answers(self, queue: Queue, act: Callable[[], object]) -> None:
+        """Do something once a queue answers; no further method is read before that."""
+        if not queue.stalled:
+            act()
+            return
+        self.hold()
+
+        def go_on() -> None:
+            self.session.guarded(self, act)
+            self.release()
+
+        queue.when_it_goes_on(go_on)
+
     def reply(self, method: Any) -> None:
         """Send a method, behind the confirms that are due."""
         if self.is_open:

@@ -88,23 +88,13 @@ def _cancel(channel: Channel, method: Any) -> None:
 def _get(channel: Channel, method: Any) -> None:
     queue = accessible(channel, method.queue)
     queue.used()
-    answer = partial(_answer_get, channel, queue, method.no_ack)
-    if not queue.stalled:
-        answer()
-        return
-    channel.hold()
-
-    def go_on() -> None:
-        channel.session.guarded(channel, answer)
-        channel.release()
-
-    queue.when_it_goes_on(go_on)
+    channel.when_it_answers(queue, partial(_answer_get, channel, queue, method.no_ack))
 
 
 def _answer_get(channel: Channel, queue: Queue, no_ack: bool) -> None:
     if not channel.is_open:
         return
-    if queue.limits.single_active_consumer and queue.type == "quorum":  # so says its leader
+    if queue.limits.single_active_consumer and queue.type == "quorum":
         why = f"cannot obtain access to locked {queue.title}. basic.get operations are not "
         why += "supported by quorum queues with single active consumer"
         raise RefusedError(RESOURCE_LOCKED, why)

@@ -135,21 +135,7 @@ def _queue_purge(channel: Channel, method: Any) -> None:
         if not method.nowait:
             channel.reply(_spec.Queue.PurgeOk(count))
 
-    _when_it_answers(channel, queue, purge)
-
-
-def _when_it_answers(channel: Channel, queue: Queue, act: Any) -> None:
-    """Do something once a queue answers; the channel waits for it."""
-    if not queue.stalled:
-        act()
-        return
-    channel.hold()
-
-    def go_on() -> None:
-        act()
-        channel.release()
-
-    queue.when_it_goes_on(go_on)
+    channel.when_it_answers(queue, purge)
 
 
 def _queue_delete(channel: Channel, method: Any) -> None:

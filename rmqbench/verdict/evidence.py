@@ -138,8 +138,8 @@ class Drain:
     """Whether a queue is known to hold nothing more; ``detail`` says why it is not known.
 
     ``ready`` counts what it still holds. ``there``: whether the queue still exists; one that does
-    not holds nothing. ``looks`` is how often it may have had to give a message back that whoever
-    asked it was given.
+    not holds nothing. ``looks`` is how many messages whoever asked it got, or may have
+    got, and gave back: each counts against a delivery limit.
     """
 
     proven: bool

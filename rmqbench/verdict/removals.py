@@ -26,8 +26,8 @@ class Circumstances:
     each, and ``foreign`` how often it gave another one: what others publish takes room, too.
     ``there``: it still exists. ``emptied_ns`` is when it was last asked (None: never).
     ``given_back`` is how often a channel ended with unacknowledged messages, ``prefetch`` how many
-    these can have been each time. ``looks`` is how often a single message may have been given back
-    by whoever asked whether the queue is empty.
+    these can have been each time. ``looks`` is how many messages whoever asked it whether it is
+    empty got, or may have got, and gave back.
     """
 
     arrived: int

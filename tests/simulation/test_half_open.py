@@ -1,6 +1,6 @@
-"""A connection of ours that has ended for us, and not yet for the broker.
+"""Connections of ours that end too early, or only for us and not yet for the broker.
 
-What was delivered on it is nobody's until the broker has noticed: neither lost nor proven away.
+What was delivered on them is nobody's until the broker has noticed: neither lost nor proven away.
 """
 
 from dataclasses import replace
@@ -12,20 +12,20 @@ from support.simulated import Act, History, QueuePlan, play
 
 pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
 from rmqbench.simulation import SeededBehaviour
-from rmqbench.simulation.truth import Connected, Delivered, Disconnected, Removed
+from rmqbench.simulation.truth import Connected, Delivered, Removed
 from rmqbench.verdict.findings import Judgement
 
 pytestmark = pytest.mark.simulation
 
 PASS = Judgement.PASS
+UNDER_WAY_S, ARRIVED_S = 0.004, 0.016  # after it was sent, on a link of 5 to 15 ms
 SINGLE = (("x-single-active-consumer", True),)
 both_ways = pytest.mark.parametrize("vector", [True, False], ids=["vector", "pika"])
 
 
-def first_of(kind, played):
-    """Return when the first event of a kind was, as acts count: from the declaration on."""
-    truth = played.broker.truth
-    return min(e.at for e in truth.of(kind)) - min(e.at for e in truth.of(Disconnected))
+def first(kind, played):
+    """Return when the first event of a kind was, as acts count."""
+    return min(each.at for each in played.broker.truth.of(kind)) - played.began_at
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
@@ -59,9 +59,9 @@ def test_whenever_a_link_falls_silent_nothing_is_lost_nor_proven_too_early(kind)
         latency_s=0.02,
     )
     calm = play(history)
-    declared = min(each.at for each in calm.broker.truth.of(Disconnected))  # acts count from here
     connected = [each.at for each in calm.broker.truth.of(Connected) if "consumer" in each.name]
-    for at_ms in range(int(1000 * (min(connected) - declared)), int(1000 * calm.seconds), 18):
+    begins_s = min(connected) - calm.began_at
+    for at_ms in range(int(1000 * begins_s), int(1000 * calm.seconds), 18):
         played = play(replace(history, acts=(Act(at_ms / 1000, "swallow"),)))
         assert not disagreements(played), at_ms
         assert played.result.verdict.outcome is PASS, f"{at_ms}: {played.result.verdict}"
@@ -71,21 +71,33 @@ def test_whenever_a_link_falls_silent_nothing_is_lost_nor_proven_too_early(kind)
 
 
 @pytest.mark.parametrize("arguments", [(), SINGLE], ids=["plain", "single active consumer"])
-@pytest.mark.parametrize("consumers", [1, 2])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("consumers", "seed"), [(1, 0), (1, 1), (2, 2), (2, 3)])
+@pytest.mark.parametrize("begins_s", [8.0, 30.0])
 def test_what_a_half_open_consumer_holds_is_not_overlooked_by_a_busy_leader(
-    seed, consumers, arguments
+    consumers, seed, begins_s, arguments
 ):
     """Its figures are zeros, and a get finds nothing: all is held by whom the zeros leave out."""
     queue = QueuePlan("work", "quorum", arguments, consumers=consumers)
     history = History(seed=seed, messages=6, queues=(queue,), latency_s=0.01)
-    swallow = Act(first_of(Delivered, play(history)) - 0.001, "swallow")
-    silent = play(replace(history, acts=(swallow,)))
-    for begins_s in (8.0, silent.seconds / 2):
-        busy = Act(begins_s, "busy", lasting_s=30.0)
-        played = play(replace(history, acts=(swallow, busy)))
-        assert not disagreements(played), begins_s
-        assert played.result.verdict.outcome is PASS, played.result.verdict
+    swallow = Act(first(Delivered, play(history)) + UNDER_WAY_S, "swallow")
+    played = play(replace(history, acts=(swallow, Act(begins_s, "busy", lasting_s=30.0))))
+    assert not disagreements(played)
+    assert played.result.verdict.outcome is PASS, played.result.verdict
+
+
+@pytest.mark.parametrize("prefetch", [1, 3])
+@pytest.mark.parametrize("after_s", [UNDER_WAY_S, ARRIVED_S])
+@pytest.mark.parametrize("lasting_s", [120.0, 200.0])
+def test_a_leader_that_stays_busy_is_not_believed_where_it_cannot_be_asked_for_a_message(
+    prefetch, after_s, lasting_s
+):
+    """It refuses ``basic.get``, for it has a single active consumer."""
+    queue = QueuePlan("work", "quorum", SINGLE, prefetch=prefetch)
+    history = History(seed=1, messages=10, queues=(queue,), latency_s=0.01)
+    swallow = Act(first(Delivered, play(history)) + after_s, "swallow")
+    played = play(replace(history, acts=(swallow, Act(8.0, "busy", lasting_s=lasting_s))))
+    assert played.result.verdict.count("lost") == 0
+    assert not disagreements(played)
 
 
 # --- what a queue drops because our own look gave it back -----------------------------------------
@@ -107,8 +119,7 @@ def test_a_look_whose_connection_ended_counts_against_the_delivery_limit(what):
     with mock.patch.object(SeededBehaviour, "count_while_recovering", return_value=0):
         calm = play(history)
         got = next(e for e in calm.broker.truth.of(Delivered) if e.consumer_tag is None)
-        declared = min(e.at for e in calm.broker.truth.of(Disconnected))
-        end = Act(got.at - declared + 0.002, what)
+        end = Act(got.at - calm.began_at + 0.002, what)
         played = play(replace(history, acts=(*history.acts, end)))
     (removal,) = played.broker.truth.of(Removed)
     assert removal.cause == "delivery_limit"
@@ -124,7 +135,7 @@ def test_a_look_whose_connection_ended_counts_against_the_delivery_limit(what):
 def test_whoever_waits_behind_a_half_open_single_active_consumer_gets_its_turn(seed, kind):
     queue = QueuePlan("work", kind, SINGLE, prefetch=3)
     history = History(seed=seed, messages=10, queues=(queue,), latency_s=0.01)
-    swallow = Act(first_of(Delivered, play(history)) + 0.001, "swallow")
+    swallow = Act(first(Delivered, play(history)) + ARRIVED_S, "swallow")
     played = play(replace(history, acts=(swallow,)))
     assert played.seconds > 60, "so long a heartbeat takes"
     assert not disagreements(played)

@@ -18,12 +18,13 @@ class Answers:
     Each is (ready, consumers), an exception, or a function that returns one of these. With a third
     number ``basic.get`` finds more than was said (SILENT: it is never answered; REFUSED: the queue
     does not let itself be asked so); with SILENT as a fourth it is not answered that this was given
-    back. ``given_back`` counts what it gave back.
+    back. ``given_back`` counts what it gave back. ``link_s`` is how long a channel takes to open.
     """
 
     def __init__(self):
         self.left = [(0, 0)]
         self.asked = self.got = self.given_back = 0
+        self.link_s = 0.0
 
     def say(self, *answers):
         """Say these from now on."""
@@ -39,9 +40,9 @@ def answering(monkeypatch):
     """Return the answers of a queue, empty and alone as long as nothing else is said."""
     answers = Answers()
 
-    def connect(*_, heartbeat_s, **__):
+    def connect(*_, network, heartbeat_s, **__):
         answers.heartbeat_s = heartbeat_s
-        return _Link(answers)
+        return _Link(answers, network.clock)
 
     monkeypatch.setattr(emptiness, "Connection", connect)
     return answers
@@ -50,8 +51,9 @@ def answering(monkeypatch):
 class _Link:
     """A connection and its channel in one."""
 
-    def __init__(self, answers):
+    def __init__(self, answers, clock):
         self._answers = answers
+        self._clock = clock
         self._next = self._got = 0
         self._closes = True
         self._on_empty = lambda frame: None
@@ -60,6 +62,7 @@ class _Link:
         pass
 
     def channel(self):
+        self._clock.sleep(self._answers.link_s)
         return self
 
     def queue_declare(self, queue, passive, callback):

@@ -100,7 +100,7 @@ def _history(seed: int, source: _Source) -> History:
         recovery_s=choose((0.0, 2.0)),
         ack_survival=choose((1.0, 1.0, 0.5)),
         latency_s=choose((0.0001, 0.005)),
-        piece_bytes=choose((*(0,) * 20, 7, 100, 100, 100)),
+        piece_bytes=choose((*(0,) * 20, 7, 100, 100, 100)),  # the smallest take longest to play
         publish_rate=choose((None, None, 20.0, 200.0)),
         size_bytes=choose(_SIZES),
         version=choose(("4.3.6", "4.3.6", "4.0.5", "3.10.8")),

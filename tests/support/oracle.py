@@ -25,7 +25,7 @@ __all__ = ["Expected", "disagreements", "expect"]
 ALLOWED = {"redelivered", "survived", "vanished", "nacked but delivered"}
 _OF_COPIES = {"duplicate", "redelivered", "repeated", "redelivered after ack", "reordered"}
 _ABSENCES = {"kill", "stop", "stall", "busy"}
-_LATELY_S = 15.0
+_LATELY_S = 15.0  # so long an answer, then the belief in it, may take behind an absence
 _TAKING = {"x-max-length", "x-max-length-bytes", "x-message-ttl", "x-expires", "x-delivery-limit"}
 
 
@@ -132,7 +132,7 @@ def disagreements(played: Played) -> list[str]:
     for plan in played.history.queues:
         queue, counts = plan.name, expected.queues[plan.name]
         unproven = bool(verdict.count("stuck", queue))
-        if unproven and not counts["foreign"] and not _was_away_lately(played):
+        if unproven and not counts["foreign"] and not _was_away_lately(played, queue):
             found.append(f"{queue}: not proven empty, and nothing stood in the way")
         if unproven and not expected.held[queue]:
             # It could not be asked, or served nobody in the end: nothing is missed from it then.
@@ -161,10 +161,11 @@ def disagreements(played: Played) -> list[str]:
     return found
 
 
-def _was_away_lately(played: Played) -> bool:
-    """Whether the node or a queue did not answer in the end, or had only begun to again."""
+def _was_away_lately(played: Played, queue: str) -> bool:
+    """Whether the node or a queue was away when this one was last asked, or just before."""
+    after_s = played.asked_at[queue] - played.began_at
     return any(
-        act.what in _ABSENCES and act.at_s + act.lasting_s > played.seconds - _LATELY_S
+        act.what in _ABSENCES and act.at_s < after_s < act.at_s + act.lasting_s + _LATELY_S
         for act in played.history.acts
     )
 

@@ -124,8 +124,10 @@ class Played:
     broker: ModelBroker
     wires: list[Wire]
     recipe: Recipe
+    began_at: float  # from here on acts count
     seconds: float
     held: dict[str, int]  # what each queue truly held when it was last asked whether it is empty
+    asked_at: dict[str, float]  # when that was
 
 
 class Play:
@@ -148,6 +150,7 @@ class Play:
         self._restarted_at: float | None = None
         self._shaken = False
         self._held: dict[str, int] = {}
+        self._asked_at: dict[str, float] = {}
 
     def _behaviour(self) -> Behaviour:
         history = self.history
@@ -242,8 +245,10 @@ class Play:
             self.broker,
             self.wires,
             self.recipe,
+            self._began_at,
             self.world.now(),
             self._held,
+            self._asked_at,
         )
 
     def _main(self) -> Result:
@@ -321,6 +326,7 @@ class Play:
             connection.wait_until(lambda: len(answers) == len(history.queues), 5, "the topology")
 
     def _schedule(self) -> None:
+        self._began_at = self.world.now()
         for act in self.history.acts:
             self.world.call_later(act.at_s, lambda act=act: self._do(act))
 
@@ -468,6 +474,7 @@ class Play:
         )
         proof = drain.end_round(state)
         queue = drain.plan.queue
+        self._asked_at[queue] = self.world.now()
         self._held[queue] = 0
         if queue in self.broker.default_host.queues:
             counts = self.broker.counts(queue)

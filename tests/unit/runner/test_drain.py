@@ -164,22 +164,37 @@ def test_what_comes_back_after_a_consumer_found_nothing_is_taken_by_another(drai
     assert drained.distinct == COUNT
 
 
-@pytest.mark.parametrize(("closed", "rounds"), [((), 4), ((1,), 2)], ids=["broke off", "in order"])
-def test_what_a_half_open_consumer_of_ours_stands_before_is_taken_once_it_is_gone(
-    drain, clock, closed, rounds
-):
-    """A single active consumer, for example: those behind it wait in vain."""
+@pytest.fixture
+def wait(clock):
+    """A consumer that waits in vain for 30 seconds."""
 
     def wait(plan):
         clock.now += 30
         return deliver((), error="Consumer 1 is stuck.")(plan)
 
-    first = deliver(range(4), closed=closed, left=(), error="The connection ended.")
-    waiting = [[wait]] * (rounds - 1)
-    last = [[deliver(range(4, COUNT))]] if rounds > 2 else []
-    says = [*[(6, 0)] * rounds, (0, 0)] if last else [(6, 0)]
-    drained = drain([first], *waiting, *last, says=says, disturbance=SHAKEN)
-    assert drained.proof.proven is bool(last)
+    return wait
+
+
+BROKE_OFF = deliver(range(4), closed=(), left=(), error="The connection ended.")
+
+
+def test_what_a_half_open_consumer_of_ours_stands_before_is_taken_once_it_is_gone(drain, wait):
+    """A single active consumer, for example: those behind it wait in vain."""
+    rest = deliver(range(4, COUNT))
+    says = [*[(6, 0)] * 4, (0, 0)]
+    drained = drain([BROKE_OFF], [wait], [wait], [wait], [rest], says=says, disturbance=SHAKEN)
+    assert drained.proof.proven
+
+
+def test_it_is_given_up_when_the_broker_must_have_noticed(drain, wait):
+    rounds = [[wait]] * 4  # of 30 seconds each: behind the fourth, 95 are over
+    drained = drain([BROKE_OFF], *rounds, says=[(6, 0)], disturbance=SHAKEN)
+    assert not drained.proof.proven
+
+
+def test_where_no_channel_broke_off_nothing_of_ours_is_half_open(drain, wait):
+    stopped = deliver(range(4), error="Consumer 0 is stuck.")
+    assert not drain([stopped], [wait], says=[(6, 0)], disturbance=SHAKEN).proof.proven
 
 
 @pytest.mark.parametrize("closed", [(), (1,)], ids=["broke off", "in order"])
@@ -198,17 +213,16 @@ def test_what_a_busy_leader_may_leave_out_is_waited_for_where_a_channel_broke_of
     assert (clock.now - began >= 3 * 30 + 5) is not bool(closed)
 
 
-@pytest.mark.parametrize("brought", [(), range(4)], ids=["nothing", "some"])
-def test_a_round_during_the_publishing_is_never_the_last(drain, clock, brought):
-    """However long ago its consumer ended: that was before all was published."""
+def test_what_ended_before_all_was_published_is_followed_by_another_round(drain, clock):
+    """However long ago it ended."""
 
     def end_early(plan):
         clock.now += 600
-        return deliver(brought, closed=(), left=(), error="The login failed.")(plan)
+        return deliver((), closed=(), left=(), error="The login failed.")(plan)
 
-    rest = [deliver(range(len(brought), COUNT))]
-    says = [(10 - len(brought), 0), (0, 0)]
-    drained = drain([end_early], rest, says=says, disturbance=SHAKEN, first={"lingers": True})
+    says = [(10, 0), (0, 0)]
+    rounds = [end_early], [deliver(ALL)]
+    drained = drain(*rounds, says=says, disturbance=SHAKEN, first={"lingers": True})
     assert drained.proof.proven
     assert drained.distinct == COUNT
 
@@ -258,9 +272,21 @@ def test_a_queue_that_answers_only_after_a_round_gets_another(drain, clock):
         return deliver((), closed=(), left=(), error="It did not answer.")(plan)
 
     says = [*[AWAY] * 15, (0, 0)]
-    first = deliver(range(4), closed=(), left=(), error="The connection ended.")
-    drained = drain([first], [refused], [deliver(range(4, COUNT))], says=says, disturbance=SHAKEN)
-    assert drained.proof.proven
+    rest = [deliver(range(4, COUNT))]
+    assert drain([BROKE_OFF], [refused], rest, says=says, disturbance=SHAKEN).proof.proven
+
+
+def test_one_that_is_silent_in_between_gets_one_each_time_it_answers_again(drain, clock):
+    def refused(after_s):
+        def run(plan):
+            clock.now += after_s
+            return deliver((), closed=(), left=(), error="It did not answer.")(plan)
+
+        return [run]
+
+    says = [*[(0, 0)] * 3, *[AWAY] * 12, (0, 0)]
+    rounds = [BROKE_OFF], refused(1), refused(40), [deliver(range(4, COUNT))]
+    assert drain(*rounds, says=says, disturbance=SHAKEN).proof.proven
 
 
 def test_a_queue_of_which_every_consumer_died_proves_nothing(drain, clock):
