@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -82,49 +83,57 @@ class Prover:
         that it is asked again. A queue that does not exist any more holds nothing.
         """
         clock = self._network.clock
-        all_back_at = self._all_back_at  # it moves on as long as the queue does not answer
+        back_at = self._all_back_at  # it moves on as long as the queue does not answer
         still_since: float | None = None
         asked_again = False  # after the limit
         with _Question(self._endpoint, self._queue, self._network, self._heartbeat_s) as question:
             while True:
-                there, trouble = True, ""
                 asked_at = clock.monotonic()  # an answer may be old when it is read
-                try:
-                    ready, others = question.ask()
-                    trouble = question.doubt
-                except QueueNotFound:
-                    ready, others, there = 0, 0, False
-                except RmqbenchError as error:
-                    ready, others, trouble = 0, 0, f"it could not be asked ({error.what})"
+                answer = question.ask()
+                if answer.ready:
+                    what = counted(answer.ready, "message is", "messages are")
+                    detail = f"{what} still ready in it"
+                    return Drain(False, answer.ready, detail, looks=question.looks)
+                if answer.broke_off:
                     certain_at = max(certain_at, clock.monotonic() + RECOVERY_S)
                     if question.may_hold_one:
                         self.expect_back()
-                now = clock.monotonic()
-                back_at = self._all_back_at if there else 0.0
-                if there and question.was_slow:
-                    back_at = max(back_at, self._consumers_gone_at)
-                if ready:
-                    detail = f"{counted(ready, 'message is', 'messages are')} still ready in it"
-                    return Drain(False, ready, detail, looks=question.looks)
-                if others:
-                    who = counted(
-                        others, "consumer that is not ours is", "consumers that are not ours are"
-                    )
-                    trouble = f"{who} still there"
-                if trouble:
+                if answer.trouble:
                     still_since = None
-                    limit = max(others_until if others else until, all_back_at + _ASKED_S)
-                    if question.doubt:  # the queue is there
+                    limit = max(others_until if answer.others else until, back_at + _ASKED_S)
+                    if answer.slow:
                         limit = max(limit, self._consumers_gone_at + _ASKED_S)
-                    if now >= limit:
-                        if others or asked_again:
-                            return Drain(False, 0, trouble, looks=question.looks)
+                    if clock.monotonic() >= limit:
+                        if answer.others or asked_again:
+                            return Drain(False, 0, answer.trouble, looks=question.looks)
                         asked_again = True
                 elif still_since is None:
                     still_since = asked_at
-                elif asked_at >= max(still_since + _SETTLE_S, certain_at, back_at):
-                    return Drain(True, there=there, looks=question.looks)
+                elif asked_at >= max(still_since + _SETTLE_S, certain_at, self._all_in(answer)):
+                    return Drain(True, there=answer.there, looks=question.looks)
                 clock.sleep(_ASK_EVERY_S)
+
+    def _all_in(self, answer: _Answer) -> float:
+        """Return from when on such an answer leaves out nothing of ours."""
+        if not answer.there:
+            return 0.0
+        return max(self._all_back_at, self._consumers_gone_at if answer.slow else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a queue says: its ready messages, and its consumers, which are ``others``.
+
+    ``there``: it exists. ``slow``: the figures took so long that they may be nobody's. ``trouble``
+    is why they prove nothing, empty where they do; ``broke_off``: because there was no answer.
+    """
+
+    ready: int = 0
+    others: int = 0
+    there: bool = True
+    slow: bool = False
+    trouble: str = ""
+    broke_off: bool = False
 
 
 class _Question:
@@ -132,8 +141,7 @@ class _Question:
 
     ``may_hold_one``: the last connection was asked for a message, and it is not known that it got
     none or has given it back. ``looks`` counts the messages that all connections got, or may have
-    got, and gave back. ``was_slow``: the last figures took so long that they may be nobody's.
-    ``doubt`` is why the last answer says nothing, empty where it does.
+    got, and gave back.
     """
 
     def __init__(self, endpoint: Endpoint, queue: str, network: Network, heartbeat_s: int) -> None:
@@ -143,9 +151,8 @@ class _Question:
         self._heartbeat_s = heartbeat_s
         self._connection: Connection | None = None
         self._channel: Any = None
-        self.may_hold_one = self.was_slow = False
+        self.may_hold_one = False
         self.looks = 0
-        self.doubt = ""
         self._monotonic = network.clock.monotonic
         self._link_s = math.inf  # how long the link needs for question and answer, at the most
 
@@ -164,39 +171,58 @@ class _Question:
             else:
                 self._connection.abort()
 
-    def ask(self) -> tuple[int, int]:
-        """Return the ready messages and the consumers of the queue."""
-        self.doubt = ""
+    def ask(self) -> _Answer:
+        """Ask what the queue holds, and who consumes it."""
         try:
-            if self._connection is None:
-                self._connection = Connection(
-                    self._endpoint,
-                    name="rmqbench drain",
-                    network=self._network,
-                    vector=False,
-                    heartbeat_s=self._heartbeat_s,
-                )
-                self.may_hold_one = False
-                self._connection.open()
-                began_at = self._monotonic()
-                self._channel = self._connection.channel()
-                self._took(began_at)
-            ready, consumers = self._declare()
-            if not ready and not consumers:
-                ready = self._get()
-            return ready, consumers
+            return self._ask()
+        except QueueNotFound:
+            self._abort()
+            return _Answer(there=False)
+        except RmqbenchError as error:
+            self._abort()
+            return _Answer(trouble=f"it could not be asked ({error.what})", broke_off=True)
         except BaseException:
             self._abort()
             raise
 
-    def _declare(self) -> tuple[int, int]:
+    def _ask(self) -> _Answer:
+        if self._connection is None:
+            self._connection = Connection(
+                self._endpoint,
+                name="rmqbench drain",
+                network=self._network,
+                vector=False,
+                heartbeat_s=self._heartbeat_s,
+            )
+            self.may_hold_one = False
+            self._connection.open()
+            began_at = self._monotonic()
+            self._channel = self._connection.channel()
+            self._took(began_at)
+        answer = self._declare()
+        if answer.ready:
+            return answer
+        if answer.others:
+            who = ("consumer that is not ours is", "consumers that are not ours are")
+            return replace(answer, trouble=f"{counted(answer.others, *who)} still there")
+        try:
+            return replace(answer, ready=self._get())
+        except QueueLocked:
+            # The leader of a quorum queue with a single active consumer refuses it with this
+            # error: it is there, so what was declared stands if it had the time to say it.
+            self._abort()
+            self._got_none()
+            trouble = "its leader is too busy to say what it holds" if answer.slow else ""
+            return replace(answer, trouble=trouble)
+
+    def _declare(self) -> _Answer:
         answers: list[Any] = []
         asked_at = self._monotonic()
         self._channel.queue_declare(self._queue, passive=True, callback=answers.append)
         self._wait_until(lambda: bool(answers))
-        self.was_slow = self._took(asked_at) >= self._link_s + _SLOW_S
+        slow = self._took(asked_at) >= self._link_s + _SLOW_S
         method = answers[0].method
-        return int(method.message_count), int(method.consumer_count)
+        return _Answer(int(method.message_count), int(method.consumer_count), slow=slow)
 
     def _get(self) -> int:
         """Ask the queue for a message; return how many it had, and give back what it gave."""
@@ -211,22 +237,19 @@ class _Question:
         self.may_hold_one = True
         self.looks += 1  # until it is known that it got none
         self._channel.basic_get(self._queue, on_message)
-        try:
-            self._wait_until(lambda: bool(answers))
-            if got:
-                assert self._connection is not None
-                self._channel.basic_reject(got[0].delivery_tag, requeue=True)
-                self._connection.close_channel(self._channel, _ANSWER_S)
-        except QueueLocked:
-            # The leader of a quorum queue with a single active consumer refuses it with this
-            # error: it is there, so what was declared stands if it had the time to say it.
-            self._abort()
-            if self.was_slow:
-                self.doubt = "its leader is too busy to say what it holds"
-        self.may_hold_one = False
+        self._wait_until(lambda: bool(answers))
         if not got:
-            self.looks -= 1
-        return int(got[0].message_count) + 1 if got else 0
+            self._got_none()
+            return 0
+        assert self._connection is not None
+        self._channel.basic_reject(got[0].delivery_tag, requeue=True)
+        self._connection.close_channel(self._channel, _ANSWER_S)
+        self.may_hold_one = False
+        return int(got[0].message_count) + 1
+
+    def _got_none(self) -> None:
+        self.may_hold_one = False
+        self.looks -= 1
 
     def _took(self, asked_at: float) -> float:
         """Return how long the answer took that has just come."""

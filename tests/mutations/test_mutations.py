@@ -391,20 +391,20 @@ DRAINED = [
     ),
     emptiness(
         "no answer is believed too early",
-        "_SETTLE_S, certain_at, back_at",
-        "_SETTLE_S, back_at",
+        "_SETTLE_S, certain_at, ",
+        "_SETTLE_S, ",
         "test_no_answer_is_believed_before_it_can_be_certain",
     ),
     emptiness(
         "consumers that are not ours",
-        "            if others:\n",
-        "            if False:\n",
+        "        if answer.others:\n",
+        "        if False:\n",
         "test_somebody_else_s_consumer_is_no_proof",
     ),
     emptiness(
         "zeros that nobody stands behind",
-        "            if not ready and not consumers:\n",
-        "            if False:\n",
+        "replace(answer, ready=self._get())",
+        "answer",
         "test_a_queue_whose_leader_is_silent_is_no_proof_though_its_figures_are_zeros",
     ),
     emptiness(
@@ -415,8 +415,8 @@ DRAINED = [
     ),
     emptiness(
         "what a half-open channel may hold",
-        "self._all_back_at if there else 0.0",
-        "0.0",
+        "max(self._all_back_at, self",
+        "max(0.0, self",
         "test_what_a_half_open_channel_may_hold_is_waited_for_in_each_proof_until_it_is_back",
     ),
     emptiness(
@@ -427,7 +427,7 @@ DRAINED = [
     ),
     emptiness(
         "a return that may not have come",
-        "                self._connection.close_channel(self._channel, _ANSWER_S)\n",
+        "        self._connection.close_channel(self._channel, _ANSWER_S)\n",
         "",
         "test_a_message_that_a_get_of_ours_may_hold_is_waited_for[return]",
     ),
@@ -476,20 +476,20 @@ DRAINED = [
     ),
     emptiness(
         "zeros that a busy leader did not say",
-        "if there and question.was_slow:",
-        "if False:",
+        "self._consumers_gone_at if answer.slow else 0.0",
+        "0.0",
         "test_a_slow_answer_may_not_know_of_it_and_is_not_believed",
     ),
     emptiness(
         "a link that breaks is made again",
-        "if others or asked_again:",
+        "if answer.others or asked_again:",
         "if True:",
         "test_a_link_that_breaks_is_made_again_however_late_it_is",
     ),
     emptiness(
         "a refused get of a leader that is busy",
-        "            if self.was_slow:\n",
-        "            if False:\n",
+        '"its leader is too busy to say what it holds" if answer.slow else ""',
+        '""',
         "test_where_a_get_is_refused_and_the_declared_answer_was_slow_nothing_is_known",
     ),
     emptiness(
