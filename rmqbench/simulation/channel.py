@@ -347,8 +347,10 @@ class Channel:
             broker.note(Acknowledged(broker.now(), entry.message, queue.name, *where))
         else:
             broker.misdone(misdeed, entry.message, queue.name, to=where)
-            if misdeed is Misdeed.FORGET_ACK:
+            if misdeed is Misdeed.FORGET_ACK and self.session.channels.get(self.number) is self:
                 self._kept.append(held)
+            elif misdeed is Misdeed.FORGET_ACK:  # its leader stood still until the channel's end
+                self._give_back(queue, [held], "closed")
 
     def negative(self, tag: int, multiple: bool, *, requeue: bool, cause: str) -> None:
         """Requeue or discard deliveries that the client has nacked or rejected."""

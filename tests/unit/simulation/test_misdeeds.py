@@ -234,6 +234,20 @@ def test_an_acknowledgement_is_ignored(misbehaving):
     assert [each.message for each in client.session.broker.truth.of(Acknowledged)] == [2]
 
 
+def test_one_that_is_ignored_behind_its_channel_s_end_brings_the_message_back(misbehaving, time):
+    """Its queue stood still meanwhile."""
+    client = misbehaving((Misdeed.FORGET_ACK, 0))
+    broker = client.session.broker
+    client.publish(1)
+    client.consume(channel=2)
+    broker.stall("q", 10)
+    client.ack(1, channel=2)
+    client.call(Channel.Close(0, "", 0, 0), 2)
+    time.advance(10)
+    assert done(client) == [(Misdeed.FORGET_ACK, 1)]
+    assert broker.counts("q") == (1, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("misdeed", "flag"), [("REDELIVER_ACKED", True), ("REDELIVER_ACKED_UNFLAGGED", False)]
 )
