@@ -17,7 +17,9 @@ from rmqbench.run_directory.journal import (
 from rmqbench.run_directory.records import ProducerRecord, QueueRecord
 from rmqbench.verdict.evidence import Removal
 
-__all__ = ["faults_that_failed", "policies_of", "removals_from", "troubles"]
+__all__ = ["faults_that_failed", "hidden_s", "policies_of", "removals_from", "troubles"]
+
+_DELAYS = {"delayed-retry-min", "delayed-retry-max"}
 
 
 def policies_of(queue: str, entries: Sequence[Entry]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -25,6 +27,26 @@ def policies_of(queue: str, entries: Sequence[Entry]) -> Iterator[tuple[str, Map
     for each in entries:
         if isinstance(each, PoliciesFound) and each.queue == queue:
             yield each.name, each.definition
+
+
+def hidden_s(queue: QueueRecord, entries: Sequence[Entry]) -> float:
+    """Return for how long, in seconds, a queue may hide what was given back to it; 0: it does not.
+
+    From 4.3 on a quorum queue with a delayed retry delivers it later, and shows it in no figure
+    until then (rabbit_fifo.erl): for delayed-retry-max, or where that is missing for
+    delayed-retry-min.
+    """
+    settings = [
+        queue.asked["arguments"],
+        *(values for _, values in policies_of(queue.name, entries)),
+    ]
+    delays = [
+        value
+        for values in settings
+        for name, value in values.items()
+        if str(name).removeprefix("x-") in _DELAYS and isinstance(value, int)
+    ]
+    return max(delays, default=0) / 1000
 
 
 def removals_from(queue: str, entries: Sequence[Entry]) -> Iterator[Removal]:

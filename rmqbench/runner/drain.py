@@ -19,7 +19,7 @@ from rmqbench.run_directory.journal import (
 )
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.run_directory.reading import entries_of
-from rmqbench.runner.emptiness import Prover
+from rmqbench.runner.emptiness import SETTLE_S, Patience, Prover
 from rmqbench.verdict.evidence import Drain
 from rmqbench.verdict.findings import FindingName
 
@@ -27,6 +27,7 @@ __all__ = ["QueueDrain"]
 
 _PATIENCE_S = 2.0  # how long it may take the broker to notice that our consumers have gone
 _MOST_ROUNDS = 30
+_MOST_HIDDEN_S = 300.0  # nobody waits longer for what a queue hides
 
 
 class QueueDrain:
@@ -35,8 +36,8 @@ class QueueDrain:
     A round is :meth:`next_round`, its consumers at work, and :meth:`end_round`. When all have ended
     and the queue still holds messages (a consumer died, and what it had not acknowledged came
     back), the next ones go on. A round that brings nothing new is the last, unless its consumers
-    found nothing and something has come back since, or the queue answers although it served nobody
-    in it and did not before, or it has not had its time yet.
+    found nothing and something has come back since, or the queue answers and they were the first in
+    a row whom it served nothing, or it has not had its time yet.
     """
 
     def __init__(self, plan: ConsumerPlan, consumers: int, network: Network = REAL_NETWORK) -> None:
@@ -50,10 +51,11 @@ class QueueDrain:
         self._round: list[DeliveryLedger] = []  # of the last round
         self._rounds = 0
         self._lingers = False
-        self._broke_off = False
-        self._was_unserved = False  # in the last round, although it answered behind it
+        self._broke_off = False  # whether any channel did
+        self._looked = False  # whether any message was given to whoever asked, and given back
+        self._was_in_vain = False  # the last round, although the queue answered behind it
         self._before = 0
-        self._came_on_at = self._monotonic()
+        self._came_on_at = self._ended_at = self._monotonic()
         subscription = plan.subscription
         self._prover = Prover(
             subscription.endpoint, plan.queue, network, heartbeat_s=subscription.heartbeat_s
@@ -88,10 +90,14 @@ class QueueDrain:
         return plans
 
     def progress(self) -> int:
-        """Count what the consumers have received; return a number that grows with each delivery."""
+        """Count what the consumers have received; return a number that grows with each delivery.
+
+        It is called all along, and once when they have ended.
+        """
+        self._ended_at = self._monotonic()
         distinct = _count_distinct(self._ledgers)
         if distinct > self.distinct:
-            self.distinct, self._came_on_at = distinct, self._monotonic()
+            self.distinct, self._came_on_at = distinct, self._ended_at
         return sum(int(np.count_nonzero(ledger.state)) for ledger in self._ledgers)
 
     def count_missing(self, published: Sequence[PublishLedger]) -> int:
@@ -105,55 +111,81 @@ class QueueDrain:
         """Whether a consumer, of any round, was kept from its work or did not end well."""
         return any(map(_was_interrupted, self._ledgers))
 
-    def end_round(self, disturbance: Disturbance) -> Drain:
+    def end_round(self, disturbance: Disturbance, hidden_s: float = 0.0) -> Drain:
         """Ask the queue, now that the consumers of a round have ended, whether it is empty.
 
         ``disturbance`` is what the run has been through: the queues of a shaken one get more time.
-        :attr:`done` then says whether this was the last round.
+        ``hidden_s`` is how long the queue may hide what was given back. :attr:`done` then says
+        whether this was the last round.
         """
-        now = self._monotonic()
+        ended_at = self._monotonic()
         if self._lingers:  # its consumers may have ended long ago: its time begins now
-            self._came_on_at = now
-        stall_s = self.plan.subscription.stall_s
-        patience_until = self._came_on_at + (stall_s if disturbance.shaken else 0.0)
+            self._came_on_at = ended_at
+        self._note_ends()
+        if not (self._broke_off or self._looked):
+            hidden_s = 0.0  # nothing was given back
+        drain = self._prover.prove(self._patience(disturbance, ended_at, hidden_s))
+        self._looked |= drain.looks > 0
+
+        served = any(map(_ended_in_order, self._round))
+        says_empty = drain.proven and drain.there
+        hides = says_empty and served and hidden_s > _MOST_HIDDEN_S
+        if hides:
+            why = f"it hides what was given back for up to {hidden_s:g} s"
+            drain = replace(drain, proven=False, detail=why)
+        elif says_empty and not served:
+            why = "no consumer could consume it and end cleanly"
+            drain = replace(drain, proven=False, detail=why)
+
+        answers = says_empty or drain.ready > 0
+        in_vain = answers and not (served and _count_distinct(self._round))
+        over = self._is_over(
+            drain.ready,
+            has_time=ended_at < self._came_on_at + self._time_s(disturbance, drain.ready),
+            may_serve=in_vain and not self._was_in_vain,
+        )
+        if answers:  # what the proof has waited for does not count: no consumer had a chance then
+            self._came_on_at += self._monotonic() - ended_at
+        self._was_in_vain = in_vain
+        self.done = drain.proven or hides or over or self._rounds == _MOST_ROUNDS
+        return drain
+
+    def _note_ends(self) -> None:
+        """Take into account how the channels of the round have ended."""
         if any(_left_open(each, ChannelOpened) for each in self._round):
             self._broke_off = True
-            self._prover.expect_back(counted=True)
+            self._prover.expect_back(self._ended_at, counted=True)
         if any(_left_open(each, ConsumerLeaving) for each in self._round):
             # A classic queue counts a consumer as long as it is not cancelled, and no longer,
             # whatever its channel still holds.
-            self._prover.expect_back()
-        others_s = self._prover.half_open_s if disturbance.shaken else _PATIENCE_S
-        drain = self._prover.prove(
-            certain_at=disturbance.certain_at(now),
-            until=max(patience_until, now + _PATIENCE_S),
-            others_until=max(patience_until, now + others_s),
-        )
-        unserved = drain.proven and drain.there and not any(map(_ended_in_order, self._round))
-        if unserved:
-            why = "no consumer could consume it and end cleanly"
-            drain = replace(drain, proven=False, detail=why)
-        if drain.ready and self._broke_off:
-            # What is half-open may stand before our consumers, as a single active one does.
-            patience_until = max(patience_until, self._came_on_at + self._prover.half_open_s)
-        # What the proof has waited for is not counted: no consumer had a chance meanwhile.
-        over = self._is_over(
-            drain.ready,
-            has_time=now < patience_until,
-            answers_again=unserved and not self._was_unserved,
-        )
-        self._was_unserved = unserved
-        self.done = drain.proven or over or self._rounds == _MOST_ROUNDS
-        return drain
+            self._prover.expect_back(self._ended_at)
 
-    def _is_over(self, ready: int, *, has_time: bool, answers_again: bool) -> bool:
+    def _patience(self, disturbance: Disturbance, now: float, hidden_s: float) -> Patience:
+        until = max(now + _PATIENCE_S, self._came_on_at + self._time_s(disturbance))
+        others_s = self._prover.half_open_s if disturbance.shaken else 0.0
+        return Patience(
+            certain_at=disturbance.certain_at(now),
+            until=until,
+            away_s=self.plan.subscription.stall_s,
+            others_until=max(until, now + others_s),
+            still_s=max(SETTLE_S, min(hidden_s, _MOST_HIDDEN_S)),
+        )
+
+    def _time_s(self, disturbance: Disturbance, ready: int = 0) -> float:
+        """Return for how long the queue may bring nothing new before it is given up."""
+        if ready and self._broke_off:
+            # What is half-open may stand before our consumers, as a single active one does.
+            return max(self.plan.subscription.stall_s, self._prover.half_open_s)
+        return self.plan.subscription.stall_s if disturbance.shaken else 0.0
+
+    def _is_over(self, ready: int, *, has_time: bool, may_serve: bool) -> bool:
         """Whether another round would bring no more than the last one did."""
         nothing_new = self.distinct == self._before
         if any(map(_met_foreign, self._round)):
             return nothing_new or all(map(_ended_in_order, self._round))
         found_nothing = not _count_distinct(self._round) and any(map(_ended_well, self._round))
         came_back = ready > 0 and found_nothing
-        return nothing_new and not (came_back or answers_again or has_time)
+        return nothing_new and not (came_back or may_serve or has_time)
 
 
 def _met_foreign(consumer: DeliveryLedger) -> bool:

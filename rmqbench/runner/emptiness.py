@@ -24,14 +24,30 @@ from rmqbench.faults.disturbance import RECOVERY_S
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import Drain
 
-__all__ = ["Prover"]
+__all__ = ["SETTLE_S", "Patience", "Prover"]
 
-_SETTLE_S = 0.5  # how long an empty queue must stay empty
+SETTLE_S = 0.5  # how long an empty queue must stay empty, at the least
 _SLOW_S = 0.2  # RabbitMQ waits 250 ms for the figures of a quorum queue (rabbit_quorum_queue.erl)
 _ASK_EVERY_S = 0.25
 _ASKED_S = 2.0  # how long it is still asked, when all that was to be waited for is over
 _ANSWER_S = 10.0
 _HEARTBEAT_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a queue is asked whether it is empty. Moments are monotonic seconds.
+
+    Before ``certain_at`` no answer is believed that says so. It must then say so for ``still_s``.
+    After ``until`` no first answer is waited for; one that stays away later, for ``away_s``. After
+    ``others_until`` the end of other consumers is not waited for.
+    """
+
+    certain_at: float
+    until: float
+    away_s: float
+    others_until: float
+    still_s: float = SETTLE_S
 
 
 class Prover:
@@ -62,56 +78,70 @@ class Prover:
         """
         return 3 * self._heartbeat_s + _HEARTBEAT_MARGIN_S
 
-    def expect_back(self, *, counted: bool = False) -> None:
-        """Take into account that a channel has ended just now that may have held messages.
+    def expect_back(self, ended_at: float, *, counted: bool = False) -> None:
+        """Take into account that a channel has ended, by then, that may have held messages.
 
         ``counted``: its consumer was not cancelled, so that the queue counts it as long as it holds
         any. Of such a one an answer knows that is not slow.
         """
-        noticed_at = self._network.clock.monotonic() + self.half_open_s
+        noticed_at = ended_at + self.half_open_s
         if counted:
-            self._consumers_gone_at = noticed_at
+            self._consumers_gone_at = max(self._consumers_gone_at, noticed_at)
         else:
-            self._all_back_at = noticed_at
+            self._all_back_at = max(self._all_back_at, noticed_at)
 
-    def prove(self, *, certain_at: float, until: float, others_until: float) -> Drain:
+    def prove(self, patience: Patience) -> Drain:
         """Ask the queue, with no consumer of ours there any more, until its answer holds still.
 
-        Before ``certain_at`` (monotonic seconds) no answer is believed that says it is empty, nor
-        soon after it could not be asked: its node may have restarted. After ``until`` no answer is
-        waited for, and after ``others_until`` not for the end of other consumers; but once after
-        that it is asked again. A queue that does not exist any more holds nothing.
+        Soon after it could not be asked no answer is believed that says it is empty: its node may
+        have restarted. A queue that does not exist any more holds nothing.
         """
-        clock = self._network.clock
+        monotonic = self._network.clock.monotonic
+        certain_at, still_since = patience.certain_at, math.inf
         back_at = self._all_back_at  # it moves on as long as the queue does not answer
-        still_since: float | None = None
-        asked_again = False  # after the limit
+        answered, away_until = False, 0.0
+        given_up_at = self._given_up_at(patience)
         with _Question(self._endpoint, self._queue, self._network, self._heartbeat_s) as question:
             while True:
-                asked_at = clock.monotonic()  # an answer may be old when it is read
+                asked_at = monotonic()  # an answer may be old when it is read
                 answer = question.ask()
+                now = monotonic()
                 if answer.ready:
                     what = counted(answer.ready, "message is", "messages are")
                     detail = f"{what} still ready in it"
                     return Drain(False, answer.ready, detail, looks=question.looks)
                 if answer.broke_off:
-                    certain_at = max(certain_at, clock.monotonic() + RECOVERY_S)
+                    certain_at = max(certain_at, now + RECOVERY_S)
                     if question.may_hold_one:
-                        self.expect_back()
+                        self.expect_back(now)
+                    away_s = patience.away_s if answered else _ASK_EVERY_S
+                    away_until = away_until or now + away_s
+                else:
+                    answered, away_until = True, 0.0
                 if answer.trouble:
-                    still_since = None
-                    limit = max(others_until if answer.others else until, back_at + _ASKED_S)
-                    if answer.slow:
-                        limit = max(limit, self._consumers_gone_at + _ASKED_S)
-                    if clock.monotonic() >= limit:
-                        if answer.others or asked_again:
-                            return Drain(False, 0, answer.trouble, looks=question.looks)
-                        asked_again = True
-                elif still_since is None:
-                    still_since = asked_at
-                elif asked_at >= max(still_since + _SETTLE_S, certain_at, self._all_in(answer)):
-                    return Drain(True, there=answer.there, looks=question.looks)
-                clock.sleep(_ASK_EVERY_S)
+                    still_since = math.inf
+                    limit = max(away_until, back_at + _ASKED_S, self._limit(patience, answer))
+                    if now >= min(limit, given_up_at):
+                        return Drain(False, 0, answer.trouble, looks=question.looks)
+                else:
+                    still_since = min(still_since, asked_at)
+                    if asked_at >= max(
+                        still_since + patience.still_s, certain_at, self._all_in(answer)
+                    ):
+                        return Drain(True, there=answer.there, looks=question.looks)
+                self._network.clock.sleep(_ASK_EVERY_S)
+
+    def _limit(self, patience: Patience, answer: _Answer) -> float:
+        """Return when a queue is given up that answers so and proves nothing."""
+        if answer.others:
+            return patience.others_until
+        return max(patience.until, self._consumers_gone_at + _ASKED_S if answer.slow else 0.0)
+
+    def _given_up_at(self, patience: Patience) -> float:
+        """Return when a queue is given up that answers now and then, and never long enough."""
+        waited_for = patience.certain_at, patience.until, patience.others_until
+        latest = max(*waited_for, self._all_back_at, self._consumers_gone_at)
+        return latest + patience.still_s + patience.away_s + self.half_open_s
 
     def _all_in(self, answer: _Answer) -> float:
         """Return from when on such an answer leaves out nothing of ours."""

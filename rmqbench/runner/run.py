@@ -38,8 +38,10 @@ from rmqbench.run_directory.journal import (
     StageBegan,
     TroubleSeen,
 )
+from rmqbench.run_directory.journal_facts import hidden_s
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.run_directory.reading import peak_of, read_run, stands_ready
+from rmqbench.run_directory.records import RunRecord
 from rmqbench.runner.backlog import count_ready, show_backlog
 from rmqbench.runner.description import describe
 from rmqbench.runner.drain import QueueDrain
@@ -355,9 +357,13 @@ class Run:
 
     def _end_round(self, drain: QueueDrain) -> None:
         watch = self._broker_watch
-        interrupted = drain.interrupted() or self._was_interrupted()
+        record = read_run(self._directory.path)
+        interrupted = drain.interrupted() or _was_interrupted(record)
         interrupted = interrupted or (watch is not None and watch.broke)
-        proof = drain.end_round(self._disturber.state(interrupted=interrupted))
+        (queue,) = [each for each in record.queues if each.name == drain.plan.queue]
+        proof = drain.end_round(
+            self._disturber.state(interrupted=interrupted), hidden_s(queue, record.entries)
+        )
         self._note_restarts()
         self._inspector.note_policies()
         others_may_use_it = self.place.endpoint == self.broker.endpoint
@@ -380,12 +386,6 @@ class Run:
         self._disturber.announce("drain", drain.distinct, queue)
         self._watch(Progress(f"drain {queue}", drain.distinct, self.scenario.messages))
         return progress
-
-    def _was_interrupted(self) -> bool:
-        """Whether any worker was kept from its work so far."""
-        record = read_run(self._directory.path)
-        consumers = (consumer for queue in record.queues for consumer in queue.consumers)
-        return any(any(worker.of(Interrupted)) for worker in (*record.producers, *consumers))
 
     def _work(
         self, plans: Sequence[WorkerPlan], progress: Callable[[], int], gate: Gate | None = None
@@ -439,6 +439,12 @@ class Run:
                 since_ns=began_ns,
             )
         )
+
+
+def _was_interrupted(record: RunRecord) -> bool:
+    """Whether any worker was kept from its work so far."""
+    consumers = (consumer for queue in record.queues for consumer in queue.consumers)
+    return any(any(worker.of(Interrupted)) for worker in (*record.producers, *consumers))
 
 
 def _why_it_broke_off(error: BaseException) -> str:

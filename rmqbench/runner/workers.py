@@ -163,7 +163,8 @@ def run_workers(
 ) -> list[str]:
     """Run each plan in a process of its own, and wait until all have ended.
 
-    ``progress`` is called all along and returns a number that grows while anything is done.
+    ``progress`` is called all along, and once when all have ended; it returns a number that grows
+    while anything is done.
     ``started`` is given the workers once. When all that are ``needed`` have ended, the others are
     told to finish; with a ``gate`` the needed ones begin together. Workers end by themselves when
     they are stuck; those who do not, with no progress for ``stall_s``, are killed, and what they
@@ -190,9 +191,12 @@ def run_workers(
                 done, changed_at = now_done, time.monotonic()
             elif time.monotonic() - changed_at > stall_s:
                 stuck = f"no worker made any progress for {stall_s:g} s, so they were killed"
-                return [stuck, *_troubles([w for w in crew.workers if w.ended()])]
-        progress()
-        return _troubles(crew.workers)
+                troubles = [stuck, *_troubles([w for w in crew.workers if w.ended()])]
+                break
+        else:
+            troubles = _troubles(crew.workers)
+    progress()
+    return troubles
 
 
 def _troubles(workers: Sequence[Worker]) -> list[str]:

@@ -76,13 +76,25 @@ def _begin(channel: Channel, queue: Queue, consumer: Consumer, nowait: bool, rel
 
 
 def _cancel(channel: Channel, method: Any) -> None:
-    consumer = channel.consumers.pop(method.consumer_tag, None)
-    if consumer is not None:
-        consumer.queue.remove_consumer(consumer)
+    consumer = channel.consumers.get(method.consumer_tag)
+    if consumer is None:
+        _cancelled(channel, method)
+    else:
+        channel.when_it_answers(consumer.queue, partial(_remove, channel, consumer, method))
+
+
+def _remove(channel: Channel, consumer: Consumer, method: Any) -> None:
+    if not channel.is_open:
+        return
+    channel.consumers.pop(consumer.tag, None)
+    consumer.queue.remove_consumer(consumer)
+    _cancelled(channel, method)
+    consumer.queue.consumers_left(cancelled=True)
+
+
+def _cancelled(channel: Channel, method: Any) -> None:
     if not method.nowait:
         channel.reply(_spec.Basic.CancelOk(method.consumer_tag))
-    if consumer is not None:
-        consumer.queue.consumers_left(cancelled=True)
 
 
 def _get(channel: Channel, method: Any) -> None:

@@ -385,20 +385,20 @@ TAKEN = [
 DRAINED = [
     emptiness(
         "the answer holds still",
-        "still_since + _SETTLE_S, ",
+        "still_since + patience.still_s, ",
         "0.0, ",
         "test_a_ready_message_that_shows_late_is_no_proof",
     ),
     emptiness(
         "no answer is believed too early",
-        "_SETTLE_S, certain_at, ",
-        "_SETTLE_S, ",
+        "still_s, certain_at, ",
+        "still_s, ",
         "test_no_answer_is_believed_before_it_can_be_certain",
     ),
     emptiness(
         "consumers that are not ours",
-        "        if answer.others:\n",
-        "        if False:\n",
+        "        if answer.others:\n            who",
+        "        if False:\n            who",
         "test_somebody_else_s_consumer_is_no_proof",
     ),
     emptiness(
@@ -409,7 +409,7 @@ DRAINED = [
     ),
     emptiness(
         "a queue that could not be asked may have been restarted",
-        "max(certain_at, clock.monotonic() + RECOVERY_S)",
+        "max(certain_at, now + RECOVERY_S)",
         "certain_at",
         "test_a_queue_that_could_not_be_asked_may_have_been_restarted_and_is_not_believed_at_once",
     ),
@@ -439,13 +439,13 @@ DRAINED = [
     ),
     drain(
         "a consumer that broke off is counted",
-        "            self._prover.expect_back(counted=True)\n",
+        "            self._prover.expect_back(self._ended_at, counted=True)\n",
         "            pass\n",
         "test_what_a_busy_leader_may_leave_out_is_waited_for_where_a_channel_broke_off",
     ),
     drain(
         "what is half-open may stand before our consumers",
-        "if drain.ready and self._broke_off:",
+        "if ready and self._broke_off:",
         "if False:",
         "test_what_a_half_open_consumer_of_ours_stands_before_is_taken_once_it_is_gone",
     ),
@@ -457,9 +457,27 @@ DRAINED = [
     ),
     drain(
         "a queue that answers again",
-        " or answers_again",
+        " or may_serve",
         "",
         "test_a_queue_that_answers_only_after_a_round_gets_another",
+    ),
+    drain(
+        "what a queue hides of what was given back",
+        "min(hidden_s, _MOST_HIDDEN_S)",
+        "0.0",
+        "test_what_a_queue_hides_of_what_was_given_back_is_waited_for[6-5-True]",
+    ),
+    drain(
+        "what a queue hides for too long",
+        "if hides:",
+        "if False:",
+        "test_what_a_queue_hides_for_longer_than_anybody_waits_leaves_its_drain_open",
+    ),
+    drain(
+        "what a proof has waited for does not count",
+        "            self._came_on_at += self._monotonic() - ended_at\n",
+        "            pass\n",
+        "test_what_its_proof_waits_for_is_not_taken_from_a_queue_s_time",
     ),
     drain(
         "what comes back late",
@@ -482,8 +500,8 @@ DRAINED = [
     ),
     emptiness(
         "a link that breaks is made again",
-        "if answer.others or asked_again:",
-        "if True:",
+        "away_until or now + away_s",
+        "0.0",
         "test_a_link_that_breaks_is_made_again_however_late_it_is",
     ),
     emptiness(
@@ -524,8 +542,8 @@ DRAINED = [
     ),
     drain(
         "a queue that serves no consumer",
-        "not any(map(_ended_in_order, self._round))",
-        "False",
+        "elif says_empty and not served:",
+        "elif False:",
         "test_a_queue_that_serves_no_consumer_to_the_end_proves_nothing",
     ),
     disturbance(

@@ -12,7 +12,7 @@ from rmqbench.amqp.vector import Shape
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
 from rmqbench.proxy import Proxy
-from rmqbench.runner.emptiness import Prover
+from rmqbench.runner.emptiness import Patience, Prover
 from rmqbench.verdict.evidence import Drain
 
 COUNT = 50
@@ -99,9 +99,9 @@ def test_a_half_open_consumer_is_there_for_two_to_three_intervals_and_the_drain_
         proxy.vanish()
         began = time.monotonic()
         if cancelled:
-            prover.expect_back()
+            prover.expect_back(began)
         until = began + prover.half_open_s
-        drain = prover.prove(certain_at=0.0, until=until, others_until=until)
+        drain = prover.prove(Patience(0.0, until, 0.0, until))
         took_s = time.monotonic() - began
         consumer.abort()
     # What the consumer held is ready again, once its broker has noticed.

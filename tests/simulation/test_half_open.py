@@ -12,7 +12,7 @@ from support.simulated import Act, History, QueuePlan, play
 
 pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
 from rmqbench.simulation import SeededBehaviour
-from rmqbench.simulation.truth import Connected, Delivered, Removed
+from rmqbench.simulation.truth import ChannelClosed, Connected, Delivered, Removed
 from rmqbench.verdict.findings import Judgement
 
 pytestmark = pytest.mark.simulation
@@ -156,5 +156,60 @@ def test_a_consumer_that_ended_before_all_was_published_is_followed_by_another(k
         acts=(Act(0.02, what, which=1), Act(0.02, what, which=1)),
     )
     played = play(history)
+    assert not disagreements(played)
+    assert played.result.verdict.outcome is PASS, played.result.verdict
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+@pytest.mark.parametrize("what", ["kill", "stop", "stall"])
+@pytest.mark.parametrize("lasting_s", [3.0, 9.0])
+def test_a_short_absence_during_a_long_wait_does_not_end_a_drain(kind, what, lasting_s):
+    """While a half-open consumer is waited for, or just when it is gone."""
+    history = History(
+        seed=1, messages=6, queues=(QueuePlan("work", kind, prefetch=10),), latency_s=0.01
+    )
+    swallow = Act(first(Delivered, play(history)) + UNDER_WAY_S, "swallow")
+    silent = play(replace(history, acts=(swallow,)))
+    noticed_s = max(e.at for e in silent.broker.truth.of(Delivered)) - silent.began_at
+    for at_s in (50.0, noticed_s - 0.1, noticed_s + 0.1):
+        absence = Act(at_s, what, lasting_s=lasting_s)
+        played = play(replace(history, acts=(swallow, absence)))
+        assert not disagreements(played), at_s
+        assert played.result.verdict.outcome is PASS, f"{at_s}: {played.result.verdict}"
+
+
+@pytest.mark.parametrize("arguments", [(), SINGLE], ids=["plain", "single active consumer"])
+@pytest.mark.parametrize("lasting_s", [31.0, 36.0, 45.0])
+def test_a_queue_that_stood_still_for_longer_than_a_consumer_waits_gets_another(
+    lasting_s, arguments
+):
+    history = History(
+        seed=1,
+        messages=6,
+        queues=(QueuePlan("work", "quorum", arguments),),
+        latency_s=0.01,
+        delivery_delay_s=0.5,
+        most_at_once=1,
+    )
+    calm = play(history)
+    begins_s = min(e.at for e in calm.broker.truth.of(Connected) if "consumer" in e.name)
+    stall = Act(begins_s - calm.began_at + 0.05, "stall", lasting_s=lasting_s)
+    played = play(replace(history, acts=(stall,)))
+    assert not disagreements(played)
+    assert played.result.verdict.outcome is PASS, played.result.verdict
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_what_fell_silent_together_is_waited_for_together(kind):
+    """However many queues there are: all their consumers are being cancelled at the moment."""
+    queues = tuple(QueuePlan(f"q{number}", kind, prefetch=3) for number in range(6))
+    history = History(seed=2, messages=5, queues=queues, during=True, latency_s=0.05)
+    calm = play(history)
+    consumers = {e.session for e in calm.broker.truth.of(Connected) if "consumer" in e.name}
+    closed = [e.at for e in calm.broker.truth.of(ChannelClosed) if e.session in consumers]
+    at_s = min(closed) - calm.began_at - 0.06
+    acts = tuple(Act(at_s, "swallow", which) for which in range(len(queues)))
+    played = play(replace(history, acts=acts))
+    assert 95 < played.seconds < 190
     assert not disagreements(played)
     assert played.result.verdict.outcome is PASS, played.result.verdict

@@ -284,10 +284,13 @@ class Play:
             finish.set()
             self._join(early)
             for drain in drains:
+                drain.progress()
+            for drain in drains:
                 if history.during:
                     self._end_round(drain)
                 while not drain.done:
                     self._join([self._spawn(plan) for plan in drain.next_round()])
+                    drain.progress()
                     self._end_round(drain)
         return judge(self._directory.path)
 
@@ -467,7 +470,6 @@ class Play:
                 raise task.error
 
     def _end_round(self, drain: QueueDrain) -> None:
-        drain.progress()
         state = Disturbance(
             shaken=self._shaken or drain.interrupted(),
             restarted_at=self._restarted_at,

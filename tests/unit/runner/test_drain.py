@@ -89,7 +89,7 @@ class Drained:
 def drain(tmp_path, clock, answers):
     """Drain a queue of ten messages, in rounds of consumers that do as they are told."""
 
-    def drain(*rounds, says=((0, 0),), consumers=1, disturbance=CALM, first=None):
+    def drain(*rounds, says=((0, 0),), consumers=1, disturbance=CALM, first=None, hidden_s=0.0):
         answers.say(*says)
         plan = consumer_plan(Recipe(uuid.UUID(int=1)), (COUNT,), tmp_path, stall_s=3.0)
         queue = QueueDrain(plan, consumers, Network(clock.clock))
@@ -102,7 +102,7 @@ def drain(tmp_path, clock, answers):
             queue.progress()
             interrupted.append(queue.interrupted())
             shaken = disturbance.shaken or interrupted[-1]
-            proofs.append(queue.end_round(replace(disturbance, shaken=shaken)))
+            proofs.append(queue.end_round(replace(disturbance, shaken=shaken), hidden_s))
         assert not rounds, "there were fewer rounds"
         return Drained(proofs, queue.distinct, plans, interrupted, tmp_path)
 
@@ -141,12 +141,14 @@ def test_what_a_dead_consumer_recorded_is_kept_and_another_goes_on(drain):
     assert drained.interrupted == [True, True]
 
 
-def test_a_round_that_brings_nothing_new_is_the_last(drain, clock):
+def test_the_second_round_that_brings_nothing_is_the_last(drain, clock):
+    """The first may have met a queue that stood still."""
+
     def stuck(plan):
         clock.now += 4
         return deliver((), error="Consumer 1 is stuck.")(plan)
 
-    drained = drain([deliver(range(4))], [stuck], says=[(6, 0)])
+    drained = drain([deliver(range(4))], [stuck], [stuck], says=[(6, 0)])
     assert drained.proof == Drain(False, 6, "6 messages are still ready in it")
 
 
@@ -158,8 +160,9 @@ def test_what_comes_back_after_a_consumer_found_nothing_is_taken_by_another(drai
         return deliver(())(plan)
 
     rest = deliver(range(4, COUNT))
-    says = [(6, 0), *[(0, 0)] * 2, (6, 0), (0, 0)]
-    drained = drain([deliver(range(4))], [find_nothing], [rest], says=says, disturbance=SHAKEN)
+    found = [*[(0, 0)] * 2, (6, 0)]
+    rounds = [deliver(range(4))], [find_nothing], [find_nothing], [rest]
+    drained = drain(*rounds, says=[(6, 0), *found, *found, (0, 0)], disturbance=SHAKEN)
     assert drained.proof.proven
     assert drained.distinct == COUNT
 
@@ -194,7 +197,41 @@ def test_it_is_given_up_when_the_broker_must_have_noticed(drain, wait):
 
 def test_where_no_channel_broke_off_nothing_of_ours_is_half_open(drain, wait):
     stopped = deliver(range(4), error="Consumer 0 is stuck.")
-    assert not drain([stopped], [wait], says=[(6, 0)], disturbance=SHAKEN).proof.proven
+    assert not drain([stopped], [wait], [wait], says=[(6, 0)], disturbance=SHAKEN).proof.proven
+
+
+def test_what_its_proof_waits_for_is_not_taken_from_a_queue_s_time(drain, clock):
+    """Its consumer broke off; 90 seconds later the broker notices, and then the node restarts."""
+    refused = deliver((), closed=(), left=(), error="The connection was refused.")
+    says = [*[(0, 1)] * 300, (6, 0), *[AWAY] * 10, (6, 0), (0, 0)]
+    rest = [deliver(range(4, COUNT))]
+    assert drain([BROKE_OFF], [refused], rest, says=says, disturbance=SHAKEN).proof.proven
+
+
+@pytest.mark.parametrize(("shown_after_s", "hidden_s", "proven"), [(4, 5, False), (6, 5, True)])
+def test_what_a_queue_hides_of_what_was_given_back_is_waited_for(
+    drain, clock, shown_after_s, hidden_s, proven
+):
+    """A delayed retry, of 4.3."""
+    says = [*[(0, 0)] * (4 * shown_after_s), (6, 0), (0, 0)]
+    rest = [] if proven else [[deliver(range(4, COUNT))]]
+    late = [deliver(range(4)), deliver((), closed=(), left=(), died=True)]
+    began = clock.now
+    drained = drain(late, *[[*r, *r] for r in rest], says=says, consumers=2, hidden_s=hidden_s)
+    assert drained.proofs[0].proven is proven
+    assert clock.now - began >= hidden_s
+
+
+def test_what_a_queue_hides_for_longer_than_anybody_waits_leaves_its_drain_open(drain):
+    late = [deliver(ALL), deliver((), closed=(), left=(), died=True)]
+    drained = drain(late, consumers=2, hidden_s=3600.0)
+    assert drained.proof == Drain(False, 0, "it hides what was given back for up to 3600 s")
+
+
+def test_where_nothing_was_given_back_a_queue_hides_nothing(drain, clock):
+    began = clock.now
+    assert drain([deliver(ALL)], hidden_s=3600.0).proof.proven
+    assert clock.now - began < 1
 
 
 @pytest.mark.parametrize("closed", [(), (1,)], ids=["broke off", "in order"])
@@ -220,7 +257,7 @@ def test_what_ended_before_all_was_published_is_followed_by_another_round(drain,
         clock.now += 600
         return deliver((), closed=(), left=(), error="The login failed.")(plan)
 
-    says = [(10, 0), (0, 0)]
+    says = [*[AWAY] * 10, (10, 0), (0, 0)]  # the turn of a queue begins with its first question
     rounds = [end_early], [deliver(ALL)]
     drained = drain(*rounds, says=says, disturbance=SHAKEN, first={"lingers": True})
     assert drained.proof.proven

@@ -6,7 +6,7 @@ from support.clocks import ToldClock
 
 from rmqbench.amqp.network import Network
 from rmqbench.endpoint import Endpoint
-from rmqbench.runner.emptiness import Prover
+from rmqbench.runner.emptiness import SETTLE_S, Patience, Prover
 from rmqbench.verdict.evidence import Drain
 
 HALF_OPEN_S = 95.0
@@ -28,15 +28,27 @@ def prove(answers, clock):
     """Ask a queue that gives these answers; return what came of it and how long it took."""
     prover = Prover(Endpoint(), "work.queue", Network(clock.clock), heartbeat_s=30)
 
-    def prove(*given, certain_in_s=0.0, patience_s=2.0, others_s=2.0, back=None):
+    def prove(
+        *given,
+        certain_in_s=0.0,
+        patience_s=2.0,
+        away_s=2.0,
+        others_s=2.0,
+        still_s=SETTLE_S,
+        back=None,
+    ):
         answers.say(*given)
         began = clock.now
         if back is not None:
-            prover.expect_back(**back)
+            prover.expect_back(began, **back)
         drain = prover.prove(
-            certain_at=began + certain_in_s,
-            until=began + patience_s,
-            others_until=began + others_s,
+            Patience(
+                certain_at=began + certain_in_s,
+                until=began + patience_s,
+                away_s=away_s,
+                others_until=began + others_s,
+                still_s=still_s,
+            )
         )
         return drain, clock.now - began
 
@@ -47,6 +59,13 @@ def test_an_empty_queue_is_proven_once_its_answer_has_held_still(prove):
     drain, took_s = prove((0, 0))
     assert drain == Drain(True)
     assert took_s >= 0.5
+
+
+def test_it_must_hold_still_for_as_long_as_is_asked(prove):
+    drain, took_s = prove((0, 0), still_s=20)
+    assert drain.proven
+    assert took_s >= 20
+    assert not prove(*[(0, 0)] * 70, (1, 0), still_s=20)[0].proven
 
 
 def test_a_ready_message_is_no_proof(prove):
@@ -200,11 +219,19 @@ def test_a_link_that_breaks_is_made_again_however_late_it_is(prove, clock):
     assert not prove(late, late, (0, 0))[0].proven
 
 
+def test_an_answer_that_stays_away_in_between_is_waited_for_as_long_as_one_at_first(prove):
+    """However much time a half-open channel took before."""
+    answered = [(0, 0)] * 200
+    assert prove(*answered, *[AWAY] * 80, (0, 0), back={}, away_s=30)[0].proven
+    assert not prove(*answered, *[AWAY] * 200, (0, 0), back={}, away_s=30)[0].proven
+    assert not prove(*[AWAY] * 80, (0, 0), away_s=30)[0].proven, "it never answered"
+
+
 @pytest.mark.parametrize("broken", [AWAY, (0, 0, SILENT)], ids=["away", "silent"])
 def test_a_link_that_breaks_again_and_again_is_given_up(prove, broken):
-    drain, took_s = prove(*[broken, (0, 0)] * 500)
+    drain, took_s = prove(*[broken, (0, 0)] * 5000, away_s=30)
     assert not drain.proven
-    assert took_s < HALF_OPEN_S + 15
+    assert took_s < 2 * HALF_OPEN_S + 60
 
 
 def test_a_queue_that_does_not_exist_holds_nothing(prove):
@@ -231,7 +258,7 @@ def test_a_message_that_a_get_of_ours_may_hold_is_waited_for(prove, lost):
 
 def test_its_own_connection_has_the_heartbeat_by_which_it_waits(answers, clock):
     prover = Prover(Endpoint(), "work.queue", Network(clock.clock), heartbeat_s=7)
-    prover.prove(certain_at=0.0, until=clock.now, others_until=clock.now)
+    prover.prove(Patience(0.0, clock.now, 0.0, clock.now))
     assert answers.heartbeat_s == 7
     assert prover.half_open_s == 3 * 7 + 5
 
