@@ -25,7 +25,8 @@ from rmqbench.verdict.evidence import Drain
 
 __all__ = ["Inspection"]
 
-_FIGURES_S = 7.0  # the broker renews its figures every 5 s
+_FIGURES_S = 7.0  # the broker renews its figures every 5 s; a busy one is late
+_LATE_FIGURES = 10  # how often it is asked again, a second apart
 _NAMED = 3
 
 
@@ -134,9 +135,19 @@ class Inspection:
     def _unacknowledged(self, queue: str) -> int | None:
         """Return how many messages of a queue are unacknowledged, once its figures are new.
 
-        The old ones may still count what our own consumers held, or not yet what others hold.
+        The old ones may still count what our own consumers held, or not yet what others hold: any
+        but 0 are asked for again for a while, and so are those that are not there yet.
         """
         time.sleep(_FIGURES_S)
+        held = self._ask_for_unacknowledged(queue)
+        for _ in range(_LATE_FIGURES):
+            if held == 0:
+                break
+            time.sleep(1.0)
+            held = self._ask_for_unacknowledged(queue)
+        return held
+
+    def _ask_for_unacknowledged(self, queue: str) -> int | None:
         with self._broker.management as management:
             figures = read_queues([management.queue(queue, self._virtual_host)])
         return figures[0].messages_unacknowledged if figures else None

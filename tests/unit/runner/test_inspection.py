@@ -198,6 +198,14 @@ def test_the_figures_are_asked_once_they_are_new(inspect, api):
     assert sum(inspect.slept) > 5
 
 
+@pytest.mark.parametrize("first", [{}, {"messages_unacknowledged": 7}], ids=["none", "old"])
+def test_figures_that_are_late_are_asked_for_again(inspect, api, first):
+    """Those of a queue that is new, or what our own consumers held."""
+    said = iter([first, first, {"messages_unacknowledged": 0}])
+    api.queue = lambda name, vhost: {"name": name, **next(said)}
+    assert held(inspect) is EMPTY
+
+
 def test_what_somebody_holds_is_no_proof_and_he_is_named(inspect, api):
     api.figures[WORK] = {"messages_unacknowledged": 5}
     api.held = [
