@@ -384,7 +384,7 @@ class Channel:
     # --- consumers and the end ------------------------------------------------------------------
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
-        """Tell the client that its consumer is gone, because its queue is."""
+        """Notify the client that its consumer is gone, because its queue is."""
         if self.consumers.pop(consumer.tag, None) is not None and self.session.hears_of_cancels:
             self.reply(pika.spec.Basic.Cancel(consumer.tag, nowait=True))
 

@@ -149,8 +149,11 @@ def test_where_no_channel_ended_out_of_order_an_answer_may_take_its_time(prove, 
     assert took_s < 2
 
 
-def test_a_queue_that_is_gone_holds_nothing_however_long_it_takes_to_say_so(prove, slow, clock):
-    drain, took_s = prove(slow, taking(clock, 0.25, GONE), back=COUNTED)
+@pytest.mark.parametrize("back", [{}, COUNTED], ids=["cancelled", "counted"])
+def test_a_queue_that_is_gone_holds_nothing_however_long_it_takes_to_say_so(
+    prove, slow, clock, back
+):
+    drain, took_s = prove(slow, taking(clock, 0.25, GONE), back=back)
     assert drain == Drain(True, there=False)
     assert took_s < 2
 
@@ -220,11 +223,11 @@ def test_a_link_that_breaks_is_made_again_however_late_it_is(prove, clock):
 
 
 def test_an_answer_that_stays_away_in_between_is_waited_for_as_long_as_one_at_first(prove):
-    """However much time a half-open channel took before."""
-    answered = [(0, 0)] * 200
-    assert prove(*answered, *[AWAY] * 80, (0, 0), back={}, away_s=30)[0].proven
-    assert not prove(*answered, *[AWAY] * 200, (0, 0), back={}, away_s=30)[0].proven
-    assert not prove(*[AWAY] * 80, (0, 0), away_s=30)[0].proven, "it never answered"
+    """However long it had answered before."""
+    answered = [(0, 0)] * 100
+    assert prove(*answered, *[AWAY] * 80, (0, 0), still_s=60, away_s=30)[0].proven
+    assert not prove(*answered, *[AWAY] * 200, (0, 0), still_s=60, away_s=30)[0].proven
+    assert not prove(*[AWAY] * 80, (0, 0), still_s=60, away_s=30)[0].proven, "it never answered"
 
 
 @pytest.mark.parametrize("broken", [AWAY, (0, 0, SILENT)], ids=["away", "silent"])

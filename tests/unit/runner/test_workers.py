@@ -226,6 +226,20 @@ def test_workers_without_progress_are_ended(deeds):
     assert plans[1].left
 
 
+@pytest.mark.parametrize("what", ["report", "hang"])
+def test_progress_is_asked_for_once_more_when_all_have_ended(deeds, what):
+    """By themselves, or at our hands: nothing happens after its last call."""
+    workers, ended = [], []
+
+    def progress():
+        ended.append(all(worker.ended() for worker in workers))
+        return 0
+
+    run_workers(deeds(what), progress=progress, stall_s=0.5, started=workers.extend)
+    assert workers
+    assert ended[-1]
+
+
 def test_progress_keeps_workers_alive(deeds):
     workers, ticks, started = [], itertools.count(), time.monotonic()
 

@@ -265,6 +265,32 @@ def test_a_stalled_leader_delivers_nothing_and_confirms_nothing(broker, stalled,
     assert [type(each) for each in broker.truth.of(Stalled | Resumed)] == [Stalled, Resumed]
 
 
+def test_a_get_is_refused_by_the_leader_of_a_single_active_consumer(broker, client, time):
+    """Not before it goes on."""
+    client.declare(quorum=True, arguments={"x-single-active-consumer": True})
+    broker.stall("q", 10)
+    client.send(Basic.Get(queue="q"))
+    time.advance(9)
+    assert client.got == []
+    time.advance(1)
+    (refusal,) = client.take()
+    assert isinstance(refusal.method, Channel.Close)
+    assert refusal.method.reply_code == 405
+
+
+def test_a_cancel_is_answered_when_a_stalled_leader_goes_on(broker, client, time):
+    client.declare(quorum=True)
+    client.consume(tag="c")
+    client.take()
+    broker.stall("q", 10)
+    client.send(Basic.Cancel("c"))
+    time.advance(9)
+    assert client.got == []
+    time.advance(1)
+    assert [type(each.method) for each in client.take()] == [Basic.CancelOk]
+    assert client.counts() == (0, 0)
+
+
 def test_acknowledgements_wait_for_a_stalled_leader(broker, client, time):
     client.declare(quorum=True)
     client.publish(1, 2)
