@@ -30,6 +30,7 @@ SETTLE_S = 0.5  # how long an empty queue must stay empty, at the least
 _SLOW_S = 0.2  # RabbitMQ waits 250 ms for the figures of a quorum queue (rabbit_quorum_queue.erl)
 _ASK_EVERY_S = 0.25
 _ASKED_S = 2.0  # how long it is still asked, when all that was to be waited for is over
+_BUSY_S = 30.0  # how long it is still asked, when its leader is too busy to say what it holds
 _ANSWER_S = 10.0
 _HEARTBEAT_MARGIN_S = 5.0
 
@@ -99,7 +100,7 @@ class Prover:
         monotonic = self._network.clock.monotonic
         certain_at, still_since = patience.certain_at, math.inf
         back_at = self._all_back_at  # it moves on as long as the queue does not answer
-        answered, away_until = False, 0.0
+        answered, away_until, busy_until = False, 0.0, 0.0
         given_up_at = self._given_up_at(patience)
         with _Question(self._endpoint, self._queue, self._network, self._heartbeat_s) as question:
             while True:
@@ -118,9 +119,13 @@ class Prover:
                     away_until = away_until or now + away_s
                 else:
                     answered, away_until = True, 0.0
-                if answer.trouble:
+                if answer.busy:  # it says nothing, and nothing against what it said before
+                    busy_until = busy_until or now + _BUSY_S
+                elif answer.trouble:
                     still_since = math.inf
-                    limit = max(away_until, back_at + _ASKED_S, self._limit(patience, answer))
+                if answer.trouble:
+                    asked_until = max(away_until, busy_until, back_at + _ASKED_S)
+                    limit = max(asked_until, self._limit(patience, answer))
                     if now >= min(limit, given_up_at):
                         return Drain(False, 0, answer.trouble, looks=question.looks)
                 else:
@@ -155,7 +160,8 @@ class _Answer:
     """What a queue says: its ready messages, and its consumers, which are ``others``.
 
     ``there``: it exists. ``slow``: the figures took so long that they may be nobody's. ``trouble``
-    is why they prove nothing, empty where they do; ``broke_off``: because there was no answer.
+    is why they prove nothing, empty where they do; ``broke_off``: because there was no answer;
+    ``busy``: because they are likely to be nobody's, and there is no other way to ask.
     """
 
     ready: int = 0
@@ -164,6 +170,7 @@ class _Answer:
     slow: bool = False
     trouble: str = ""
     broke_off: bool = False
+    busy: bool = False
 
 
 class _Question:
@@ -185,6 +192,7 @@ class _Question:
         self.looks = 0
         self._monotonic = network.clock.monotonic
         self._link_s = math.inf  # how long the link needs for question and answer, at the most
+        self._declared_in_s = 0.0  # how long the last figures took, the link included
 
     def __enter__(self) -> Self:
         return self
@@ -242,15 +250,18 @@ class _Question:
             # error: it is there, so what was declared stands if it had the time to say it.
             self._abort()
             self._got_none()
-            trouble = "its leader is too busy to say what it holds" if answer.slow else ""
-            return replace(answer, trouble=trouble)
+            if self._declared_in_s < self._link_s + _SLOW_S:
+                return answer
+            trouble = "its leader is too busy to say what it holds"
+            return replace(answer, trouble=trouble, busy=True)
 
     def _declare(self) -> _Answer:
         answers: list[Any] = []
         asked_at = self._monotonic()
         self._channel.queue_declare(self._queue, passive=True, callback=answers.append)
         self._wait_until(lambda: bool(answers))
-        slow = self._took(asked_at) >= self._link_s + _SLOW_S
+        self._declared_in_s = self._took(asked_at)
+        slow = self._declared_in_s >= _SLOW_S
         method = answers[0].method
         return _Answer(int(method.message_count), int(method.consumer_count), slow=slow)
 

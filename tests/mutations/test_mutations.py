@@ -506,8 +506,20 @@ DRAINED = [
     ),
     emptiness(
         "a refused get of a leader that is busy",
-        '"its leader is too busy to say what it holds" if answer.slow else ""',
-        '""',
+        "            if self._declared_in_s < self._link_s + _SLOW_S:\n",
+        "            if True:\n",
+        "test_where_a_get_is_refused_and_the_declared_answer_was_slow_nothing_is_known",
+    ),
+    emptiness(
+        "figures that a slow link may hide nothing in",
+        "slow = self._declared_in_s >= _SLOW_S",
+        "slow = self._declared_in_s >= self._link_s + _SLOW_S",
+        "test_a_slow_answer_may_not_know_of_it_and_is_not_believed",
+    ),
+    emptiness(
+        "a busy leader is asked for a while",
+        "busy_until = busy_until or now + _BUSY_S",
+        "busy_until = now",
         "test_where_a_get_is_refused_and_the_declared_answer_was_slow_nothing_is_known",
     ),
     emptiness(

@@ -100,6 +100,38 @@ def test_a_leader_that_stays_busy_is_not_believed_where_it_cannot_be_asked_for_a
     assert not disagreements(played)
 
 
+def test_on_a_slow_link_a_busy_leader_is_not_overlooked_either():
+    """What the link itself needs differs by more than what a busy leader takes."""
+    history = History(
+        seed=829,
+        messages=6,
+        queues=(QueuePlan("work", "quorum", consumers=3, prefetch=1),),
+        delivery_delay_s=0.1,
+        recovery_s=2.0,
+        latency_s=0.3,
+        version="3.10.8",
+        acts=(
+            Act(7.9817, "swallow", 1),
+            Act(8.0817, "busy", 1, 30.0),
+            Act(8.0817, "swallow", 2),
+        ),
+    )
+    played = play(history)
+    assert not disagreements(played)
+    assert played.result.verdict.outcome is PASS, played.result.verdict
+
+
+@pytest.mark.parametrize("lasting_s", [5.0, 60.0])
+def test_on_a_slow_link_a_single_active_queue_is_proven(lasting_s):
+    queue = QueuePlan("work", "quorum", SINGLE, prefetch=1)
+    history = History(seed=422, messages=6, queues=(queue,), latency_s=0.3)
+    calm = play(history)
+    stall = Act(first(Delivered, calm), "stall", lasting_s=lasting_s)
+    for played in (calm, play(replace(history, acts=(stall,)))):
+        assert not disagreements(played)
+        assert played.result.verdict.outcome is PASS, played.result.verdict
+
+
 # --- what a queue drops because our own look gave it back -----------------------------------------
 
 
