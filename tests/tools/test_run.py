@@ -380,11 +380,9 @@ def test_ctrl_c_ends_a_run_with_all_that_it_started_and_says_so(vhost, rmqbench_
         stdout=subprocess.DEVNULL,
     )
     try:
-        top = psutil.Process(process.pid)
-        deadline = time.monotonic() + 30
-        while not (family := top.children(recursive=True)):
-            assert time.monotonic() < deadline, "no worker came within 30 s"
-            time.sleep(0.05)
+        wait_for_publishing(process, tmp_path / "run")
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family, "no worker is there"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     finally:
