@@ -40,7 +40,8 @@ def start_in_place(endpoint, directory, *more):
 
 def wait_for_publishing(process, directory):
     deadline = time.monotonic() + 30
-    while not (directory / "producer-0").exists():
+    journal = directory / "producer-0" / "journal.jsonl"
+    while not (journal.exists() and '"started"' in journal.read_text()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no publishing within 30 s"
         time.sleep(0.02)
