@@ -8,7 +8,8 @@ Without the tap (``vector=False``) everything goes through pika's callbacks, to 
 What is touched inside of pika, and why: ``_on_data_available`` (where received bytes arrive),
 ``_output_marshaled_frames`` (rendered frames are sent and counted like all others),
 ``bytes_received`` (the heartbeat must count what pika does not see), ``_transport`` and its
-``_MAX_RECV_BYTES`` (4096 bytes a read are too few), ``_terminate_stream`` (to end at once), and
+``_MAX_RECV_BYTES`` (4096 bytes a read are too few) and ``_sigint_safe_recv`` (received bytes are
+written where they are split), ``_terminate_stream`` (to end at once), and
 ``_cancelled`` of a channel (what is under way to a consumer that is being cancelled is its own).
 Only :mod:`rmqbench.amqp.admin` touches pika's inside, too.
 """
@@ -16,8 +17,9 @@ Only :mod:`rmqbench.amqp.admin` touches pika's inside, too.
 from __future__ import annotations
 
 import errno
+import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +31,7 @@ import pika.frame
 import pika.spec
 
 from rmqbench.amqp.diagnosis import channel_error, diagnose, is_early_end
+from rmqbench.amqp.gathering import ENOUGH_BYTES, Gathering
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.parameters import pika_parameters
 from rmqbench.amqp.vector import Confirms, Deliveries, Shape, Splitter
@@ -44,13 +47,7 @@ from rmqbench.errors import (
 __all__ = ["Connection"]
 
 _TICK_S = 0.05  # no turn takes longer, so that its caller can look at the clock
-_READ_BYTES = 1 << 18
-# A turn that received so much is followed by a pause, in which more gathers: one wake-up for
-# hundreds of messages. While the stream stays dense, the pause grows; a lone message is read at
-# once.
-_DENSE_BYTES = 1 << 12
-_MIN_PAUSE_S = 0.001
-_MAX_PAUSE_S = 0.006
+_READ_BYTES = 1 << 20
 _CLOSE_S = 5.0
 
 OnConfirms = Callable[[Confirms], None]
@@ -88,7 +85,7 @@ class Connection:
         self._closing = False
         self.burst_bytes = 0  # how much may gather during a pause; 0: every byte is read at once
         self._received = 0
-        self._pause_s = 0.0
+        self._gathering = Gathering(network.clock)
         self._pika = _TappedConnection(
             pika_parameters(
                 endpoint,
@@ -173,6 +170,11 @@ class Connection:
         transport = self._pika._transport
         return int(transport.get_write_buffer_size()) if transport is not None else 0
 
+    @property
+    def more_is_there(self) -> bool:
+        """Whether the last turn received so much that there is likely to be more already."""
+        return self._received >= ENOUGH_BYTES
+
     def channel(self, timeout_s: float = 10.0) -> pika.channel.Channel:
         """Open a channel. If it ends unasked, the turn that notices raises the reason."""
         opened: list[pika.channel.Channel] = []
@@ -188,24 +190,12 @@ class Connection:
         reason, if the connection or a channel ended unasked, MessageUnreadable if pika cannot
         decode a message, and what a handler raised.
         """
-        self._let_gather()
+        self._gathering.pause(self._received, self.burst_bytes)
         self._received = 0
         self._loop.poll()
         self._loop.process_timeouts()
         if self._failure is not None:
             raise self._failure
-
-    def _let_gather(self) -> None:
-        """Pause if the last turn received so much that more is to be expected."""
-        if self._received < _DENSE_BYTES:
-            if self._received:
-                self._pause_s /= 2
-            return
-        if self._received > self.burst_bytes:
-            self._pause_s /= 2
-        else:
-            self._pause_s = min(max(1.5 * self._pause_s, _MIN_PAUSE_S), _MAX_PAUSE_S)
-        self._clock.sleep(self._pause_s)
 
     def wake(self) -> None:
         """End the wait of a turn in another thread, or of the next turn.
@@ -297,9 +287,10 @@ class Connection:
         if self._splitter is not None:
             self._splitter.expect_deliveries(channel.channel_number, shape)
 
-    def send(self, frames: bytes) -> None:
-        """Send whole frames, rendered elsewhere."""
-        self._pika._output_marshaled_frames([frames])
+    def send(self, frames: Sequence[bytes | memoryview]) -> None:
+        """Send whole frames, rendered elsewhere, in pieces of any size."""
+        # What a socket does not take at once is cut off: a view costs no copy.
+        self._pika._output_marshaled_frames([memoryview(each) for each in frames])
 
     def close(self) -> None:
         """Close cleanly if the broker answers: it has received all then. Never raises."""
@@ -329,7 +320,10 @@ class Connection:
 
     def _on_open(self, connection: _TappedConnection) -> None:
         self._opened = True
-        connection._transport._MAX_RECV_BYTES = _READ_BYTES
+        transport = connection._transport
+        transport._MAX_RECV_BYTES = _READ_BYTES
+        if self._splitter is not None:
+            transport._sigint_safe_recv = self._receive
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
@@ -354,7 +348,14 @@ class Connection:
         if not self._closing and self._failure is None:
             self._failure = error
 
-    def _received_data(self, data: bytes) -> None:
+    def _receive(self, source: socket.socket, size: int) -> memoryview:
+        """Receive at most ``size`` bytes where they are to be split, without a copy."""
+        assert self._splitter is not None
+        self._gathering.source = source
+        room = self._splitter.room(size)
+        return room[: source.recv_into(room)]
+
+    def _received_data(self, data: bytes | memoryview) -> None:
         """Take received bytes; what a handler raises is raised by the turn, not inside of pika.
 
         Nothing is taken after that: how the stream is cut must not decide what is still heard.
@@ -381,11 +382,11 @@ class Connection:
             else:
                 self._fail(_unreadable(error) or error)
 
-    def _distribute(self, data: bytes) -> None:
+    def _distribute(self, data: bytes | memoryview) -> None:
         """Pass arrays to their handlers and whole frames to pika, in the order of the stream."""
         connection = self._pika
         if self._splitter is None or connection.is_closed:
-            connection.receive_frames(data)
+            connection.receive_frames(bytes(data))
             return
         before = connection.bytes_received
         for piece in self._splitter.feed(data):
@@ -403,9 +404,9 @@ class Connection:
 class _TappedConnection(pika.SelectConnection):  # type: ignore[misc]
     """pika's connection, whose received bytes go to a tap first."""
 
-    tap: Callable[[bytes], None]
+    tap: Callable[[bytes | memoryview], None]
 
-    def _on_data_available(self, data_in: bytes) -> None:
+    def _on_data_available(self, data_in: bytes | memoryview) -> None:
         self.tap(data_in)
 
     def receive_frames(self, data: bytes) -> None:

@@ -98,27 +98,44 @@ class FrameCutter:
     octet where it should be), everything is ``OPAQUE`` and found as it comes.
 
     :meth:`feed` yields frame after frame. Who takes many frames at once uses :meth:`add` and
-    :meth:`find`, and moves ``at`` itself.
+    :meth:`find`, and moves ``at`` itself: what has come and was not taken yet is what ``buffer``
+    holds from ``at`` to ``end``.
     """
 
-    __slots__ = ("_begun", "_broken", "at", "buffer")
+    __slots__ = ("_begun", "_broken", "at", "buffer", "end")
 
     def __init__(self) -> None:
-        self.buffer = b""
-        self.at = 0  # where the next frame begins: what is before it has been taken
+        self.buffer = bytearray()
+        self.at = self.end = 0
         self._begun = False
         self._broken = False
 
-    def add(self, data: bytes) -> None:
-        """Append the next piece of the stream to what has not been taken yet; ``at`` becomes 0."""
-        rest = self.buffer[self.at :]
-        self.buffer = rest + data if rest else data
-        self.at = 0
+    def room(self, size: int) -> memoryview:
+        """Return where the next ``size`` bytes of the stream may be received, for :meth:`add`.
+
+        However long a frame or message is, a byte of it is moved a few times at the most.
+        """
+        rest, space = self.end - self.at, len(self.buffer)
+        full = self.end + size > space
+        if full and 2 * (rest + size) > space:
+            grown = bytearray(max(2 * space, rest + size))
+            grown[:rest] = memoryview(self.buffer)[self.at : self.end]
+            self.buffer, self.at, self.end = grown, 0, rest
+        elif full or rest <= self.at:
+            view = memoryview(self.buffer)
+            view[:rest] = view[self.at : self.end]
+            self.at, self.end = 0, rest
+        return memoryview(self.buffer)[self.end : self.end + size]
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Append the next piece of the stream, which may have been received in :meth:`room`."""
+        if not isinstance(data, memoryview) or data.obj is not self.buffer:
+            self.room(len(data))[:] = data
+        self.end += len(data)
 
     def find(self) -> tuple[int, int, int, int] | None:
         """Return kind, channel, method and end of the frame at ``at``; None if it is not whole."""
-        buffer, at = self.buffer, self.at
-        here = len(buffer)
+        buffer, at, here = self.buffer, self.at, self.end
         if not self._broken:
             if here - at < OVERHEAD:
                 return None
@@ -139,18 +156,22 @@ class FrameCutter:
             self._broken = True
         return (OPAQUE, 0, 0, here) if at < here else None
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def cut(self, start: int, end: int) -> bytes:
+        """Return a copy of what ``buffer`` holds there."""
+        return bytes(memoryview(self.buffer)[start:end])
+
+    def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
         """Take the next piece of the stream and yield the frames that it completes, in order."""
         self.add(data)
         while (found := self.find()) is not None:
             kind, channel, method, end = found
             at, self.at = self.at, end
-            yield Frame(kind, channel, method, self.buffer[at:end])
+            yield Frame(kind, channel, method, self.cut(at, end))
 
     def take_rest(self) -> bytes:
         """Return what is left of a frame that was begun, where the stream has ended."""
-        rest = self.buffer[self.at :]
-        self.buffer, self.at = b"", 0
+        rest = self.cut(self.at, self.end)
+        self.at = self.end = 0
         return rest
 
 

@@ -63,6 +63,10 @@ _CONFIRM = np.dtype(
     }
 )
 _BUFFER_BYTES = 4 << 20  # rendered by one call at most, unless a single message is larger
+# A message with so many constant bytes behind its head is wide: these are compared with the
+# template as one piece, and its numbers alone are rows of an array.
+_WIDE_BYTES = 1 << 13
+_SENT_APART_BYTES = 1 << 16  # constant bytes so many are sent from where they are, without a copy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,6 +135,7 @@ class Shape:
         self.frame_offsets = tuple(frame_offsets(template))
         header, body = self.frame_offsets[1], self.frame_offsets[2]
         head_at = body + PAYLOAD_AT
+        numbers_end = head_at + HEAD_SIZE
         identity = template[head_at : head_at + HEAD_SIZE]
         producer = int.from_bytes(identity[6:8], "big")
         sequence = int.from_bytes(identity[24:32], "big")
@@ -139,6 +144,9 @@ class Shape:
         self._recipe = recipe
         self.template = template
         self.stride = len(template)
+        is_wide = self.stride - numbers_end >= _WIDE_BYTES
+        self._width = numbers_end if is_wide else self.stride  # of a row
+        self._rest = memoryview(template)[self._width :]  # the constant bytes that follow it
         self.body_size_at = header + BODY_SIZE_AT
         fields: dict[str, tuple[Any, int]] = {
             "id_producer": ("u4", id_at + 14),
@@ -159,7 +167,7 @@ class Shape:
                 "names": list(fields),
                 "formats": [f for f, _ in fields.values()],
                 "offsets": [at for _, at in fields.values()],
-                "itemsize": self.stride,
+                "itemsize": self._width,
             }
         )
         self.max_rows = max(1, _BUFFER_BYTES // self.stride)
@@ -192,24 +200,29 @@ class Shape:
             shape = cls(frames, recipe, delivery_tag_at(frames))
         except (ValueError, IndexError):
             return None
-        row = np.frombuffer(frames, shape.dtype)
-        return shape if shape._count_equal(row) == 1 else None
+        return shape if len(shape.match(frames, 0, 1).tags) else None
 
     def render(
         self, producer: int, sequences: Int64Array, sent_ns: int | Int64Array
-    ) -> npt.NDArray[np.uint8]:
-        """Compute the bytes of ``n`` messages of one producer: uint8 of shape (n, stride).
+    ) -> list[bytes | memoryview]:
+        """Compute the bytes of ``n`` messages of one producer, in pieces to be sent in turn.
 
         ``sequences`` is int64 of shape (n,), with ``n`` at most ``max_rows``; ``sent_ns`` is Unix
-        time in nanoseconds, for all or of shape (n,). The result is a view of a buffer that the
-        next call overwrites.
+        time in nanoseconds, for all or of shape (n,).
         """
         rows = self._take_rows(len(sequences))
         rows["producer"] = producer
         rows["sequence"] = sequences
         rows["sent_ns"] = sent_ns
         self._complete(rows)
-        return rows.view(np.uint8).reshape(len(rows), self.stride)
+        data, rest = rows.tobytes(), self._rest
+        if not rest:
+            return [data]
+        width = self._width
+        pieces: list[bytes | memoryview] = []
+        for at in range(0, len(data), width):
+            pieces += (data[at : at + width], rest)
+        return pieces if len(rest) >= _SENT_APART_BYTES else [b"".join(pieces)]
 
     def render_deliveries(
         self,
@@ -218,17 +231,20 @@ class Shape:
         sent_ns: int | Int64Array,
         tags: Int64Array,
         redelivered: BoolArray,
-    ) -> npt.NDArray[np.uint8]:
+    ) -> list[bytes | memoryview]:
         """Compute the bytes of ``n`` deliveries, as :meth:`render` does those of publishes."""
         rows = self._take_rows(len(sequences))
         rows["tag"] = tags
         rows["redelivered"] = redelivered
         return self.render(producer, sequences, sent_ns)
 
-    def match(self, buffer: bytes, offset: int, count: int) -> Deliveries:
+    def match(self, buffer: bytes | bytearray, offset: int, count: int) -> Deliveries:
         """Read ``count`` whole deliveries, up to the first in which a byte is not as computed."""
-        received = np.frombuffer(buffer, self.dtype, count, offset)
-        received = received[: self._count_equal(received)]
+        received = self._rows_at(buffer, offset, count)
+        if self._rest:
+            places = range(offset + self._width, offset + len(received) * self.stride, self.stride)
+            odd = (n for n, at in enumerate(places) if not buffer.startswith(self._rest, at))
+            received = received[: next(odd, None)]
         return Deliveries(
             channel=int.from_bytes(self.template[1:3], "big"),
             tags=received["tag"].astype(np.int64),
@@ -239,39 +255,41 @@ class Shape:
             recipe=self._recipe,
         )
 
-    def may_grow_into(self, buffer: bytes, offset: int) -> bool:
-        """Whether the incomplete message at ``offset`` can still become one of this shape.
+    def may_grow_into(self, buffer: bytes | bytearray, offset: int, end: int) -> bool:
+        """Whether the incomplete message from ``offset`` to ``end`` can become one of this shape.
 
         It can if all frame headers there, and the size in the content header, are the shape's:
         then its length is the shape's, too, and the rest is sure to come.
         """
-        here = len(buffer) - offset
+        here = end - offset
         marks = [(at, PAYLOAD_AT) for at in self.frame_offsets] + [(self.body_size_at, 8)]
         return here < self.stride and all(
-            buffer[offset + at : offset + at + n] == self.template[at : at + min(n, here - at)]
+            buffer.startswith(self.template[at : min(at + n, here)], offset + at)
             for at, n in marks
             if at < here
         )
 
-    def _count_equal(self, received: npt.NDArray[Any]) -> int:
-        """Count the rows, from the first on, in which every byte is as computed."""
-        rows = self._take_rows(len(received))
+    def _rows_at(self, buffer: bytes | bytearray, offset: int, count: int) -> npt.NDArray[Any]:
+        """Return the rows at ``offset``, up to the first that has a byte not as computed."""
+        step = (self.stride,)
+        received: npt.NDArray[Any] = np.ndarray(count, self.dtype, buffer, offset, step)
+        rows = self._take_rows(count)
         rows["producer"] = received["producer"]
         rows["numbers"] = received["numbers"]
         rows["tag"] = received["tag"]
         rows["redelivered"] = received["redelivered"] & 1
         self._complete(rows)
-        shape = (len(rows), self.stride)
-        equal = rows.view(np.uint8).reshape(shape) == received.view(np.uint8).reshape(shape)
-        if equal.all():
-            return len(rows)
-        return int(np.argmin(equal.all(axis=1)))
+        shape = (count, self._width)
+        octets = np.ndarray(shape, np.uint8, buffer, offset, (*step, 1))
+        equal = rows.view(np.uint8).reshape(shape) == octets
+        return received if equal.all() else received[: np.argmin(equal.all(axis=1))]
 
     def _take_rows(self, count: int) -> npt.NDArray[Any]:
         """Return ``count`` rows that hold all constant bytes."""
         if count > len(self._rows):
             size = min(self.max_rows, max(count, 2 * len(self._rows)))
-            self._rows = np.frombuffer(bytearray(self.template * size), self.dtype)
+            row = self.template[: self._width]
+            self._rows = np.frombuffer(bytearray(row * size), self.dtype)
         return self._rows[:count]
 
     def _complete(self, rows: npt.NDArray[Any]) -> None:
@@ -307,49 +325,53 @@ class Splitter:
         """Read deliveries on this channel; with a shape, many at once."""
         self._shapes[channel] = shape
 
-    def feed(self, data: bytes) -> Iterator[StreamPiece]:
+    def room(self, size: int) -> memoryview:
+        """Return where the next ``size`` bytes of the stream may be received, for :meth:`feed`."""
+        return self._cutter.room(size)
+
+    def feed(self, data: bytes | memoryview) -> Iterator[StreamPiece]:
         """Take the next piece of the stream and yield what it completes, in order.
 
         What has not been yielded when the iterator is left comes first in the next call.
         """
         cutter = self._cutter
         cutter.add(data)
-        buffer, others = cutter.buffer, 0  # [others, cutter.at): frames for pika, not yet yielded
+        buffer, others = cutter.buffer, cutter.at  # between these: frames for pika, not yielded yet
         while (found := cutter.find()) is not None:
             kind, channel, method, end = found
             at = cutter.at
             rows: Confirms | Deliveries | None = None
             if method in _CONFIRMS and channel in self._confirming and end - at == CONFIRM_BYTES:
-                rows = _match_confirms(buffer, at, channel)
+                rows = _match_confirms(buffer, at, cutter.end, channel)
                 end = at + len(rows.tags) * CONFIRM_BYTES
             elif (
                 method == DELIVER
                 and (shape := self._shapes.get(channel))
                 and channel not in self._contents.open  # pika is to see what breaks a message off
             ):
-                rows = self._match(shape, buffer, at)
+                rows = self._match(shape, buffer, at, cutter.end)
                 if rows is not None:
                     end = at + len(rows.tags) * shape.stride
-                elif shape.may_grow_into(buffer, at):
+                elif shape.may_grow_into(buffer, at, cutter.end):
                     break
             if rows is not None:
                 if others < at:
-                    yield Other(buffer[others:at])
+                    yield Other(cutter.cut(others, at))
                 cutter.at = others = end
                 yield rows
                 continue
             cutter.at = end
             if channel in self._shapes:
-                content, _ = self._contents.add(Frame(kind, channel, method, buffer[at:end]))
+                content, _ = self._contents.add(Frame(kind, channel, method, cutter.cut(at, end)))
                 if content is not None and content.is_whole and content.method == DELIVER:
-                    frames, others = buffer[others:end], end
+                    frames, others = cutter.cut(others, end), end
                     yield Other(frames, b"".join(content.frames))
         if others < cutter.at:
-            yield Other(buffer[others : cutter.at])
+            yield Other(cutter.cut(others, cutter.at))
 
-    def _match(self, shape: Shape, buffer: bytes, offset: int) -> Deliveries | None:
+    def _match(self, shape: Shape, buffer: bytearray, offset: int, end: int) -> Deliveries | None:
         """Match at most as many as lately matched in a row: odd messages then cost little."""
-        tried = min((len(buffer) - offset) // shape.stride, self._row_limit, shape.max_rows)
+        tried = min((end - offset) // shape.stride, self._row_limit, shape.max_rows)
         if not tried:
             return None
         deliveries = shape.match(buffer, offset, tried)
@@ -359,9 +381,9 @@ class Splitter:
         return deliveries if matched else None
 
 
-def _match_confirms(buffer: bytes, offset: int, channel: int) -> Confirms:
+def _match_confirms(buffer: bytearray, offset: int, end: int, channel: int) -> Confirms:
     """Read the run of acks and nacks that begins at ``offset``, where there is at least one."""
-    count = (len(buffer) - offset) // CONFIRM_BYTES
+    count = (end - offset) // CONFIRM_BYTES
     rows = np.frombuffer(buffer, _CONFIRM, count, offset)
     alike = (
         (rows["type"] == METHOD)

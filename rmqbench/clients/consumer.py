@@ -24,7 +24,8 @@ __all__ = ["Consumer", "Handler", "Look", "Subscription", "Taken"]
 _ANSWER_S = 10.0
 _CANCEL_S = 30.0
 _LASTING_S = 2.0  # a channel that lives this long is progress, even if nothing comes
-_BURSTS = 8  # deliveries gather up to this share of the prefetch, so that the broker never waits
+# Deliveries and acknowledgements gather up to this share of the prefetch: the broker never waits.
+_BURSTS = 8
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Consumer:
             while go_on(look):
                 before = self.delivered
                 connection.turn()
-                if self._pace.allowance() > 0:
+                if self._pace.allowance() > 0 and not self._may_gather(connection):
                     self._acknowledge(channel)
                 if self._cancelled:
                     raise ConnectionLost(
@@ -210,6 +211,11 @@ class Consumer:
         self._learned = self._unlearned = 0
         self._pace.start()
         self._handler.begin()
+
+    def _may_gather(self, connection: Connection) -> bool:
+        """Whether what was taken is acknowledged later, together with what is there already."""
+        most = self.subscription.prefetch // _BURSTS
+        return connection.more_is_there and sum(map(len, self._tags)) < most
 
     def _acknowledge(self, channel: pika.channel.Channel) -> None:
         """Acknowledge what was taken, with one frame where nothing between it is held."""

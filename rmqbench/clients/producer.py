@@ -260,7 +260,7 @@ class Producer:
             if left and room >= min(batch, left) and connection.blocked is None:
                 sequences, sent_ns = self._note_sent(settling, min(room, left, shape.max_rows))
                 if plan.vector:
-                    connection.send(shape.render(plan.number, sequences, sent_ns).tobytes())
+                    connection.send(shape.render(plan.number, sequences, sent_ns))
                 else:
                     self._publish_one_by_one(channel, sequences, sent_ns)
             connection.turn()

@@ -123,7 +123,7 @@ class Session:
             if end - at > self.frame_max + _FUDGE:
                 self._refuse(0, 0, RefusedError(FRAME_ERROR, "frame_too_large"))
                 return
-            data = cutter.buffer[at:end]
+            data = cutter.cut(at, end)
             if kind == OPAQUE:
                 self._opaque(data)
             elif kind != HEARTBEAT:

@@ -11,6 +11,7 @@ from statistics import median
 import numpy as np
 import pytest
 
+from rmqbench.amqp.framing import OVERHEAD
 from rmqbench.amqp.vector import Shape, Splitter
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
@@ -21,6 +22,8 @@ pika = pytest.importorskip("pika")
 
 BURST = 1000
 RECIPE = Recipe(uuid.UUID(int=7), size_bytes=100)
+FRAME_MAX = 131072
+READ_BYTES = 1 << 16
 
 
 def publish_shape():
@@ -30,19 +33,19 @@ def publish_shape():
         exchange="direct.exchange",
         routing_key="work",
         mandatory=True,
-        frame_max=131072,
+        frame_max=FRAME_MAX,
     )
 
 
-def delivery_shape():
+def delivery_shape(recipe=RECIPE):
     method = pika.spec.Basic.Deliver("consumer-0", 1, False, "direct.exchange", "work")
-    body = RECIPE.body(0, 0, 0)
+    body, room = recipe.body(0, 0, 0), FRAME_MAX - OVERHEAD
     frames = (
         pika.frame.Method(1, method),
-        pika.frame.Header(1, len(body), RECIPE.properties(0, 0, 0)),
-        pika.frame.Body(1, body),
+        pika.frame.Header(1, len(body), recipe.properties(0, 0, 0)),
+        *(pika.frame.Body(1, body[at : at + room]) for at in range(0, len(body), room)),
     )
-    return Shape.of_delivery(b"".join(frame.marshal() for frame in frames), RECIPE)
+    return Shape.of_delivery(b"".join(frame.marshal() for frame in frames), recipe)
 
 
 def bursts(count):
@@ -70,7 +73,7 @@ class StandIn:
     def deliver_all(self):
         for sequences in bursts(self.count):
             flags = np.zeros(len(sequences), np.bool_)
-            data = self.source.render_deliveries(0, sequences, 1, sequences + 1, flags).tobytes()
+            data = b"".join(self.source.render_deliveries(0, sequences, 1, sequences + 1, flags))
             started = time.thread_time()
             for event in self.splitter.feed(data):
                 places = self.recorder.record(
@@ -88,7 +91,7 @@ def test_rendering_publishes(benchmark):
 
     def render():
         for sequences in bursts(100_000):
-            shape.render(0, sequences, 1).tobytes()
+            shape.render(0, sequences, 1)
 
     benchmark(render)
 
@@ -101,6 +104,36 @@ def test_checking_and_recording_deliveries(benchmark, tmp_path):
         return (StandIn(tmp_path / str(next(number)), 100_000),), {}
 
     benchmark.pedantic(StandIn.deliver_all, setup=fresh, rounds=5)
+
+
+def seconds_a_byte(body_bytes):
+    """How long checking takes that reads from a socket, in seconds of its thread."""
+    recipe = Recipe(uuid.UUID(int=7), size_bytes=body_bytes)
+    shape, splitter = delivery_shape(recipe), Splitter()
+    splitter.expect_deliveries(1, shape)
+    sequences = np.arange((64 << 20) // body_bytes)
+    flags = np.zeros(len(sequences), np.bool_)
+    source = delivery_shape(recipe)
+    matched = length = 0
+    spent = 0.0
+    for first in range(0, len(sequences), source.max_rows):
+        some = sequences[first : first + source.max_rows]
+        stream = b"".join(source.render_deliveries(0, some, 1, some + 1, flags[some]))
+        length += len(stream)
+        began = time.thread_time()
+        for at in range(0, len(stream), READ_BYTES):
+            piece = stream[at : at + READ_BYTES]
+            room = splitter.room(len(piece))
+            room[:] = piece
+            matched += sum(len(each.tags) for each in splitter.feed(room))
+        spent += time.thread_time() - began
+    assert matched == len(sequences), "each is matched as a whole"
+    return spent / length
+
+
+def test_a_byte_of_a_large_body_takes_no_longer_than_one_of_a_small_body():
+    taken = [min(seconds_a_byte(size) for _ in range(3)) for size in (1 << 14, 1 << 20, 16 << 20)]
+    assert max(taken) < 8 * min(taken), taken
 
 
 @pytest.mark.slow

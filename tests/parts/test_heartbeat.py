@@ -45,7 +45,7 @@ def burst(connection, counter, seconds):
     until = time.monotonic() + seconds
     sent = 0
     while time.monotonic() < until:
-        connection.send(shape.render(0, np.arange(10), time.time_ns()).tobytes())
+        connection.send(shape.render(0, np.arange(10), time.time_ns()))
         sent += 10
         connection.wait_until(lambda: counter.total > sent - 10, 30, "a confirm")  # noqa: B023
 

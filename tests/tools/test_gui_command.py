@@ -34,7 +34,7 @@ def test_a_signal_ends_it_soon_and_the_sums_are_right(vhost, display, name):
     prefetch = 50
     with Connection(vhost, name="publisher") as connection:
         connection.channel()
-        connection.send(b"".join(frames_of(b"x", pika.BasicProperties())) * 20_000)
+        connection.send([b"".join(frames_of(b"x", pika.BasicProperties())) * 20_000])
         connection.wait_until(lambda: not connection.unsent_bytes, 60, "everything to be sent")
     wait_until(lambda: ready_count(vhost, QUEUE) == 20_000, "all to be in the queue")
     with running("--url", vhost.url(), "--prefetch", str(prefetch)) as process:

@@ -185,7 +185,7 @@ def test_a_message_that_cannot_be_read_ends_it_and_is_not_acknowledged(vhost):
     frames = b"".join(frames_of(b"x", pika.BasicProperties(headers={"x": 2**63 - 1})))
     with Connection(vhost, name="hostile") as connection:
         connection.channel()
-        connection.send(frames.replace(b"\x01xl", b"\x01xT"))
+        connection.send([frames.replace(b"\x01xl", b"\x01xT")])
     feed = Feed(vhost, QUEUE)
     with contextlib.suppress(Exception), feed:
         wait_until(lambda: feed.failure, "the failure")

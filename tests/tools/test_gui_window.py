@@ -247,7 +247,7 @@ def flood(endpoint, rate, seconds, stop):
         connection.channel()
         due = time.monotonic()
         for _ in range(20 * seconds):
-            connection.send(burst)
+            connection.send([burst])
             due += 0.05
             while time.monotonic() < due and not stop.is_set():
                 connection.turn()

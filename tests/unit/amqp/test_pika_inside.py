@@ -18,6 +18,7 @@ TOUCHED = {
         "_output_marshaled_frames",
         "_transport",
         "_MAX_RECV_BYTES",
+        "_sigint_safe_recv",
         "_terminate_stream",
         "_cancelled",
     },
@@ -74,7 +75,9 @@ def test_received_bytes_come_by_the_method_that_is_tapped():
 def test_one_read_takes_as_many_bytes_as_the_attribute_says():
     transport = io_services_utils._AsyncTransportBase
     assert transport._MAX_RECV_BYTES == 4096
-    assert "self._MAX_RECV_BYTES" in inspect.getsource(transport._consume)
+    received = "self._sigint_safe_recv(self._sock, self._MAX_RECV_BYTES)"
+    assert received in inspect.getsource(transport._consume)
+    assert "return sock.recv(max_bytes)" in inspect.getsource(transport._sigint_safe_recv)
 
 
 def test_the_heartbeat_counts_the_attribute_that_is_added_to():

@@ -20,6 +20,7 @@ class Link:
     """A connection and its channels in one; each turn does the next step of its script."""
 
     raw_delivery = None
+    more_is_there = False
 
     def __init__(self, steps):
         self.steps = list(steps)
@@ -107,6 +108,16 @@ def receive_many(count):
     return step
 
 
+def in_bulk(step, more=True):
+    """Do a step, after which more is there already."""
+
+    def bulk(link):
+        step(link)
+        link.more_is_there = more
+
+    return bulk
+
+
 def lose(link):
     raise ConnectionLost("The connection ended.")
 
@@ -144,6 +155,25 @@ def test_all_that_was_taken_is_acknowledged_with_one_frame(subscribe):
     assert link.acks == [(3, True), (4, True), (6, True)]
     assert handler.acknowledged == [1, 2, 3, 4, 5, 6]
     assert consumer.delivered == 6
+
+
+def test_what_comes_in_bulk_is_acknowledged_together_up_to_a_share_of_the_prefetch(subscribe):
+    bulk = [in_bulk(receive_many(count)) for count in (6, 3, 2, 5)]
+    handler = Chooser(6, 3, 2, 5, 1)
+    _, (link,) = subscribe(handler, [*bulk, in_bulk(receive_many(1), more=False)], prefetch=80)
+    assert link.acks == [(11, True), (17, True)]
+    assert handler.acknowledged == list(range(1, 18))
+
+
+def test_what_has_come_in_bulk_is_acknowledged_at_the_end(subscribe):
+    _, (link,) = subscribe(Chooser(3), [in_bulk(receive_many(3))])
+    assert link.acks == [(3, True)]
+
+
+@pytest.mark.parametrize("prefetch", [1, 7, 8])
+def test_with_a_small_prefetch_each_turn_is_acknowledged(subscribe, prefetch):
+    _, (link,) = subscribe(Chooser(1, 1), [in_bulk(receive_many(1))] * 2, prefetch=prefetch)
+    assert link.acks == [(1, True), (2, True)]
 
 
 def test_of_many_messages_only_those_that_were_taken_are_acknowledged(subscribe):

@@ -62,7 +62,8 @@ class Link:
     def expect_confirms(self, channel, handler):
         self.on_confirms = handler
 
-    def send(self, frames):
+    def send(self, pieces):
+        frames = b"".join(pieces)
         state = PublishLedger.read(self.directory).state
         self.copies = PublishLedger.read(self.directory).copies()["sequence"].tolist()
         stride = len(frames) // frames.count(b"RMQB")
@@ -81,7 +82,7 @@ class Link:
         assert condition(), what
 
     def basic_publish(self, exchange, routing_key, body, properties, mandatory):
-        self.send(body)
+        self.send([body])
 
     def turn(self):
         self.turns += 1

@@ -25,6 +25,8 @@ NOW = 1_790_000_000_123_456_789
 class Link:
     """A connection and its channels in one; each turn does the next step of its script."""
 
+    more_is_there = False
+
     def __init__(self, directory, *steps, ready=0):
         self.directory = directory
         self.steps = list(steps)
