@@ -1,6 +1,6 @@
 """Compare rmqbench with other clients on the same broker, in the same minutes, in turn.
 
-    python tests/benchmarks/compare.py --broker local --reference ./limit
+    python tests/benchmarks/compare.py --broker local --reference ./limit --size 100 --size 1048576
 
 ``--reference`` is a program that does the least a client can do, in C for example, without any
 checking. It is called as
@@ -9,7 +9,8 @@ checking. It is called as
     PROGRAM consume PORT USER PASSWORD COUNT PREFETCH QUEUE
 
 on the virtual host /, and prints one line with ``rate=… cpu_us=…`` (messages a second, CPU
-microseconds a message). Plain pika, one ``basic_publish`` at a time with confirms, is always there.
+microseconds a message). Always there are ``do_nothing.py``, the limit of what a client can do, and
+plain pika, one ``basic_publish`` at a time with confirms.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import pika
@@ -45,11 +47,27 @@ from rmqbench.verdict.evidence import (
 )
 from rmqbench.verdict.rules import judge_evidence
 
-BODY_BYTES, WINDOW, PREFETCH = 100, 2000, 5000
+WINDOW, PREFETCH = 2000, 5000
+IN_FLIGHT_BYTES = 16 << 20  # no client has more of them unconfirmed, however many the window allows
+ALL_BYTES = 1 << 30  # of large bodies fewer messages are sent
 TOPOLOGY = Topology(
     exchange="compare.exchange", queues=(Queue("compare.work"), Queue("compare.audit"))
 )
 WORK = "compare.work"
+DO_NOTHING = [sys.executable, str(Path(__file__).with_name("do_nothing.py"))]
+
+
+@dataclass(frozen=True)
+class Load:
+    """So many messages, with bodies so large."""
+
+    count: int
+    body_bytes: int = 100
+
+    @property
+    def window(self):
+        """How many may be unconfirmed."""
+        return max(1, min(WINDOW, IN_FLIGHT_BYTES // self.body_bytes))
 
 
 class Ours:
@@ -57,13 +75,14 @@ class Ours:
 
     name = "rmqbench"
 
-    def __init__(self, endpoint, count):
+    def __init__(self, endpoint, load):
         self.endpoint = endpoint
-        self.count = count
+        self.load = load
+        self.count = load.count
 
     def publish(self):
         self.directory = Path(tempfile.mkdtemp())
-        self.recipe = Recipe(uuid.uuid4(), size_bytes=BODY_BYTES)
+        self.recipe = Recipe(uuid.uuid4(), size_bytes=self.load.body_bytes)
         PublishLedger.create(self.directory / "producer", self.count)
         plan = ProducerPlan(
             endpoint=self.endpoint,
@@ -73,7 +92,7 @@ class Ours:
             directory=self.directory / "producer",
             exchange=TOPOLOGY.exchange,
             routing_key=TOPOLOGY.routing_key,
-            window=WINDOW,
+            window=self.load.window,
         )
         return self._run(plan)
 
@@ -121,25 +140,26 @@ class Ours:
 
 
 class Reference:
-    """A program of somebody else's."""
+    """A program of its own."""
 
-    name = "reference"
-
-    def __init__(self, endpoint, count, program):
-        self.count = count
-        self._call = [program]
-        self._login = [str(endpoint.port), endpoint.username, endpoint.password, str(count)]
+    def __init__(self, name, call, endpoint, load):
+        self.name = name
+        self._call = call
+        self._load = load
+        self._login = [str(endpoint.port), endpoint.username, endpoint.password, str(load.count)]
 
     def publish(self):
         where = (TOPOLOGY.exchange, TOPOLOGY.routing_key)
-        return self._run("publish", str(WINDOW), *where, str(BODY_BYTES))
+        return self._run("publish", str(self._load.window), *where, str(self._load.body_bytes))
 
     def consume(self):
         return self._run("consume", str(PREFETCH), WORK)
 
     def _run(self, what, *more):
         command = [*self._call, what, *self._login, *more]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+        printed = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, check=True, timeout=600
+        )
         found = re.search(r"rate=([\d.]+) cpu_us=([\d.]+)", printed.stdout)
         return float(found[1]), float(found[2])
 
@@ -149,9 +169,10 @@ class PlainPika:
 
     name = "plain pika"
 
-    def __init__(self, endpoint, count):
+    def __init__(self, endpoint, load):
         self.endpoint = endpoint
-        self.count = count
+        self.count = load.count
+        self._body = b"x" * load.body_bytes
 
     def publish(self):
         with admin(self.endpoint, timeout_s=600) as channel:
@@ -165,7 +186,7 @@ class PlainPika:
                     headers={"producer_id": "me", "host": "here"},
                 )
                 channel.basic_publish(
-                    TOPOLOGY.exchange, TOPOLOGY.routing_key, b"x" * BODY_BYTES, properties
+                    TOPOLOGY.exchange, TOPOLOGY.routing_key, self._body, properties
                 )
             return self._figures(started, cpu)
 
@@ -214,23 +235,34 @@ def main():
     parser.add_argument("--image")
     parser.add_argument("--reference")
     parser.add_argument("--messages", type=int, default=300_000)
+    parser.add_argument("--size", type=int, action="append", help="bytes of a body; 100")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with open_broker(arguments.broker, image=arguments.image, say=print) as broker:
         print(f"RabbitMQ {broker.version}: {broker.how}")
         endpoint = broker.endpoint
-        clients = [Ours(endpoint, arguments.messages)]
-        if arguments.reference:
-            clients.append(Reference(endpoint, arguments.messages, arguments.reference))
-        clients.append(PlainPika(endpoint, max(1, arguments.messages // 50)))
-        figures = measure(broker, clients, arguments.rounds)
-    for client in clients[1:]:
+        for body_bytes in arguments.size or [100]:
+            count = min(arguments.messages, ALL_BYTES // body_bytes)
+            print(f"bodies of {body_bytes} bytes, {count} messages")
+            load, less = (Load(max(1, n), body_bytes) for n in (count, count // 50))
+            clients = [Ours(endpoint, load), Reference("do nothing", DO_NOTHING, endpoint, load)]
+            if arguments.reference:
+                clients.append(Reference("reference", [arguments.reference], endpoint, load))
+            clients.append(PlainPika(endpoint, less))
+            figures = measure(broker, clients, arguments.rounds)
+            show(figures, [client.name for client in clients[1:]])
+
+
+def show(figures, others):
+    """Print what rmqbench did beside each of the others."""
+    for other in others:
         for half in ("publish", "consume"):
-            median, least, most = ratios(figures, Ours.name, client.name, half)
-            print(f"{half}: rmqbench / {client.name} = {median:.2f} ({least:.2f} to {most:.2f})")
-    for half in ("publish", "consume"):
-        cpu = statistics.median(cpu_us for _, cpu_us in figures[Ours.name, half])
-        print(f"{half}: rmqbench's CPU {cpu:.2f} µs a message")
+            median, least, most = ratios(figures, Ours.name, other, half)
+            print(f"{half}: rmqbench / {other} = {median:.2f} ({least:.2f} to {most:.2f})")
+    for name in (Ours.name, *others):
+        for half in ("publish", "consume"):
+            cpu = statistics.median(cpu_us for _, cpu_us in figures[name, half])
+            print(f"{half}: CPU of {name} {cpu:.2f} µs a message")
 
 
 if __name__ == "__main__":
