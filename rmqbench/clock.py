@@ -15,7 +15,7 @@ class Clock:
 
     ``monotonic`` is in seconds, for limits and durations. ``time_ns`` is in Unix nanoseconds and
     never goes back: it orders what all processes of a run have seen. ``cpu_s`` is the CPU time of
-    this process in seconds.
+    this thread in seconds.
     """
 
     monotonic: Callable[[], float]
@@ -34,7 +34,7 @@ class Clock:
             time.monotonic,
             lambda: epoch_ns + time.monotonic_ns(),
             time.sleep,
-            time.process_time,
+            time.thread_time,
         )
 
 
@@ -43,5 +43,5 @@ def epoch_now_ns() -> int:
     return time.time_ns() - time.monotonic_ns()
 
 
-REAL_CLOCK = Clock(time.monotonic, time.time_ns, time.sleep, time.process_time)
+REAL_CLOCK = Clock(time.monotonic, time.time_ns, time.sleep, time.thread_time)
 """The clock of whoever works alone, and compares its times with nobody's."""

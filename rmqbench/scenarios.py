@@ -105,6 +105,10 @@ class Scenario:
     before anything is published. With ``declare_last`` the queues are declared only when all
     producers are connected and ready to publish: for what happens to queues just made.
 
+    Producers share ``processes`` processes, consumers that are at work at the same time as many
+    (None: a quarter of the processors, at least one); each has a connection and a thread of its
+    own.
+
     ``faults`` strike while it runs. Then the workers reconnect and go on; what is indeterminate is
     published again only with ``publish_again``.
 
@@ -134,6 +138,7 @@ class Scenario:
     heartbeat_s: int = 30
     rest_s: float = 0.0
     declare_last: bool = False
+    processes: int | None = None
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -141,6 +146,8 @@ class Scenario:
         self._require_load()
         _require_between("window", self.window, 1, 1_000_000)
         _require_between("heartbeat_s", self.heartbeat_s, 1, 65_535)
+        if self.processes is not None:
+            _require_between("processes", self.processes, 1, 1000)
         if isinstance(self.allowed, str):
             raise UsageError(
                 f"allowed is the text {self.allowed!r}.",

@@ -7,8 +7,10 @@ Without the tap (``vector=False``) everything goes through pika's callbacks, to 
 
 What is touched inside of pika, and why: ``_on_data_available`` (where received bytes arrive),
 ``_output_marshaled_frames`` (rendered frames are sent and counted like all others),
-``bytes_received`` (the heartbeat must count what pika does not see), ``_transport`` and its
-``_MAX_RECV_BYTES`` (4096 bytes a read are too few) and ``_sigint_safe_recv`` (received bytes are
+``_adapter_emit_data`` (what the socket takes is sent at once), ``bytes_received`` (the heartbeat
+must count what pika does not see), ``_transport`` and its ``_sock`` and ``_tx_buffers`` (what is
+sent at once goes where nothing waits), ``_MAX_RECV_BYTES`` (4096 bytes a read are too few),
+``_MAX_CONSUME_BYTES`` (one read a turn is enough) and ``_sigint_safe_recv`` (received bytes are
 written where they are split), ``_terminate_stream`` (to end at once), and
 ``_cancelled`` of a channel (what is under way to a consumer that is being cancelled is its own).
 Only :mod:`rmqbench.amqp.admin` touches pika's inside, too.
@@ -20,6 +22,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +32,7 @@ import pika.channel
 import pika.exceptions
 import pika.frame
 import pika.spec
+from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 
 from rmqbench.amqp.diagnosis import channel_error, diagnose, is_early_end
 from rmqbench.amqp.gathering import ENOUGH_BYTES, Gathering
@@ -44,10 +48,11 @@ from rmqbench.errors import (
     RmqbenchError,
 )
 
-__all__ = ["Connection"]
+__all__ = ["TICK_S", "Connection"]
 
-_TICK_S = 0.05  # no turn takes longer, so that its caller can look at the clock
-_READ_BYTES = 1 << 20
+TICK_S = 0.05
+_FIRST_READ_BYTES = 1 << 14
+_MAX_READ_BYTES = 1 << 20
 _CLOSE_S = 5.0
 
 OnConfirms = Callable[[Confirms], None]
@@ -67,10 +72,12 @@ class Connection:
         vector: bool = True,
         heartbeat_s: int = 30,
         connect_timeout_s: float = 10.0,
+        tick_s: float = TICK_S,
     ) -> None:
         """Prepare a connection that :meth:`open` makes. ``name`` is shown by the broker.
 
-        ``connect_timeout_s`` limits the attempt on each address of the host.
+        ``connect_timeout_s`` limits the attempt on each address of the host. No turn takes longer
+        than ``tick_s``, so that its caller can look at the clock.
         """
         self.endpoint = endpoint
         self.blocked: str | None = None  # the broker's reason while it blocks publishers
@@ -80,11 +87,14 @@ class Connection:
         self._on_deliveries: dict[int, OnDeliveries] = {}
         self._failure: Exception | None = None
         self._clock = network.clock
+        self._handshake = network.handshake
+        self._tick_s = tick_s
         self._opened = False
         self._not_opened: BaseException | None = None
         self._closing = False
         self.burst_bytes = 0  # how much may gather during a pause; 0: every byte is read at once
         self._received = 0
+        self._read_bytes = _FIRST_READ_BYTES
         self._gathering = Gathering(network.clock)
         self._pika = _TappedConnection(
             pika_parameters(
@@ -108,9 +118,10 @@ class Connection:
         Raise BrokerUnavailable, AccessRefused or UsageError, as
         :func:`rmqbench.amqp.diagnosis.diagnose` explains it.
         """
-        self._keep_ticking()
         try:
-            self.wait_until(self._open_is_over, timeout_s, "the AMQP handshake")
+            with self._handshake:
+                self._keep_ticking()
+                self.wait_until(self._open_is_over, timeout_s, "the AMQP handshake")
         except DeadlineExceeded as error:
             self._not_opened = error
         except BaseException as error:
@@ -184,7 +195,7 @@ class Connection:
         return channel
 
     def turn(self) -> None:
-        """Send and receive what is ready; wait at most a twentieth of a second for something.
+        """Send and receive what is ready; wait at most ``tick_s`` for something.
 
         Raise ConnectionLost, or what :func:`rmqbench.amqp.diagnosis.channel_error` makes of the
         reason, if the connection or a channel ended unasked, MessageUnreadable if pika cannot
@@ -313,7 +324,7 @@ class Connection:
         self._loop.close()
 
     def _keep_ticking(self) -> None:
-        self._loop.call_later(_TICK_S, self._keep_ticking)
+        self._loop.call_later(self._tick_s, self._keep_ticking)
 
     def _open_is_over(self) -> bool:
         return self._opened or self._not_opened is not None
@@ -321,7 +332,9 @@ class Connection:
     def _on_open(self, connection: _TappedConnection) -> None:
         self._opened = True
         transport = connection._transport
-        transport._MAX_RECV_BYTES = _READ_BYTES
+        transport._MAX_RECV_BYTES = _MAX_READ_BYTES
+        if isinstance(transport, _AsyncPlaintextTransport):  # of TLS more may be there already
+            transport._MAX_CONSUME_BYTES = 1
         if self._splitter is not None:
             transport._sigint_safe_recv = self._receive
         connection.add_on_connection_blocked_callback(self._on_blocked)
@@ -349,11 +362,17 @@ class Connection:
             self._failure = error
 
     def _receive(self, source: socket.socket, size: int) -> memoryview:
-        """Receive at most ``size`` bytes where they are to be split, without a copy."""
+        """Receive at most ``size`` bytes where they are to be split, without a copy.
+
+        Room for so many is taken where as many come: there may be a thousand connections.
+        """
         assert self._splitter is not None
         self._gathering.source = source
-        room = self._splitter.room(size)
-        return room[: source.recv_into(room)]
+        room = self._splitter.room(min(size, self._read_bytes))
+        received = source.recv_into(room)
+        if received == len(room):
+            self._read_bytes *= 2
+        return room[:received]
 
     def _received_data(self, data: bytes | memoryview) -> None:
         """Take received bytes; what a handler raises is raised by the turn, not inside of pika.
@@ -408,6 +427,15 @@ class _TappedConnection(pika.SelectConnection):  # type: ignore[misc]
 
     def _on_data_available(self, data_in: bytes | memoryview) -> None:
         self.tap(data_in)
+
+    def _adapter_emit_data(self, data: bytes | memoryview) -> None:
+        """Send at once what the socket takes; pika alone would wait a turn until it is writable."""
+        transport, sent = self._transport, 0
+        if isinstance(transport, _AsyncPlaintextTransport) and not transport._tx_buffers:
+            with suppress(OSError):  # what is wrong with the socket, pika finds and reports
+                sent = transport._sock.send(data)
+        if sent < len(data):
+            super()._adapter_emit_data(data[sent:])
 
     def receive_frames(self, data: bytes) -> None:
         """Pass bytes to pika as if they had just been received."""

@@ -14,7 +14,7 @@ if sys.platform != "win32":
 __all__ = ["ENOUGH_BYTES", "Gathering"]
 
 ENOUGH_BYTES = 1 << 18  # worth a wake-up by itself
-_DENSE_BYTES = 1 << 12
+_DENSE_BYTES = 1 << 10
 _MIN_PAUSE_S = 0.001
 _MAX_PAUSE_S = 0.006
 _FULL_BYTES = 1 << 15  # the smallest socket that may be full
@@ -45,6 +45,9 @@ class Gathering:
             self._pause_s /= 2
         else:
             self._pause_s = min(max(1.5 * self._pause_s, _MIN_PAUSE_S), _MAX_PAUSE_S)
+        if received < _FULL_BYTES:
+            self._clock.sleep(self._pause_s)
+            return
         self._clock.sleep(self._pause_s / 2)
         gathered = self._waiting()
         self._clock.sleep(self._pause_s / 2)

@@ -63,6 +63,7 @@ _CONFIRM = np.dtype(
     }
 )
 _BUFFER_BYTES = 4 << 20  # rendered by one call at most, unless a single message is larger
+_ROWS_BYTES = 1 << 18  # of rows at once at most: a cache of the processor holds them
 # A message with so many constant bytes behind its head is wide: these are compared with the
 # template as one piece, and its numbers alone are rows of an array.
 _WIDE_BYTES = 1 << 13
@@ -170,7 +171,7 @@ class Shape:
                 "itemsize": self._width,
             }
         )
-        self.max_rows = max(1, _BUFFER_BYTES // self.stride)
+        self.max_rows = max(1, min(_BUFFER_BYTES // self.stride, _ROWS_BYTES // self._width))
         self._rows = np.empty(0, self.dtype)
 
     @classmethod

@@ -55,9 +55,16 @@ InPlaceOption = Annotated[
 ]
 MessagesOption = Annotated[int, typer.Option(help="Messages to publish.")]
 QueueKindOption = Annotated[str, typer.Option(help="classic, lazy or quorum.")]
-ProducersOption = Annotated[int, typer.Option(help="Producers, each in a process of its own.")]
+ProducersOption = Annotated[int, typer.Option(help="Producers, each with its own connection.")]
 ConsumersOption = Annotated[
-    int, typer.Option(help="Consumers of the work queue, each in a process of its own.")
+    int, typer.Option(help="Consumers of the work queue, each with its own connection.")
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes that the producers share, and as many that the consumers share.",
+        show_default="a quarter of the processors",
+    ),
 ]
 SizeOption = Annotated[
     int | None,
@@ -120,6 +127,7 @@ def _command(name: str) -> Callable[..., None]:
         consumers: ConsumersOption = own["consumers"],
         window: WindowOption = own["window"],
         prefetch: PrefetchOption = own["prefetch"],
+        processes: ProcessesOption = None,
         publish_again: PublishAgainOption = False,
         in_place: InPlaceOption = False,
         directory: DirectoryOption = None,
@@ -139,6 +147,7 @@ def _command(name: str) -> Callable[..., None]:
             consumers=consumers,
             window=window,
             prefetch=prefetch,
+            processes=processes,
             publish_again=publish_again,
         )
         evidence = _Evidence(directory, keep, keep_days)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pika.channel
 
-from rmqbench.amqp.connection import Connection
+from rmqbench.amqp.connection import TICK_S, Connection
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.vector import Deliveries, Shape
 from rmqbench.clients.rate import Pace
@@ -35,6 +35,7 @@ class Subscription:
     ``name`` is the connection's and ``tag`` the consumer's, both shown by the broker. ``rate``
     limits the messages a second: what is over it is acknowledged later. With ``auto_ack`` the
     broker forgets each message as it delivers it. ``stall_s`` is how long it tries to reconnect.
+    It looks at the clock every ``tick_s``.
     """
 
     endpoint: Endpoint
@@ -47,6 +48,7 @@ class Subscription:
     vector: bool = True
     heartbeat_s: int = 30
     stall_s: float = 30.0
+    tick_s: float = TICK_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Consumer:
     def run(self, go_on: Callable[[Look], bool]) -> RmqbenchError | None:
         """Take messages until ``go_on`` is false; return the error with which it was given up.
 
-        ``go_on`` is called twenty times a second at least. In the end the consumer is cancelled,
+        ``go_on`` is called every ``tick_s`` at least. In the end the consumer is cancelled,
         what was taken is acknowledged, and the broker has said that it took these.
         """
 
@@ -165,6 +167,7 @@ class Consumer:
             network=self._network,
             vector=asked.vector,
             heartbeat_s=asked.heartbeat_s,
+            tick_s=asked.tick_s,
         ) as connection:
             self._recovery.connected()
             channel = connection.channel()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pika.channel
 
-from rmqbench.amqp.connection import Connection
+from rmqbench.amqp.connection import TICK_S, Connection
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.vector import Confirms, Shape
 from rmqbench.clients.rate import Pace
@@ -56,7 +56,8 @@ class ProducerPlan:
     One that ``waits`` connects, says in its journal that it is ready, and begins when told to.
 
     Without ``confirms`` it does as publishers do who do not ask for them: what is written to the
-    connection counts as confirmed. ``epoch_ns`` makes its clock that of the run's other workers.
+    connection counts as confirmed. It looks at the clock every ``tick_s``, which ``epoch_ns`` makes
+    that of the run's other workers.
     """
 
     endpoint: Endpoint
@@ -75,6 +76,7 @@ class ProducerPlan:
     vector: bool = True
     heartbeat_s: int = 30
     stall_s: float = 30.0
+    tick_s: float = TICK_S
     epoch_ns: int = 0
 
     def run(self, finish: threading.Event | None = None) -> ProducerReport:
@@ -88,7 +90,7 @@ class ProducerPlan:
 
 @dataclass(frozen=True)
 class ProducerReport:
-    """How one producer did. Times are Unix nanoseconds, CPU seconds of the whole process.
+    """How one producer did. Times are Unix nanoseconds, CPU seconds of its thread.
 
     ``error`` is a sentence where it ended before everything was settled.
     """
@@ -192,6 +194,7 @@ class Producer:
             network=self._network,
             vector=plan.vector,
             heartbeat_s=plan.heartbeat_s,
+            tick_s=plan.tick_s,
         ) as connection:
             self._recovery.connected()
             channel = connection.channel()

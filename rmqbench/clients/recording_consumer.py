@@ -89,7 +89,7 @@ class ConsumerPlan:
 
 @dataclass(frozen=True)
 class ConsumerReport:
-    """How one consumer did. Times are Unix nanoseconds, CPU seconds of the whole process.
+    """How one consumer did. Times are Unix nanoseconds, CPU seconds of its thread.
 
     ``error`` is a sentence where it ended for another reason than an empty queue.
     """

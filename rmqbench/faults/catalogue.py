@@ -86,6 +86,7 @@ class Kind:
     ``first_message``: it strikes at the first message of the phase, not after a third of them.
     ``within_s``: it shows something only this soon after the queues' declaration, which therefore
     waits until the producers are ready.
+    ``kills_consumer``: it ends the process of a consumer, which nobody may share.
     """
 
     text: str
@@ -99,6 +100,7 @@ class Kind:
     needs_proxy: bool = False
     first_message: bool = False
     within_s: float | None = None
+    kills_consumer: bool = False
 
 
 _NOTHING: frozenset[str] = frozenset()
@@ -165,6 +167,7 @@ FAULTS: Mapping[str, Kind] = {
         effects.kill_consumer,
         phases=("drain",),
         expected=_NOTHING,
+        kills_consumer=True,
     ),
     "bad-acknowledgement": Kind(
         "a delivery tag is acknowledged that was never given: the broker closes the channel",

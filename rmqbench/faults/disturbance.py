@@ -205,25 +205,29 @@ class Disturber:
         """Kill the one that has most to lose: messages which it has not acknowledged.
 
         With automatic acknowledgement that is whatever is on its way to it, which nobody can count.
+        Whoever shares its process dies with it.
         """
-        here: list[tuple[int, int, ConsumerAtWork]] = []
+        here: list[tuple[int, ConsumerAtWork]] = []
 
         def one_has_some() -> bool:
             here[:] = [
-                (_at_stake(each), each.worker.pid, each)
+                (_at_stake(each), each)
                 for each in self._consumers
                 if each.queue == queue and not each.worker.ended()
             ]
-            return not here or max(here)[0] > 0
+            return not here or max(at_stake for at_stake, _ in here) > 0
 
         wait_until(one_has_some, _HOLDS_S, "a consumer to hold messages")
         if not here:
             raise BrokerError("There was no consumer left that could be killed.")
-        count, pid, consumer = max(here)
+        count, consumer = max(here, key=lambda each: each[0])
         consumer.worker.strike()
+        others = sum(each.worker is consumer.worker for each in self._consumers) - 1
         what = "delivery" if consumer.auto_ack else "unacknowledged message"
         many = "deliveries" if consumer.auto_ack else "unacknowledged messages"
-        return f"the consumer in process {pid} is dead, with {counted(count, what, many)}"
+        pid = consumer.worker.pid
+        dead = f"the consumer in process {pid} is dead, with {counted(count, what, many)}"
+        return f"{dead}; {counted(others, 'consumer')} died with it" if others else dead
 
 
 def _at_stake(consumer: ConsumerAtWork) -> int:

@@ -102,8 +102,10 @@ def peak_of(worker: Path) -> int:
 
 
 def stands_ready(worker: Path) -> bool:
-    """Whether a worker has said that it waits for the word to begin."""
-    return any(isinstance(each, WorkReady) for each in entries_of(worker))
+    """Whether a worker waits for the word to begin, is at work already, or has ended."""
+    return any(
+        isinstance(each, WorkReady | ChannelOpened | WorkEnded) for each in entries_of(worker)
+    )
 
 
 class _Reader:

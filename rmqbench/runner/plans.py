@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rmqbench.amqp.connection import TICK_S
 from rmqbench.amqp.vector import vector_path_is_on
 from rmqbench.clients.consumer import Subscription
 from rmqbench.clients.producer import ProducerPlan
@@ -14,6 +15,11 @@ from rmqbench.run_directory import RunDirectory
 from rmqbench.scenarios import Scenario
 
 __all__ = ["Planner"]
+
+_TICKS_PER_S = (
+    400  # of all clients of one kind together: a connection that does nothing costs little
+)
+_LONGEST_TICK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,11 @@ class Planner:
                 duration_s=scenario.duration_s,
                 confirms=scenario.confirms,
                 publish_again=scenario.publish_again,
-                waits=scenario.declare_last,
+                waits=True,
                 vector=vector_path_is_on(),
                 heartbeat_s=scenario.heartbeat_s,
                 stall_s=scenario.stall_s,
+                tick_s=TICK_S if rate else _tick_s(scenario.producers),
                 epoch_ns=self.epoch_ns,
             )
             for number, count in enumerate(scenario.counts)
@@ -80,6 +87,7 @@ class Planner:
                 vector=vector_path_is_on(),
                 heartbeat_s=scenario.heartbeat_s,
                 stall_s=scenario.stall_s,
+                tick_s=TICK_S if rate else _tick_s(sum(each.consumers for each in scenario.queues)),
             ),
             recipe=self.recipe,
             counts=scenario.counts,
@@ -89,3 +97,8 @@ class Planner:
             routing_key=self.routing_key,
             epoch_ns=self.epoch_ns,
         )
+
+
+def _tick_s(clients: int) -> float:
+    """Return how often each of so many clients looks at the clock, in seconds."""
+    return min(max(TICK_S, clients / _TICKS_PER_S), _LONGEST_TICK_S)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -49,7 +50,7 @@ from rmqbench.runner.inspection import Inspection
 from rmqbench.runner.isolation import Place, declared, own_place
 from rmqbench.runner.plans import Planner
 from rmqbench.runner.watch import BrokerWatch
-from rmqbench.runner.workers import Gate, Worker, WorkerPlan, run_workers
+from rmqbench.runner.workers import Gate, Worker, WorkerPlan, run_workers, spread
 from rmqbench.scenarios import Scenario
 from rmqbench.verdict.evidence import CONFIRMED, NACKED
 
@@ -244,15 +245,24 @@ class Run:
             done = sum(int(np.count_nonzero(s & (CONFIRMED | NACKED))) for s in states)
             self._disturber.announce("publish", done)
             self._watch(Progress("publish", done, self.scenario.messages))
-            return done + sum(self._progress_of(drain) for drain in drains)
+            return done + sum(self._progress_of(drain) for drain in drains) + len(connected)
 
-        gate = None
-        if self.scenario.declare_last:
-            gate = Gate(
-                ready=lambda worker: stands_ready(worker.plan.directory),
-                open=lambda: self._declare(self._stack),
-            )
-        self._work([*producers, *consumers], progress, gate)
+        connected: set[Path] = set()
+
+        def ready(worker: Worker) -> bool:
+            for plan in worker.plans:
+                if plan.directory not in connected:
+                    if not stands_ready(plan.directory):
+                        return False
+                    connected.add(plan.directory)
+            return True
+
+        def begin() -> None:
+            if self.scenario.declare_last:
+                self._declare(self._stack)
+
+        shares = [*self._spread(producers), *self._spread(consumers)]
+        self._work(shares, progress, Gate(ready, begin))
         self._disturber.settle()
         self._inspector.note_policies()
         record = read_run(self._directory.path)
@@ -353,7 +363,7 @@ class Run:
 
     def _consume(self, drain: QueueDrain) -> None:
         """Run a round of consumers on one queue, until all of them have ended."""
-        self._work(drain.next_round(), lambda: self._progress_of(drain))
+        self._work(self._spread(drain.next_round()), lambda: self._progress_of(drain))
 
     def _end_round(self, drain: QueueDrain) -> None:
         watch = self._broker_watch
@@ -387,37 +397,42 @@ class Run:
         self._watch(Progress(f"drain {queue}", drain.distinct, self.scenario.messages))
         return progress
 
+    def _spread(self, plans: Sequence[WorkerPlan]) -> list[Sequence[WorkerPlan]]:
+        """Return the shares of the worker processes; who may be killed alone works alone."""
+        scenario = self.scenario
+        alone = any(fault.kind.kills_consumer for fault in scenario.faults)
+        return spread(plans, len(plans) if alone else scenario.processes)
+
     def _work(
-        self, plans: Sequence[WorkerPlan], progress: Callable[[], int], gate: Gate | None = None
+        self,
+        shares: Sequence[Sequence[WorkerPlan]],
+        progress: Callable[[], int],
+        gate: Gate | None = None,
     ) -> None:
         """Run workers, and write down what became of them as far as they cannot."""
 
         def started(workers: Sequence[Worker]) -> None:
             self._disturber.note_consumers(
                 [
-                    ConsumerAtWork(
-                        worker,
-                        worker.plan.queue,
-                        worker.plan.directory,
-                        worker.plan.subscription.auto_ack,
-                    )
+                    ConsumerAtWork(worker, plan.queue, plan.directory, plan.subscription.auto_ack)
                     for worker in workers
-                    if isinstance(worker.plan, ConsumerPlan)
+                    for plan in worker.plans
+                    if isinstance(plan, ConsumerPlan)
                 ]
             )
 
         troubles = run_workers(
-            plans,
+            shares,
             progress=progress,
             stall_s=_PATIENCE * self.scenario.stall_s + self.scenario.longest_pause_s,
             started=started,
-            needed=lambda worker: isinstance(worker.plan, ProducerPlan),
+            needed=lambda worker: isinstance(worker.plans[0], ProducerPlan),
             gate=gate,
         )
         for trouble in troubles:
             self._write(TroubleSeen(text=trouble))
-        together = peak_rss_bytes() + sum(peak_of(plan.directory) for plan in plans)
-        self._write(MemoryUsed(peak_rss_bytes=together))
+        peaks = (max(peak_of(plan.directory) for plan in plans) for plans in shares)
+        self._write(MemoryUsed(peak_rss_bytes=peak_rss_bytes() + sum(peaks)))
 
     def _declare(self, stack: ExitStack) -> None:
         """Declare the topology, which is removed with the run, and write that down."""

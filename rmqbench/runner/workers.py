@@ -1,9 +1,10 @@
-"""Producers and consumers in processes of their own: no lock of Python is shared with them.
+"""Producers and consumers in processes beside this one: no lock of Python is shared with them.
 
-A worker is a Python that runs :func:`main`: it reads its plan from standard input and runs it. The
-plan travels by pipe, so no password is in a process title. Standard input stays open as long as the
-parent lives: one byte on it is the word for which a worker waits (a consumer to finish, a producer
-to begin), its end is the worker's end. All that a worker has to say is in its directory.
+A worker is a Python that runs :func:`main`: it reads its plans from standard input and runs them,
+each in a thread of its own. The plans travel by pipe, so no password is in a process title.
+Standard input stays open as long as the parent lives: one byte on it is the word for which the
+plans wait (a consumer to finish, a producer to begin), its end is the worker's end. All that a plan
+has to say is in its directory.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, Self
 
 from rmqbench.errors import EvidenceNotWritten
 
-__all__ = ["Crew", "Gate", "Worker", "WorkerPlan", "main", "run_workers"]
+__all__ = ["Crew", "Gate", "Worker", "WorkerPlan", "main", "run_workers", "spread"]
 
 _POLL_S = 0.02
 _CANNOT_WRITE = 74  # the exit code of a worker that could not write its evidence (EX_IOERR)
@@ -45,11 +47,11 @@ class WorkerPlan(Protocol):
 
 
 class Worker:
-    """One worker process."""
+    """One worker process, and its plans."""
 
-    def __init__(self, plan: WorkerPlan) -> None:
-        self.plan = plan
-        self._log = plan.directory / "worker.log"
+    def __init__(self, plans: Sequence[WorkerPlan]) -> None:
+        self.plans = plans
+        self._log = plans[0].directory / "worker.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", "from rmqbench.runner import workers; workers.main()"],
@@ -60,7 +62,7 @@ class Worker:
             )
         self.pid = self._process.pid
         with contextlib.suppress(BrokenPipeError):  # it died at once: its log says why
-            data = pickle.dumps(plan)
+            data = pickle.dumps(plans)
             self._stdin.write(len(data).to_bytes(8, "big") + data)
             self._stdin.flush()
 
@@ -89,7 +91,7 @@ class Worker:
         if code == _CANNOT_WRITE:
             return (
                 f"a worker (process {self.pid}) could not write what it saw to "
-                f"{self.plan.directory}, and ended: is the disk full?"
+                f"{self.plans[0].directory}, and ended: is the disk full?"
             )
         lines = self._log.read_text(errors="replace").strip().splitlines()
         why = f": {lines[-1]}" if lines else ""
@@ -112,10 +114,10 @@ class Worker:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the needed workers wait for, all of them together, before they begin.
+    """What the needed workers wait for before they begin.
 
-    ``ready`` says whether one stands ready; ``open`` is called once when all do, and then they are
-    told to begin. What it raises ends them.
+    ``ready`` says whether a worker stands ready; ``open`` is called once when all do, and then the
+    needed ones are told to begin. What it raises ends them all.
     """
 
     ready: Callable[[Worker], bool]
@@ -125,12 +127,12 @@ class Gate:
 class Crew:
     """Workers that end together, whatever happens: a context manager."""
 
-    def __init__(self, plans: Sequence[WorkerPlan]) -> None:
-        """Start a worker for each plan."""
+    def __init__(self, shares: Sequence[Sequence[WorkerPlan]]) -> None:
+        """Start a worker for each share of the plans."""
         self.workers: list[Worker] = []
         try:
-            for plan in plans:
-                self.workers.append(Worker(plan))
+            for plans in shares:
+                self.workers.append(Worker(plans))
         except BaseException:
             self._kill()
             raise
@@ -152,8 +154,19 @@ class Crew:
             worker.kill()
 
 
+def spread(plans: Sequence[WorkerPlan], processes: int | None = None) -> list[Sequence[WorkerPlan]]:
+    """Part plans into the shares of so many processes, or of fewer where there are fewer plans.
+
+    None: a quarter of the processors, at least one. Who runs beside these workers has others to
+    feed, and the broker may be on the same machine.
+    """
+    if processes is None:
+        processes = max(1, (os.cpu_count() or 1) // 4)
+    return [plans[first::processes] for first in range(min(processes, len(plans)))]
+
+
 def run_workers(
-    plans: Sequence[WorkerPlan],
+    shares: Sequence[Sequence[WorkerPlan]],
     *,
     progress: Callable[[], int],
     stall_s: float,
@@ -161,7 +174,7 @@ def run_workers(
     needed: Callable[[Worker], bool] = lambda _: False,
     gate: Gate | None = None,
 ) -> list[str]:
-    """Run each plan in a process of its own, and wait until all have ended.
+    """Run each share of the plans in a process of its own, and wait until all have ended.
 
     ``progress`` is called all along, and once when all have ended; it returns a number that grows
     while anything is done.
@@ -170,13 +183,13 @@ def run_workers(
     they are stuck; those who do not, with no progress for ``stall_s``, are killed, and what they
     have recorded stays. Return a sentence for each that did not end by itself.
     """
-    with Crew(plans) as crew:
+    with Crew(shares) as crew:
         started(crew.workers)
         done, changed_at = progress(), time.monotonic()
         waited_for = [worker for worker in crew.workers if needed(worker)]
         told = False
         while not crew.ended():
-            if gate is not None and all(gate.ready(each) or each.ended() for each in waited_for):
+            if gate is not None and all(gate.ready(each) or each.ended() for each in crew.workers):
                 gate.open()
                 gate = None
                 for worker in waited_for:
@@ -224,12 +237,15 @@ def _listen(finish: threading.Event) -> None:
 def main() -> None:
     """Be a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    plan: WorkerPlan = pickle.loads(_read(int.from_bytes(_read(8), "big")))
+    plans: Sequence[WorkerPlan] = pickle.loads(_read(int.from_bytes(_read(8), "big")))
     finish = threading.Event()
     threading.Thread(target=_listen, args=(finish,), daemon=True).start()
-    try:
-        plan.run(finish)
-    except (OSError, EvidenceNotWritten):
-        with contextlib.suppress(OSError):  # its log is on the same disk
-            traceback.print_exc()
+    with ThreadPoolExecutor(len(plans)) as pool:
+        ends = [pool.submit(plan.run, finish) for plan in plans]
+    errors = [error for end in ends if (error := end.exception())]
+    with contextlib.suppress(OSError):  # the log may be on the disk that is full
+        for error in errors:
+            traceback.print_exception(error)
+    if any(isinstance(error, OSError | EvidenceNotWritten) for error in errors):
         os._exit(_CANNOT_WRITE)
+    sys.exit(bool(errors))

@@ -116,7 +116,7 @@ class Ours:
         return figures
 
     def _run(self, plan):
-        assert run_workers([plan], progress=time.time_ns, stall_s=600) == []
+        assert run_workers([[plan]], progress=time.time_ns, stall_s=600) == []
         entries = {entry.kind: entry for entry in read_journal(plan.directory / JOURNAL_FILE)}
         start, end = entries["started"], entries["ended"]
         assert end.error is None, end.error

@@ -7,7 +7,7 @@ import pytest
 
 from rmqbench.amqp.gathering import ENOUGH_BYTES, Gathering
 
-DENSE, BURST = 1 << 14, 1 << 20
+DENSE, MUCH, BURST = 1 << 14, 1 << 15, 1 << 20
 
 
 class Pauses:
@@ -49,7 +49,7 @@ def test_while_the_stream_stays_dense_the_pause_grows_up_to_a_limit(pause):
     assert pauses[-1] == pytest.approx(0.006)
 
 
-@pytest.mark.parametrize("received", [0, 300, 4095, ENOUGH_BYTES, 10 * ENOUGH_BYTES])
+@pytest.mark.parametrize("received", [0, 300, 1023, ENOUGH_BYTES, 10 * ENOUGH_BYTES])
 def test_what_is_sparse_or_enough_is_followed_by_no_pause(pause, received):
     assert pause(received) == 0
     assert pause(DENSE) > 0
@@ -72,15 +72,20 @@ def test_more_than_may_gather_shortens_the_pause(pause):
 
 def test_where_a_full_socket_gathers_nothing_more_the_pause_shrinks(pause, source):
     source.sendall(bytes(1 << 15))
-    pauses = [pause(DENSE) for _ in range(20)]
+    pauses = [pause(MUCH) for _ in range(20)]
     assert max(pauses[2:]) < 0.002
 
 
 def test_a_socket_that_still_gathers_is_left_alone(pause, source):
     pause.during = lambda: source.sendall(bytes(2048))
-    assert [pause(DENSE) for _ in range(10)][-1] == pytest.approx(0.006)
+    assert [pause(MUCH) for _ in range(10)][-1] == pytest.approx(0.006)
 
 
 def test_a_little_that_came_is_no_full_socket(pause, source):
     source.sendall(bytes((1 << 15) - 1))
-    assert [pause(DENSE) for _ in range(10)][-1] == pytest.approx(0.006)
+    assert [pause(MUCH) for _ in range(10)][-1] == pytest.approx(0.006)
+
+
+def test_nobody_looks_into_a_socket_from_which_little_came(pause, source):
+    source.sendall(bytes(1 << 15))
+    assert [pause(MUCH - 1) for _ in range(10)][-1] == pytest.approx(0.006)

@@ -16,8 +16,12 @@ TOUCHED = {
     connection: {
         "_on_data_available",
         "_output_marshaled_frames",
+        "_adapter_emit_data",
         "_transport",
+        "_sock",
+        "_tx_buffers",
         "_MAX_RECV_BYTES",
+        "_MAX_CONSUME_BYTES",
         "_sigint_safe_recv",
         "_terminate_stream",
         "_cancelled",
@@ -58,6 +62,7 @@ def test_no_other_module_touches_the_inside_of_pika(path):
     [
         (pika.SelectConnection, "_on_data_available", ["self", "data_in"]),
         (pika.SelectConnection, "_output_marshaled_frames", ["self", "marshaled_frames"]),
+        (pika.SelectConnection, "_adapter_emit_data", ["self", "data"]),
         (pika.SelectConnection, "_terminate_stream", ["self", "error"]),
         (pika.BlockingConnection, "_cleanup", ["self"]),
     ],
@@ -70,6 +75,24 @@ def test_received_bytes_come_by_the_method_that_is_tapped():
     assert "self._on_data_available(data)" in inspect.getsource(
         pika.adapters.base_connection.BaseConnection._proto_data_received
     )
+
+
+def test_frames_are_written_by_the_method_that_sends_at_once():
+    output = inspect.getsource(pika.connection.Connection._output_marshaled_frames)
+    assert "self._adapter_emit_data(marshaled_frame)" in output
+    emit = inspect.getsource(pika.adapters.base_connection.BaseConnection._adapter_emit_data)
+    assert "self._transport.write(data)" in emit
+    plain = io_services_utils._AsyncPlaintextTransport
+    assert "tx_buffer_was_empty = self.get_write_buffer_size() == 0" in inspect.getsource(
+        plain.write
+    )
+    assert "self._sigint_safe_send(self._sock," in inspect.getsource(plain._produce)
+
+
+def test_one_turn_reads_until_it_has_as_many_bytes_as_the_attribute_says():
+    transport = io_services_utils._AsyncTransportBase
+    assert transport._MAX_CONSUME_BYTES == 1024 * 100
+    assert "bytes_consumed < self._MAX_CONSUME_BYTES" in inspect.getsource(transport._consume)
 
 
 def test_one_read_takes_as_many_bytes_as_the_attribute_says():

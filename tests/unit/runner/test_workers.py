@@ -23,9 +23,10 @@ from rmqbench.run_directory.journal import (
     Journal,
     read_journal,
 )
-from rmqbench.runner.workers import Gate, run_workers
+from rmqbench.runner.workers import Gate, run_workers, spread
 
 CHANNELS = 5000
+MEETING = threading.Barrier(3)
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,14 @@ class Deed:
     def left(self):
         return json.loads((self.directory / "found.json").read_text())
 
-    def run(self, finish=None):
+    def run(self, finish=None):  # noqa: PLR0912  one for each deed
         match self.what:
             case "report":
                 print("what a library prints goes to the log")
                 self.leave({"pid": os.getpid(), "title": psutil.Process().cmdline()})
+            case "meet":  # all of its process, at one moment
+                MEETING.wait(60)
+                self.leave({"pid": os.getpid(), "thread": threading.get_ident()})
             case "raise":
                 raise RuntimeError("a bug")
             case "die":
@@ -55,6 +59,7 @@ class Deed:
             case "hang":
                 threading.Event().wait(600)
             case "linger":
+                (self.directory / "ready").touch()
                 self.leave(finish.wait(60))
             case "wait for the word":
                 (self.directory / "ready").touch()
@@ -104,7 +109,12 @@ def deeds(tmp_path):
 
 
 def run(plans, stall_s=30.0, **more):
-    return run_workers(plans, progress=lambda: 0, stall_s=stall_s, **more)
+    return run_workers(apart(plans), progress=lambda: 0, stall_s=stall_s, **more)
+
+
+def apart(plans):
+    """Give each plan a process of its own."""
+    return [[plan] for plan in plans]
 
 
 def test_each_worker_works_in_a_process_of_its_own(deeds):
@@ -114,6 +124,48 @@ def test_each_worker_works_in_a_process_of_its_own(deeds):
     assert len(pids) == 2
     assert os.getpid() not in pids
     assert "goes to the log" in (plans[0].directory / "worker.log").read_text()
+
+
+def test_the_plans_of_a_process_work_at_the_same_time_each_in_its_own_thread(deeds):
+    plans = deeds("meet", "meet", "meet")
+    assert run_workers([plans], progress=lambda: 0, stall_s=30.0) == []
+    assert len({plan.left["pid"] for plan in plans}) == 1
+    assert len({plan.left["thread"] for plan in plans}) == 3
+
+
+def test_what_one_plan_raises_keeps_no_other_of_its_process_from_its_work(deeds):
+    *plans, other = deeds("raise", "linger", "cannot write", "report")
+    (trouble,) = run_workers(
+        [plans, [other]],
+        progress=lambda: 0,
+        stall_s=30.0,
+        needed=lambda worker: worker.plans == [other],
+    )
+    assert plans[1].left is True
+    assert "could not write what it saw" in trouble
+    assert "RuntimeError: a bug" in (plans[0].directory / "worker.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("plans", "processes", "shares"),
+    [
+        (0, 1, []),
+        (5, 1, [5]),
+        (5, 2, [3, 2]),
+        (3, 3, [1, 1, 1]),
+        (2, 9, [1, 1]),
+    ],
+)
+def test_plans_are_spread_evenly(plans, processes, shares):
+    spread_out = spread(range(plans), processes)
+    assert [len(share) for share in spread_out] == shares
+    assert sorted(itertools.chain(*spread_out)) == list(range(plans))
+
+
+@pytest.mark.parametrize(("processors", "processes"), [(None, 1), (2, 1), (4, 1), (8, 2), (64, 16)])
+def test_a_quarter_of_the_processors_is_the_default(monkeypatch, processors, processes):
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    assert len(spread(range(100))) == processes
 
 
 def test_what_a_worker_leaves_may_be_of_any_size(deeds):
@@ -158,17 +210,17 @@ def test_a_killed_worker_takes_nobody_with_it(deeds):
 
 def test_those_who_wait_for_more_are_told_once_the_needed_ones_have_ended(deeds):
     plans = deeds("linger", "report", "linger")
-    assert run(plans, needed=lambda worker: worker.plan.what == "report") == []
+    assert run(plans, needed=lambda worker: worker.plans[0].what == "report") == []
     assert plans[1].left["pid"]
     assert plans[0].left is plans[2].left is True
 
 
 def is_ready(worker):
-    return (worker.plan.directory / "ready").exists()
+    return (worker.plans[0].directory / "ready").exists()
 
 
 def is_waiting(worker):
-    return worker.plan.what == "wait for the word"
+    return worker.plans[0].what == "wait for the word"
 
 
 def test_the_gate_opens_when_all_stand_ready_and_only_then_they_begin(deeds):
@@ -202,7 +254,7 @@ def test_what_the_gate_raises_ends_those_who_wait(deeds):
 
     with pytest.raises(RuntimeError, match="it cannot be declared"):
         run_workers(
-            deeds("wait for the word"),
+            apart(deeds("wait for the word")),
             progress=lambda: 0,
             stall_s=30.0,
             started=workers.extend,
@@ -220,7 +272,7 @@ def test_workers_without_progress_are_ended(deeds):
         waits = not workers[1].ended() and time.monotonic() - started < 90
         return next(ticks) if waits else 0
 
-    troubles = run_workers(plans, progress=progress, stall_s=1.5, started=workers.extend)
+    troubles = run_workers(apart(plans), progress=progress, stall_s=1.5, started=workers.extend)
     assert time.monotonic() - started < 120
     assert troubles == ["no worker made any progress for 1.5 s, so they were killed"]
     assert plans[1].left
@@ -235,7 +287,7 @@ def test_progress_is_asked_for_once_more_when_all_have_ended(deeds, what):
         ended.append(all(worker.ended() for worker in workers))
         return 0
 
-    run_workers(deeds(what), progress=progress, stall_s=0.5, started=workers.extend)
+    run_workers(apart(deeds(what)), progress=progress, stall_s=0.5, started=workers.extend)
     assert workers
     assert ended[-1]
 
@@ -249,7 +301,7 @@ def test_progress_keeps_workers_alive(deeds):
         return next(ticks)
 
     with pytest.raises(KeyboardInterrupt):
-        run_workers(deeds("hang"), progress=progress, stall_s=0.5, started=workers.extend)
+        run_workers(apart(deeds("hang")), progress=progress, stall_s=0.5, started=workers.extend)
     assert workers
     left = {process.pid for process in psutil.Process().children()}
     assert not left & {worker.pid for worker in workers}
@@ -267,7 +319,7 @@ def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
         "from test_workers import Deed\n"
         "from rmqbench.runner.workers import run_workers\n"
         "plan = Deed('hang', pathlib.Path(sys.argv[1]))\n"
-        "run_workers([plan], progress=lambda: 0, stall_s=99)\n"
+        "run_workers([[plan]], progress=lambda: 0, stall_s=99)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     try:
