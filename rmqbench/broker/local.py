@@ -24,6 +24,7 @@ from rmqbench.broker.reaper import MARK, Reaper, end_processes, marked_processes
 from rmqbench.broker.starting import PortsTaken, running_node, wait_until_ready
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, BrokerUnavailable, DeadlineExceeded
+from rmqbench.open_files import open_files_of_a_node
 from rmqbench.waiting import wait_until
 
 __all__ = ["LocalNode", "open_local_node"]
@@ -334,7 +335,13 @@ class LocalNode:
         began = time.monotonic()
         with (self._directory / "node.log").open("ab") as log:
             self._node = subprocess.Popen(
-                [str(self._installation.sbin / "rabbitmq-server")],
+                [
+                    *("/bin/sh", "-c", 'ulimit -n "$0" && exec "$1"'),
+                    *(
+                        str(open_files_of_a_node()),
+                        str(self._installation.sbin / "rabbitmq-server"),
+                    ),
+                ],
                 env=self._environment(),
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,

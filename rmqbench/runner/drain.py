@@ -61,6 +61,11 @@ class QueueDrain:
             subscription.endpoint, plan.queue, network, heartbeat_s=subscription.heartbeat_s
         )
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has had a round of consumers."""
+        return self._rounds > 0
+
     def next_round(self, *, lingers: bool = False) -> list[ConsumerPlan]:
         """Return the plans of the next consumers, with their ledgers made.
 

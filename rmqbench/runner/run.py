@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from multiprocessing.pool import ThreadPool
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -16,14 +16,13 @@ import numpy as np
 
 from rmqbench.amqp import topology as topologies
 from rmqbench.broker import Broker
-from rmqbench.clients.producer import ProducerPlan
-from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.clock import Clock, epoch_now_ns
 from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.explaining import open_question
-from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
+from rmqbench.faults.disturbance import Disturber
 from rmqbench.management.sampler import SAMPLES_FILE, Sampler
 from rmqbench.memory import peak_rss_bytes
+from rmqbench.open_files import allow_open_files
 from rmqbench.results.judging import judge
 from rmqbench.results.metrics import Throughput, consume_throughput, publish_throughput
 from rmqbench.results.result import Result
@@ -41,7 +40,7 @@ from rmqbench.run_directory.journal import (
 )
 from rmqbench.run_directory.journal_facts import hidden_s
 from rmqbench.run_directory.ledger import PublishLedger
-from rmqbench.run_directory.reading import peak_of, read_run, stands_ready
+from rmqbench.run_directory.reading import read_run
 from rmqbench.run_directory.records import RunRecord
 from rmqbench.runner.backlog import count_ready, show_backlog
 from rmqbench.runner.description import describe
@@ -50,16 +49,18 @@ from rmqbench.runner.inspection import Inspection
 from rmqbench.runner.isolation import Place, declared, own_place
 from rmqbench.runner.plans import Planner
 from rmqbench.runner.watch import BrokerWatch
-from rmqbench.runner.workers import Gate, Worker, WorkerPlan, run_workers, spread
+from rmqbench.runner.workforce import Workforce
 from rmqbench.scenarios import Scenario
-from rmqbench.verdict.evidence import CONFIRMED, NACKED
+from rmqbench.verdict.evidence import CONFIRMED, NACKED, Drain
 
 __all__ = ["Progress", "Run", "run"]
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 
 _LOG_LINES = 10_000
-_PATIENCE = 2.0  # workers end by themselves after stall_s; after this many times it, they are ended
+_OPEN_FILES, _OPEN_FILES_EACH = 200, 4  # of what the workers write, their columns are read
+_PROOFS = 32  # at the same time, each with a connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,10 @@ def run(
         if scenario.consume == "after":
             stages.look_at_backlog()
             stages.disturb_backlog()
-        for name in scenario.queue_names:
-            stages.drain(name)
+            for name in scenario.queue_names:
+                stages.drain(name)
+        else:
+            stages.drain_all()
         return stages.judge()
 
 
@@ -124,6 +127,8 @@ class Run:
                 "be acknowledged, too.",
                 "Leave out in_place: the run then has a virtual host of its own.",
             )
+        clients = scenario.producers + sum(queue.consumers for queue in scenario.queues)
+        allow_open_files(_OPEN_FILES + clients * _OPEN_FILES_EACH)
         self.scenario = scenario
         self.broker = broker
         self._in_place = in_place
@@ -146,6 +151,7 @@ class Run:
         self._journal: Journal | None = None
         self._write: Callable[[Entry], None] = lambda _: None
         self._inspection: Inspection | None = None
+        self._workforce: Workforce | None = None
         self._broker_watch: BrokerWatch | None = None
         self._starts_noted = len(broker.starts)
         self._judged = False
@@ -201,6 +207,7 @@ class Run:
                 time.sleep(self.scenario.rest_s)
             self._stack = stack.pop_all()
         self._write = journal.note  # from here on a full disk does not take the verdict away
+        self._workforce = Workforce(self.scenario, self._disturber, journal.note)
 
     def __exit__(
         self,
@@ -245,24 +252,13 @@ class Run:
             done = sum(int(np.count_nonzero(s & (CONFIRMED | NACKED))) for s in states)
             self._disturber.announce("publish", done)
             self._watch(Progress("publish", done, self.scenario.messages))
-            return done + sum(self._progress_of(drain) for drain in drains) + len(connected)
-
-        connected: set[Path] = set()
-
-        def ready(worker: Worker) -> bool:
-            for plan in worker.plans:
-                if plan.directory not in connected:
-                    if not stands_ready(plan.directory):
-                        return False
-                    connected.add(plan.directory)
-            return True
+            return done + sum(self._progress_of(drain) for drain in drains)
 
         def begin() -> None:
             if self.scenario.declare_last:
                 self._declare(self._stack)
 
-        shares = [*self._spread(producers), *self._spread(consumers)]
-        self._work(shares, progress, Gate(ready, begin))
+        self._workers.publish(producers, consumers, progress, begin)
         self._disturber.settle()
         self._inspector.note_policies()
         record = read_run(self._directory.path)
@@ -290,24 +286,30 @@ class Run:
 
         What keeps it from that, a full disk for example, is written down, not raised.
         """
-        try:
-            self._drain(queue)
-        except (OSError, RmqbenchError) as error:
-            what = error.what if isinstance(error, RmqbenchError) else f"{error}."
-            self._write(TroubleSeen(text=f"The drain of {queue} was given up: {what}"))
+        self._drain([queue])
         index = self.scenario.queue_names.index(queue)
         return consume_throughput(read_run(self._directory.path).queues[index].consumers)
 
-    def _drain(self, queue: str) -> None:
-        self._write(StageBegan(stage=f"drain {self._plans.declared_name(queue)}"))
-        drain = self._drains.get(queue)
-        if drain is None:
-            drain = self._begin_drain(queue)
-            self._consume(drain)
-        self._end_round(drain)
-        while not drain.done:
-            self._consume(drain)
-            self._end_round(drain)
+    def drain_all(self) -> None:
+        """Drain all queues of the scenario, as :meth:`drain` does, at the same time."""
+        self._drain(self.scenario.queue_names)
+
+    def _drain(self, queues: Sequence[str]) -> None:
+        for queue in queues:
+            self._write(StageBegan(stage=f"drain {self._plans.declared_name(queue)}"))
+        drains = [self._drains.get(queue) or self._begin_drain(queue) for queue in queues]
+        try:
+            self._consume([drain for drain in drains if not drain.begun])
+            while drains:
+                drains = self._end_rounds(drains)
+                self._consume(drains)
+        except (OSError, RmqbenchError) as error:
+            self._give_up(drains, error)
+
+    def _give_up(self, drains: Sequence[QueueDrain], error: Exception) -> None:
+        what = error.what if isinstance(error, RmqbenchError) else f"{error}."
+        for drain in drains:
+            self._write(TroubleSeen(text=f"The drain of {drain.plan.queue} was given up: {what}"))
 
     def drain_work_queue(self) -> Throughput:
         """Drain the scenario's first queue."""
@@ -352,6 +354,10 @@ class Run:
         return _entered(self._planner)
 
     @property
+    def _workers(self) -> Workforce:
+        return _entered(self._workforce)
+
+    @property
     def _inspector(self) -> Inspection:
         return _entered(self._inspection)
 
@@ -361,21 +367,43 @@ class Run:
         drain = self._drains[queue] = QueueDrain(self._plans.consumer(index), asked.consumers)
         return drain
 
-    def _consume(self, drain: QueueDrain) -> None:
-        """Run a round of consumers on one queue, until all of them have ended."""
-        self._work(self._spread(drain.next_round()), lambda: self._progress_of(drain))
+    def _consume(self, drains: Sequence[QueueDrain]) -> None:
+        """Run a round of consumers on each queue, until all of them have ended."""
+        plans = [plan for drain in drains for plan in drain.next_round()]
+        if plans:
+            self._workers.consume(plans, lambda: sum(map(self._progress_of, drains)))
 
-    def _end_round(self, drain: QueueDrain) -> None:
+    def _end_rounds(self, drains: Sequence[QueueDrain]) -> list[QueueDrain]:
+        """Ask the queues of a round whether they are empty; return those that need another."""
         watch = self._broker_watch
         record = read_run(self._directory.path)
-        interrupted = drain.interrupted() or _was_interrupted(record)
+        interrupted = any(drain.interrupted() for drain in drains) or _was_interrupted(record)
         interrupted = interrupted or (watch is not None and watch.broke)
-        (queue,) = [each for each in record.queues if each.name == drain.plan.queue]
-        proof = drain.end_round(
-            self._disturber.state(interrupted=interrupted), hidden_s(queue, record.entries)
-        )
+        disturbance = self._disturber.state(interrupted=interrupted)
+        queues = {queue.name: queue for queue in record.queues}
+
+        def end_round(drain: QueueDrain) -> Drain | Exception:
+            hidden = hidden_s(queues[drain.plan.queue], record.entries)
+            try:
+                return drain.end_round(disturbance, hidden)
+            except (OSError, RmqbenchError) as error:
+                return error
+
+        proofs = _at_once(end_round, drains)
         self._note_restarts()
         self._inspector.note_policies()
+        for drain, proof in zip(drains, proofs, strict=True):
+            if isinstance(proof, Exception):
+                self._give_up([drain], proof)
+            else:
+                self._write_proof(drain, proof)
+        return [
+            drain
+            for drain, proof in zip(drains, proofs, strict=True)
+            if not (drain.done or isinstance(proof, Exception))
+        ]
+
+    def _write_proof(self, drain: QueueDrain, proof: Drain) -> None:
         others_may_use_it = self.place.endpoint == self.broker.endpoint
         if proof.proven and proof.there and others_may_use_it:
             missing = drain.count_missing(self._publish_ledgers())
@@ -397,43 +425,6 @@ class Run:
         self._watch(Progress(f"drain {queue}", drain.distinct, self.scenario.messages))
         return progress
 
-    def _spread(self, plans: Sequence[WorkerPlan]) -> list[Sequence[WorkerPlan]]:
-        """Return the shares of the worker processes; who may be killed alone works alone."""
-        scenario = self.scenario
-        alone = any(fault.kind.kills_consumer for fault in scenario.faults)
-        return spread(plans, len(plans) if alone else scenario.processes)
-
-    def _work(
-        self,
-        shares: Sequence[Sequence[WorkerPlan]],
-        progress: Callable[[], int],
-        gate: Gate | None = None,
-    ) -> None:
-        """Run workers, and write down what became of them as far as they cannot."""
-
-        def started(workers: Sequence[Worker]) -> None:
-            self._disturber.note_consumers(
-                [
-                    ConsumerAtWork(worker, plan.queue, plan.directory, plan.subscription.auto_ack)
-                    for worker in workers
-                    for plan in worker.plans
-                    if isinstance(plan, ConsumerPlan)
-                ]
-            )
-
-        troubles = run_workers(
-            shares,
-            progress=progress,
-            stall_s=_PATIENCE * self.scenario.stall_s + self.scenario.longest_pause_s,
-            started=started,
-            needed=lambda worker: isinstance(worker.plans[0], ProducerPlan),
-            gate=gate,
-        )
-        for trouble in troubles:
-            self._write(TroubleSeen(text=trouble))
-        peaks = (max(peak_of(plan.directory) for plan in plans) for plans in shares)
-        self._write(MemoryUsed(peak_rss_bytes=peak_rss_bytes() + sum(peaks)))
-
     def _declare(self, stack: ExitStack) -> None:
         """Declare the topology, which is removed with the run, and write that down."""
         began_ns = self._clock.time_ns()
@@ -454,6 +445,14 @@ class Run:
                 since_ns=began_ns,
             )
         )
+
+
+def _at_once(do: Callable[[_T], _R], each: Sequence[_T]) -> list[_R]:
+    """Return what comes of each, done at the same time."""
+    if len(each) == 1:
+        return [do(each[0])]
+    with ThreadPool(min(len(each), _PROOFS)) as pool:
+        return pool.map(do, each, chunksize=1)
 
 
 def _was_interrupted(record: RunRecord) -> bool:

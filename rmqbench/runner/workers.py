@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import IO, Protocol, Self
 
 from rmqbench.errors import EvidenceNotWritten
+from rmqbench.open_files import allow_open_files
 
 __all__ = ["Crew", "Gate", "Worker", "WorkerPlan", "main", "run_workers", "spread"]
 
 _POLL_S = 0.02
+_OPEN_FILES, _OPEN_FILES_EACH = 100, 12  # columns, journal, rows, socket, what wakes its loop
 _CANNOT_WRITE = 74  # the exit code of a worker that could not write its evidence (EX_IOERR)
 
 
@@ -238,6 +240,7 @@ def main() -> None:
     """Be a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     plans: Sequence[WorkerPlan] = pickle.loads(_read(int.from_bytes(_read(8), "big")))
+    allow_open_files(_OPEN_FILES + len(plans) * _OPEN_FILES_EACH)
     finish = threading.Event()
     threading.Thread(target=_listen, args=(finish,), daemon=True).start()
     with ThreadPoolExecutor(len(plans)) as pool:

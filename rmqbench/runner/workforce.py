@@ -1,0 +1,95 @@
+"""The workers of a run: who shares a process, when they begin, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rmqbench.clients.producer import ProducerPlan
+from rmqbench.clients.recording_consumer import ConsumerPlan
+from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
+from rmqbench.memory import peak_rss_bytes
+from rmqbench.run_directory.journal import Entry, MemoryUsed, TroubleSeen
+from rmqbench.run_directory.reading import peak_of, stands_ready
+from rmqbench.runner.workers import Gate, Worker, WorkerPlan, run_workers, spread
+from rmqbench.scenarios import Scenario
+
+__all__ = ["Workforce"]
+
+_PATIENCE = 2.0  # workers end by themselves after stall_s; after this many times it, they are ended
+
+
+class Workforce:
+    """Runs plans in processes, and writes down what became of them as far as they cannot."""
+
+    def __init__(
+        self, scenario: Scenario, disturber: Disturber, write: Callable[[Entry], None]
+    ) -> None:
+        self._scenario = scenario
+        self._disturber = disturber
+        self._write = write
+
+    def consume(self, plans: Sequence[ConsumerPlan], progress: Callable[[], int]) -> None:
+        """Let consumers work until all of them have ended; ``progress`` is called all along."""
+        self._run(self._shares(plans), progress)
+
+    def publish(
+        self,
+        producers: Sequence[ProducerPlan],
+        consumers: Sequence[ConsumerPlan],
+        progress: Callable[[], int],
+        begin: Callable[[], object],
+    ) -> None:
+        """Let producers work, and at the same time the consumers, until all of them have ended.
+
+        ``begin`` is called when all of them are connected, and then the publishing begins.
+        """
+        connected: set[Path] = set()
+
+        def ready(worker: Worker) -> bool:
+            for plan in worker.plans:
+                if plan.directory not in connected:
+                    if not stands_ready(plan.directory):
+                        return False
+                    connected.add(plan.directory)
+            return True
+
+        self._run(
+            [*self._shares(producers), *self._shares(consumers)],
+            lambda: progress() + len(connected),
+            Gate(ready, begin),
+        )
+
+    def _shares(self, plans: Sequence[WorkerPlan]) -> list[Sequence[WorkerPlan]]:
+        """Return the plans of each process; who may be killed alone works alone."""
+        alone = any(fault.kind.kills_consumer for fault in self._scenario.faults)
+        return spread(plans, len(plans) if alone else self._scenario.processes)
+
+    def _run(
+        self,
+        shares: Sequence[Sequence[WorkerPlan]],
+        progress: Callable[[], int],
+        gate: Gate | None = None,
+    ) -> None:
+        troubles = run_workers(
+            shares,
+            progress=progress,
+            stall_s=_PATIENCE * self._scenario.stall_s + self._scenario.longest_pause_s,
+            started=self._note_consumers,
+            needed=lambda worker: isinstance(worker.plans[0], ProducerPlan),
+            gate=gate,
+        )
+        for trouble in troubles:
+            self._write(TroubleSeen(text=trouble))
+        peaks = (max(peak_of(plan.directory) for plan in plans) for plans in shares)
+        self._write(MemoryUsed(peak_rss_bytes=peak_rss_bytes() + sum(peaks)))
+
+    def _note_consumers(self, workers: Sequence[Worker]) -> None:
+        self._disturber.note_consumers(
+            [
+                ConsumerAtWork(worker, plan.queue, plan.directory, plan.subscription.auto_ack)
+                for worker in workers
+                for plan in worker.plans
+                if isinstance(plan, ConsumerPlan)
+            ]
+        )
