@@ -107,7 +107,8 @@ class Scenario:
 
     Producers share ``processes`` processes, consumers that are at work at the same time as many
     (None: a quarter of the processors, at least one); each has a connection and a thread of its
-    own.
+    own. With ``churn`` they close their connections when all is confirmed or acknowledged on them,
+    and open others: so many a second, all clients at work together.
 
     ``faults`` strike while it runs. Then the workers reconnect and go on; what is indeterminate is
     published again only with ``publish_again``.
@@ -139,6 +140,7 @@ class Scenario:
     rest_s: float = 0.0
     declare_last: bool = False
     processes: int | None = None
+    churn: float | None = None
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -197,6 +199,8 @@ class Scenario:
         if self.messages is not None:
             _require_between("messages", self.messages, 1, MAX_SEQUENCE)
         _require_rate("publish_rate", self.publish_rate)
+        if self.churn is not None and not self.churn > 0:
+            raise UsageError(f"churn is {self.churn}.", "Give connections a second, more than 0.")
         _require_between("producers", self.producers, 1, min(MAX_PRODUCERS, self.most_messages))
 
     @property
@@ -212,6 +216,11 @@ class Scenario:
         """The number of messages of each producer, at the most."""
         each, rest = divmod(self.most_messages, self.producers)
         return tuple(each + (number < rest) for number in range(self.producers))
+
+    @property
+    def clients(self) -> int:
+        """The number of producers and of consumers of all queues."""
+        return self.producers + sum(queue.consumers for queue in self.queues)
 
     @property
     def longest_pause_s(self) -> float:

@@ -29,6 +29,17 @@ __all__ = ["app", "show_result"]
 
 app = typer.Typer(help="Run a scenario and judge it.", no_args_is_help=True)
 
+
+def _per_second(text: str) -> float:
+    """Read ``50/s`` or ``50``."""
+    try:
+        return float(text.removesuffix("/s"))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a number of times a second, such as 50/s."
+        ) from None
+
+
 DirectoryOption = Annotated[
     Path | None,
     typer.Option(
@@ -71,6 +82,15 @@ SizeOption = Annotated[
     typer.Option(help="Size of each body in bytes; with none, as long as head and text need."),
 ]
 WindowOption = Annotated[int, typer.Option(help="Unconfirmed publishes of each producer, at most.")]
+ChurnOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Connections closed and opened anew each second, of all clients at work together.",
+        parser=_per_second,
+        metavar="N/s",
+        show_default="none",
+    ),
+]
 ProgressOption = Annotated[
     int,
     typer.Option(min=1, help="A progress line every N messages, if there is no terminal."),
@@ -128,6 +148,7 @@ def _command(name: str) -> Callable[..., None]:
         window: WindowOption = own["window"],
         prefetch: PrefetchOption = own["prefetch"],
         processes: ProcessesOption = None,
+        churn: ChurnOption = None,
         publish_again: PublishAgainOption = False,
         in_place: InPlaceOption = False,
         directory: DirectoryOption = None,
@@ -148,6 +169,7 @@ def _command(name: str) -> Callable[..., None]:
             window=window,
             prefetch=prefetch,
             processes=processes,
+            churn=churn,
             publish_again=publish_again,
         )
         evidence = _Evidence(directory, keep, keep_days)

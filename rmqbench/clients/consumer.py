@@ -13,6 +13,7 @@ import pika.channel
 from rmqbench.amqp.connection import TICK_S, Connection
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.vector import Deliveries, Shape
+from rmqbench.clients.lifetime import Churn, Lifetime
 from rmqbench.clients.rate import Pace
 from rmqbench.clients.recovery import Interruption, Recovery
 from rmqbench.endpoint import Endpoint
@@ -35,7 +36,8 @@ class Subscription:
     ``name`` is the connection's and ``tag`` the consumer's, both shown by the broker. ``rate``
     limits the messages a second: what is over it is acknowledged later. With ``auto_ack`` the
     broker forgets each message as it delivers it. ``stall_s`` is how long it tries to reconnect.
-    It looks at the clock every ``tick_s``.
+    It looks at the clock every ``tick_s``. With ``churn`` it closes each connection in its time,
+    all that it took acknowledged, and goes on over another.
     """
 
     endpoint: Endpoint
@@ -49,6 +51,7 @@ class Subscription:
     heartbeat_s: int = 30
     stall_s: float = 30.0
     tick_s: float = TICK_S
+    churn: Churn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ class Consumer:
         self._network = network
         self._monotonic = network.clock.monotonic
         self._pace = Pace(subscription.rate, network.clock.monotonic)
+        self._lifetime = Lifetime(subscription.churn, network.clock.monotonic)
+        self._goes_on = False  # over another connection, when this one has lived long enough
         self._tags: list[npt.NDArray[np.int64]] = []  # taken and not acknowledged
         self._places: list[npt.NDArray[np.int64]] = []
         self._holds_some = False
@@ -157,7 +162,10 @@ class Consumer:
                 self._on_lost(error)
                 raise
 
-        return self._recovery.run(attempt)
+        error = self._recovery.run(attempt)
+        while error is None and self._goes_on:
+            error = self._recovery.run(attempt)
+        return error
 
     def _consume_on_a_new_channel(self, go_on: Callable[[Look], bool]) -> None:
         asked = self.subscription
@@ -186,7 +194,8 @@ class Consumer:
             connection.wait_until(lambda: bool(begun), _ANSWER_S, f"queue {asked.queue!r}")
             look = Look(connection, channel, connection.channel(), asked.queue)
             began = self._monotonic()
-            while go_on(look):
+            self._lifetime.begin()
+            while (goes_on := go_on(look)) and not self._lifetime.is_over:
                 before = self.delivered
                 connection.turn()
                 if self._pace.allowance() > 0 and not self._may_gather(connection):
@@ -207,12 +216,15 @@ class Consumer:
             # The answer comes after all that was sent: the acknowledgements were taken.
             connection.close_channel(channel, limit_s)
             self._handler.end()
+            self._goes_on = goes_on
 
     def _begin(self) -> None:
         self._tags, self._places = [], []
         self._holds_some = self._cancelled = False
         self._learned = self._unlearned = 0
-        self._pace.start()
+        if not self._goes_on:
+            self._pace.start()
+        self._goes_on = False
         self._handler.begin()
 
     def _may_gather(self, connection: Connection) -> bool:

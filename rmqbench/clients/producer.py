@@ -15,6 +15,7 @@ import pika.channel
 from rmqbench.amqp.connection import TICK_S, Connection
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.vector import Confirms, Shape
+from rmqbench.clients.lifetime import Churn, Lifetime
 from rmqbench.clients.rate import Pace
 from rmqbench.clients.recovery import Interruption, Recovery, pause
 from rmqbench.clock import Clock
@@ -56,8 +57,9 @@ class ProducerPlan:
     One that ``waits`` connects, says in its journal that it is ready, and begins when told to.
 
     Without ``confirms`` it does as publishers do who do not ask for them: what is written to the
-    connection counts as confirmed. It looks at the clock every ``tick_s``, which ``epoch_ns`` makes
-    that of the run's other workers.
+    connection counts as confirmed. With ``churn`` it closes each connection in its time, all
+    confirms received, and goes on over another. It looks at the clock every ``tick_s``, which
+    ``epoch_ns`` makes that of the run's other workers.
     """
 
     endpoint: Endpoint
@@ -77,6 +79,7 @@ class ProducerPlan:
     heartbeat_s: int = 30
     stall_s: float = 30.0
     tick_s: float = TICK_S
+    churn: Churn | None = None
     epoch_ns: int = 0
 
     def run(self, finish: threading.Event | None = None) -> ProducerReport:
@@ -142,6 +145,8 @@ class Producer:
         self._unsent = 0  # the first message that was never sent
         self._blocked: str | None = None
         self._pace = Pace(plan.rate, clock.monotonic)
+        self._lifetime = Lifetime(plan.churn, clock.monotonic)
+        self._goes_on = False  # over another connection, when this one has lived long enough
         self._started_ns, self._started_cpu = clock.time_ns(), clock.cpu_s()
 
     def stop(self) -> None:
@@ -153,6 +158,8 @@ class Producer:
         with self._journal:
             try:
                 error = self._recovery.run(self._publish_on_a_new_channel)
+                while error is None and self._goes_on:
+                    error = self._recovery.run(self._publish_on_a_new_channel)
             finally:
                 self._recorder.close()
             report = ProducerReport(
@@ -211,7 +218,10 @@ class Producer:
             if not self._begun:
                 self._wait_for_the_word(connection)
                 self._begin()
-            self._pace.start()
+            if not self._goes_on:
+                self._pace.start()
+            self._goes_on = False
+            self._lifetime.begin()
             self._journal.write(ChannelOpened(number=self._channels, first=self._unsent))
             try:
                 self._publish(connection, channel, settling)
@@ -272,9 +282,16 @@ class Producer:
             self._require_progress(connection, settling)
         if not plan.confirms:
             self._wait_until_read(connection, channel)
+        self._goes_on = self._to_be_sent(settling) > 0
 
     def _left(self, settling: _Settling) -> int:
         """Return how many messages are still to be sent on this channel."""
+        if self._lifetime.is_over and settling.sent:
+            return 0
+        return self._to_be_sent(settling)
+
+    def _to_be_sent(self, settling: _Settling) -> int:
+        """Return how many messages are still to be sent, on this channel or another."""
         if self._stopping:
             return 0
         total = len(settling.again)

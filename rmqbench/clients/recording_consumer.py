@@ -68,11 +68,12 @@ class ConsumerPlan:
 
     def numbered(self, number: int, directory: Path, **changes: Any) -> ConsumerPlan:
         """Return the plan of another consumer of the same queue."""
-        queue = self.queue
+        queue, churn = self.queue, self.subscription.churn
         subscription = replace(
             self.subscription,
             name=f"rmqbench consumer {number} of {queue}",
             tag=f"consumer-{number}",
+            churn=churn and replace(churn, number=churn.number + number),
         )
         return replace(
             self, subscription=subscription, number=number, directory=directory, **changes
@@ -138,6 +139,7 @@ class RecordingConsumer:
         self._seen = 0
         self._seen_at = self._asked_at = clock.monotonic()
         self._stuck: str | None = None
+        self._goes_on = False  # on a new channel, after one that was closed in order
 
     def run(self) -> ConsumerReport:
         """Consume until there is nothing more, and return how it went."""
@@ -176,11 +178,14 @@ class RecordingConsumer:
             self._journal.write(WorkStarted(time_ns=self._started_ns))
         self._recorder.open_channel()
         self._journal.write(ChannelOpened(number=self._recorder.channel))
-        self._seen_at = self._clock.monotonic()
+        if not self._goes_on:
+            self._seen_at = self._clock.monotonic()
+        self._goes_on = False
 
     def end(self) -> None:
         """Record that the channel was closed cleanly."""
         self._journal.write(ChannelClosed(number=self._recorder.channel))
+        self._goes_on = True
 
     def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
         """Record many messages of which every byte is known to be right."""

@@ -13,6 +13,7 @@ from rmqbench.results.metrics import confirm_latency, consume_throughput, publis
 from rmqbench.results.result import Backlog, Event, QueueFigures, Result
 from rmqbench.run_directory.journal import (
     BacklogShown,
+    ChannelOpened,
     Counted,
     Declared,
     FaultEvent,
@@ -72,6 +73,20 @@ def _notes(record: RunRecord) -> Iterator[str]:
     added = {name for each in consumers for e in each.of(HeadersAdded) for name in e.names}
     if added:
         yield f"RabbitMQ added headers to the messages, as configured: {', '.join(sorted(added))}."
+    if record.description["scenario"].get("churn"):
+        yield _churned(record)
+
+
+def _churned(record: RunRecord) -> str:
+    """Return how many connections were opened, which may be fewer than asked for."""
+    asked = record.description["scenario"]["churn"]
+    consumers = (consumer for queue in record.queues for consumer in queue.consumers)
+    workers = (*record.producers, *consumers)
+    opened = [each.time_ns for worker in workers for each in worker.of(ChannelOpened)]
+    renewed = len(opened) - sum(any(worker.of(ChannelOpened)) for worker in workers)
+    seconds = (max(opened) - min(opened)) / 1e9 if renewed else 0.0
+    rate = f", {renewed / seconds:.3g} a second" if seconds else ""
+    return f"{renewed:,} connections took the place of others{rate} ({asked:g} asked for)."
 
 
 def _confirmed(record: RunRecord) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rmqbench.amqp.connection import TICK_S
 from rmqbench.amqp.vector import vector_path_is_on
 from rmqbench.clients.consumer import Subscription
+from rmqbench.clients.lifetime import Churn
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.endpoint import Endpoint
@@ -65,6 +66,7 @@ class Planner:
                 heartbeat_s=scenario.heartbeat_s,
                 stall_s=scenario.stall_s,
                 tick_s=TICK_S if rate else _tick_s(scenario.producers),
+                churn=self._churn(number, scenario.producers),
                 epoch_ns=self.epoch_ns,
             )
             for number, count in enumerate(scenario.counts)
@@ -87,7 +89,11 @@ class Planner:
                 vector=vector_path_is_on(),
                 heartbeat_s=scenario.heartbeat_s,
                 stall_s=scenario.stall_s,
-                tick_s=TICK_S if rate else _tick_s(sum(each.consumers for each in scenario.queues)),
+                tick_s=TICK_S if rate else _tick_s(scenario.clients - scenario.producers),
+                churn=self._churn(
+                    scenario.producers + sum(each.consumers for each in scenario.queues[:index]),
+                    queue.consumers,
+                ),
             ),
             recipe=self.recipe,
             counts=scenario.counts,
@@ -97,6 +103,14 @@ class Planner:
             routing_key=self.routing_key,
             epoch_ns=self.epoch_ns,
         )
+
+    def _churn(self, before: int, alike: int) -> Churn | None:
+        """Return that of a client with so many ``before`` it, ``alike`` its own kind."""
+        scenario = self.scenario
+        if scenario.churn is None:
+            return None
+        together = scenario.clients if scenario.consume == "during" else alike
+        return Churn(scenario.churn, together, before)
 
 
 def _tick_s(clients: int) -> float:

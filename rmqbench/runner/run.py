@@ -127,8 +127,7 @@ class Run:
                 "be acknowledged, too.",
                 "Leave out in_place: the run then has a virtual host of its own.",
             )
-        clients = scenario.producers + sum(queue.consumers for queue in scenario.queues)
-        allow_open_files(_OPEN_FILES + clients * _OPEN_FILES_EACH)
+        allow_open_files(_OPEN_FILES + scenario.clients * _OPEN_FILES_EACH)
         self.scenario = scenario
         self.broker = broker
         self._in_place = in_place

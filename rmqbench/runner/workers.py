@@ -31,6 +31,7 @@ __all__ = ["Crew", "Gate", "Worker", "WorkerPlan", "main", "run_workers", "sprea
 
 _POLL_S = 0.02
 _OPEN_FILES, _OPEN_FILES_EACH = 100, 12  # columns, journal, rows, socket, what wakes its loop
+_ARENAS = "1"  # of the GNU C library's memory: one for many threads keeps a lot that nobody uses
 _CANNOT_WRITE = 74  # the exit code of a worker that could not write its evidence (EX_IOERR)
 
 
@@ -60,6 +61,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
+                env={"MALLOC_ARENA_MAX": _ARENAS, **os.environ},
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
         self.pid = self._process.pid
