@@ -7,11 +7,12 @@ all values of each 16 bits are computed once.
 from __future__ import annotations
 
 import zlib
-from functools import cache
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from rmqbench.once import once
 
 __all__ = ["CHECKED_BYTES", "head_checksums"]
 
@@ -35,13 +36,13 @@ def head_checksums(
     return checksums ^ np.uint32(base) ^ _producer_shares()[producers]
 
 
-@cache
+@once
 def _number_shares() -> npt.NDArray[np.uint32]:
     """Return the shares of sequence and send time, one piece's table behind the other."""
     return np.concatenate([_shares(_NUMBERS_AT + 2 * piece) for piece in range(_PIECES)])
 
 
-@cache
+@once
 def _producer_shares() -> npt.NDArray[np.uint32]:
     """Return the shares of the producer's number: uint32 of shape (65536,)."""
     return _shares(_PRODUCER_AT)

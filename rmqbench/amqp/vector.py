@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from rmqbench.amqp.framing import (
 )
 from rmqbench.checksum import head_checksums
 from rmqbench.message import HEAD_SIZE, Recipe
+from rmqbench.once import once
 
 __all__ = [
     "Confirms",
@@ -414,7 +414,7 @@ def _marshal(recipe: Recipe, channel: int, method: Any, frame_max: int) -> bytes
     return b"".join(frame.marshal() for frame in frames)
 
 
-@cache
+@once
 def _hex_quads() -> npt.NDArray[np.uint32]:
     """Return the four hexadecimal digits of each number below 65536, as four bytes in one."""
     digits = np.frombuffer(b"0123456789abcdef", np.uint8)
