@@ -15,6 +15,7 @@ from rmqbench.errors import UsageError
 from rmqbench.run_directory.journal import JOURNAL_FILE, Journal
 from rmqbench.run_directory.keeping import make_among_runs
 from rmqbench.run_directory.ledger import PublishLedger
+from rmqbench.run_directory.whole_file import write_whole
 
 __all__ = ["FORMAT", "RunDirectory"]
 
@@ -107,7 +108,7 @@ class RunDirectory:
 
     def write_broker_log(self, text: str) -> None:
         """Write ``broker.log``."""
-        self._write_whole(self.broker_log_path, text)
+        write_whole(self.broker_log_path, text)
 
     def write_description(self, description: Mapping[str, Any]) -> None:
         """Write ``run.json``: what was asked for, of what."""
@@ -139,17 +140,7 @@ class RunDirectory:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``: what came of it. It is there only as a whole."""
-        self._write_whole(self.path / "result.json", _as_json(result))
-
-    def _write_whole(self, path: Path, text: str) -> None:
-        """Write a file so that it is there as a whole, or not at all."""
-        part = path.with_name(f"{path.name}.part")
-        try:
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, path)
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+        write_whole(self.path / "result.json", _as_json(result))
 
 
 def _as_json(value: Mapping[str, Any]) -> str:
