@@ -11,6 +11,7 @@ from importlib import import_module
 TYPE_CHECKING = False  # to import it from typing would take longer than all the rest
 if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python does
     from rmqbench.broker import Broker, open_broker
+    from rmqbench.campaign import Campaign, CampaignResult, run_campaign
     from rmqbench.endpoint import Endpoint
     from rmqbench.errors import RmqbenchError
     from rmqbench.explaining import explain
@@ -31,6 +32,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python d
 
 __all__ = [
     "Broker",
+    "Campaign",
+    "CampaignResult",
     "ConsumedQueue",
     "Endpoint",
     "Fault",
@@ -50,6 +53,7 @@ __all__ = [
     "open_broker",
     "reliability",
     "run",
+    "run_campaign",
     "stress",
 ]
 
@@ -57,6 +61,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Broker": "rmqbench.broker",
+    "Campaign": "rmqbench.campaign",
+    "CampaignResult": "rmqbench.campaign",
     "ConsumedQueue": "rmqbench.scenarios",
     "Endpoint": "rmqbench.endpoint",
     "Fault": "rmqbench.faults",
@@ -76,6 +82,7 @@ _HOMES = {
     "open_broker": "rmqbench.broker",
     "reliability": "rmqbench.scenarios",
     "run": "rmqbench.runner.run",
+    "run_campaign": "rmqbench.campaign",
     "stress": "rmqbench.scenarios",
 }
 """The module in which each public name is defined."""

@@ -11,7 +11,7 @@ import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from rmqbench.amqp.topology import Queue, QueueKind, Topology
 from rmqbench.errors import UsageError
@@ -23,6 +23,7 @@ from rmqbench.verdict.findings import FINDINGS, OUTCOMES
 __all__ = [
     "ConsumedQueue",
     "Scenario",
+    "changes_taken",
     "faulty",
     "login_name",
     "online",
@@ -361,6 +362,17 @@ _OF_BOTH = {
 }
 _OF_WORK = {"work_queue": "name", "consumers": "consumers", "consume_rate": "consume_rate"}
 _OF_AUDIT = {"audit_queue": "name"}
+
+
+def changes_taken() -> dict[str, Any]:
+    """Return the type of each change that :func:`reliability` takes, by its name.
+
+    Left out are ``queues`` and ``faults``, which are lists of values.
+    """
+    of_queue = get_type_hints(ConsumedQueue)
+    names = _OF_BOTH | _OF_WORK | _OF_AUDIT
+    taken = get_type_hints(Scenario) | {name: of_queue[field] for name, field in names.items()}
+    return {name: hint for name, hint in taken.items() if name not in ("queues", "faults")}
 
 
 def _two_queues(defaults: dict[str, Any], changes: dict[str, Any]) -> Scenario:

@@ -13,9 +13,9 @@ from rmqbench.results.result import Result
 from rmqbench.text import counted, visible, visible_line
 from rmqbench.verdict.findings import Verdict
 
-__all__ = ["render", "result_line", "result_view"]
+__all__ = ["STYLES", "render", "result_line", "result_view", "unbroken"]
 
-_STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
+STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
 _SHOWN = {
     "lost": "lost",
     "duplicate": "duplicated",
@@ -44,9 +44,9 @@ def result_view(result: Result, title: str | None = None, remark: str = "") -> R
     if any(event.kind != "stage" for event in result.events):
         lines += [Text(visible(line), "dim") for line in _describe_events(result)]
     if verdict.passed:
-        lines.append(_unbroken(f"The evidence lies in {result.directory}", "dim"))
+        lines.append(unbroken(f"The evidence lies in {result.directory}", "dim"))
     else:
-        lines.append(_unbroken(str(verdict), _STYLES[verdict.outcome]))
+        lines.append(unbroken(str(verdict), STYLES[verdict.outcome]))
     return Group(*lines)
 
 
@@ -72,14 +72,14 @@ def _headline(result: Result, title: str | None, remark: str) -> Text:
     outcome = result.verdict.outcome
     if not remark and result.verdict.outcomes_unknown:
         remark = "outcomes unknown"
-    style = _STYLES["INCONCLUSIVE" if remark and result.verdict.passed else outcome]
+    style = STYLES["INCONCLUSIVE" if remark and result.verdict.passed else outcome]
     return Text.assemble(
         (f"{outcome} ({remark}) " if remark else f"{outcome} ", style),
         (visible(title or _describe_scenario(result)), "bold"),
     )
 
 
-def _unbroken(text: str, style: str) -> Text:
+def unbroken(text: str, style: str) -> Text:
     """Leave long lines to the terminal: the identities and paths in them are to be copied."""
     return Text(visible(text), style, no_wrap=True, overflow="ignore")
 

@@ -53,7 +53,7 @@ from rmqbench.runner.workforce import Workforce
 from rmqbench.scenarios import Scenario
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, Drain
 
-__all__ = ["Progress", "Run", "run"]
+__all__ = ["Progress", "Run", "require_possible", "run"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -121,12 +121,7 @@ class Run:
         watch: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         """Make the run's directory; raise UsageError for what makes no run."""
-        if in_place and any(queue.auto_ack for queue in scenario.queues):
-            raise UsageError(
-                "With auto_ack a queue is not used in place: what somebody else sends to it would "
-                "be acknowledged, too.",
-                "Leave out in_place: the run then has a virtual host of its own.",
-            )
+        require_possible(scenario, in_place=in_place)
         allow_open_files(_OPEN_FILES + scenario.clients * _OPEN_FILES_EACH)
         self.scenario = scenario
         self.broker = broker
@@ -452,6 +447,16 @@ def _at_once(do: Callable[[_T], _R], each: Sequence[_T]) -> list[_R]:
         return [do(each[0])]
     with ThreadPool(min(len(each), _PROOFS)) as pool:
         return pool.map(do, each, chunksize=1)
+
+
+def require_possible(scenario: Scenario, *, in_place: bool) -> None:
+    """Raise UsageError for a scenario that is not run in place, if that is wanted."""
+    if in_place and any(queue.auto_ack for queue in scenario.queues):
+        raise UsageError(
+            "With auto_ack a queue is not used in place: what somebody else sends to it would "
+            "be acknowledged, too.",
+            "Leave out in_place: the run then has a virtual host of its own.",
+        )
 
 
 def _was_interrupted(record: RunRecord) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 import rmqbench
 from rmqbench.errors import UsageError
+from rmqbench.scenarios import changes_taken
 
 
 def test_the_default_is_the_documented_one():
@@ -155,3 +156,13 @@ def test_what_is_allowed_is_a_tuple_of_findings_and_no_text():
         rmqbench.reliability(allowed="removed")
     with pytest.raises(UsageError, match="allowed names what is no finding: gone"):
         rmqbench.reliability(allowed=("removed", "gone"))
+
+
+def test_the_changes_that_are_taken_are_those_of_a_scenario_of_two_queues():
+    taken = changes_taken()
+    assert {"messages", "queue_kind", "consume_rate"} < set(taken)
+    two = {"work_queue": "w", "audit_queue": "a", "queue_arguments": {"x-max-length": 1}}
+    assert set(two) < set(taken)
+    assert rmqbench.reliability(**two).queue_names == ("w", "a")
+    fields = {field.name for field in dataclasses.fields(rmqbench.Scenario)}
+    assert fields - set(taken) == {"queues", "faults"}

@@ -136,3 +136,19 @@ def test_a_run_that_another_one_removes_meanwhile_is_passed_over(runs, monkeypat
     monkeypatch.setattr(keeping, "_has_passed", and_is_removed)
     tidy(keep=5, keep_days=30)
     assert left(runs) == []
+
+
+def a_campaign(runs, second, code):
+    """Make a campaign of this second, one of whose runs has its own verdict."""
+    path = runs / f"2026-11-25T10-00-{second:02}Z-campaign-nightly"
+    (path / "run").mkdir(parents=True)
+    (path / "run" / "result.json").write_text(json.dumps({"verdict": "PASS"}))
+    (path / "campaign.json").write_text(json.dumps({"exit_code": code}))
+
+
+def test_a_campaign_counts_as_one_run_and_has_passed_if_all_of_it_did(runs):
+    for second, code in enumerate([0, 1, 3, 0, 0]):
+        a_campaign(runs, second, code)
+    a_run(runs, 5, "PASS")
+    tidy(keep=2, keep_days=30)
+    assert left(runs) == [1, 2, 4, 5]
