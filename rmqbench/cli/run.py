@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
+from rmqbench.cli import campaign
 from rmqbench.cli.connecting import with_options
+from rmqbench.cli.evidence import DirectoryOption, Evidence, KeepDaysOption, KeepOption
 from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
 from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
 from rmqbench.cli.output import say, write_out
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "show_result"]
 
-app = typer.Typer(help="Run a scenario and judge it.", no_args_is_help=True)
+app = typer.Typer(
+    cls=campaign.ScenarioOrFile,
+    help="Run a scenario and judge it, or all runs of a campaign: rmqbench run FILE.toml.",
+    no_args_is_help=True,
+)
 
 
 def _per_second(text: str) -> float:
@@ -40,21 +45,6 @@ def _per_second(text: str) -> float:
         ) from None
 
 
-DirectoryOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Where the evidence is kept.",
-        show_default="a new one in ~/.local/state/rmqbench/runs",
-    ),
-]
-KeepOption = Annotated[
-    int,
-    typer.Option(min=1, help="Without --directory: how many runs that passed are kept, at most."),
-]
-KeepDaysOption = Annotated[
-    float,
-    typer.Option(min=1, help="Without --directory: how long any run is kept, in days."),
-]
 InPlaceOption = Annotated[
     bool,
     typer.Option(
@@ -172,7 +162,7 @@ def _command(name: str) -> Callable[..., None]:
             churn=churn,
             publish_again=publish_again,
         )
-        evidence = _Evidence(directory, keep, keep_days)
+        evidence = Evidence(directory, keep, keep_days)
         _run(scenario, broker.open(), evidence, json_file, progress_every, in_place=in_place)
 
     return command
@@ -234,7 +224,7 @@ def _faults(
         publish_again=publish_again,
         **more,
     )
-    evidence = _Evidence(directory, keep, keep_days)
+    evidence = Evidence(directory, keep, keep_days)
     _run(scenario, own.open(), evidence, json_file, progress_every)
 
 
@@ -258,27 +248,13 @@ app.command(
 )(_command("stress"))
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """Where the evidence of a run is kept, and how much of earlier runs."""
-
-    directory: Path | None
-    keep: int
-    keep_days: float
-
-    def tidy(self) -> None:
-        """Remove earlier runs, unless the person has said where this one is to lie."""
-        from rmqbench.run_directory.keeping import runs_directory, tidy
-
-        if self.directory is None and (removed := len(tidy(self.keep, self.keep_days))):
-            runs = "1 earlier run was" if removed == 1 else f"{removed} earlier runs were"
-            say(f"{runs} removed from {runs_directory()}.")
+app.command(campaign.FILE)(campaign.campaign)
 
 
 def _run(
     scenario: Scenario,
     broker: AbstractContextManager[Broker],
-    evidence: _Evidence,
+    evidence: Evidence,
     json_file: Path | None,
     every: int,
     *,

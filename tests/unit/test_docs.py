@@ -21,12 +21,16 @@ import rmqbench
 from rmqbench import ConsumedQueue, Endpoint, Scenario, pytest_plugin
 from rmqbench.broker import DEFAULT_IMAGE, Broker
 from rmqbench.broker.reaper import MARK
+from rmqbench.campaign import Campaign, CampaignResult, RunOutcome
+from rmqbench.campaign.tables import OWN_KEYS, accepted_types
 from rmqbench.cli import app
 from rmqbench.cli.connecting import ConnectionOptions
 from rmqbench.faults import FAULTS
 from rmqbench.management.sampler import SAMPLES_FILE, NodeSample, QueueSample
 from rmqbench.message import HEAD, Recipe
 from rmqbench.pytest_plugin.settings import OPTIONS, Settings
+from rmqbench.report.campaign import plan_view
+from rmqbench.report.terminal import render
 from rmqbench.results.metrics import Throughput
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import JOURNAL_FILE, Entry
@@ -64,6 +68,7 @@ README = PAGES["README.md"]
 OPTIONS_PAGE = PAGES[".github/docs/options.md"]
 DIRECTORY_PAGE = PAGES[".github/docs/run-directory.md"]
 VERDICT_PAGE = PAGES[".github/docs/verdict.md"]
+CAMPAIGNS_PAGE = PAGES[".github/docs/campaigns.md"]
 MESSAGES_PAGE = PAGES[".github/docs/messages.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -198,7 +203,9 @@ def test_every_command_of_a_page_is_understood(line):
     words = shlex.split(line, comments=True)[1:]
     command = get_command(app)
     while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
+        _, command, words = command.resolve_command(
+            command.make_context("rmqbench", [*words]), words
+        )
     with suppress(typer.Exit):  # of an option that only shows something
         command.make_context("rmqbench", words)
 
@@ -450,6 +457,40 @@ def test_the_example_of_a_message_is_computed_so():
 def test_every_property_of_a_message_is_in_its_table():
     there = {name for name, value in vars(RECIPE.properties(0, 0, 1)).items() if value is not None}
     assert set(by_name(MESSAGES_PAGE, "property")) == there
+
+
+# --- campaigns ----------------------------------------------------------------------------------
+
+
+def test_every_key_of_a_campaign_is_in_its_table_or_a_change_of_a_scenario():
+    assert set(by_name(CAMPAIGNS_PAGE, "key", "default")) == {*OWN_KEYS, "size"}
+    of_scenarios = set(by_name(OPTIONS_PAGE, "field of `Scenario`"))
+    short = set(named(OPTIONS_PAGE.partition("They take every\n")[2].partition("\n\n")[0]))
+    assert set(accepted_types()) - {*OWN_KEYS, "size"} <= of_scenarios | short
+
+
+@pytest.mark.parametrize("text", blocks(CAMPAIGNS_PAGE, "toml"))
+def test_every_campaign_of_a_page_is_one(text):
+    environment = {"RABBIT_PASSWORD": "any"}
+    assert Campaign.of(tomllib.loads(text), name="any", environment=environment).runs
+
+
+def test_the_list_of_the_example_is_what_it_comes_to():
+    (example, *_), (shown, *_) = (blocks(CAMPAIGNS_PAGE, kind) for kind in ("toml", "text"))
+    campaign = Campaign.of(tomllib.loads(example), name="nightly", environment={})
+    text = render([plan_view(campaign)], width=100, colour=False)
+    assert [line.rstrip() for line in text.splitlines()] == shown.splitlines()
+
+
+def test_every_key_of_a_campaigns_result_is_in_its_table():
+    campaign = Campaign.of({"scenario": "online", "broker": "local"}, name="any", environment={})
+    result = CampaignResult("any", ROOT, tuple(RunOutcome.of(each) for each in campaign.runs))
+    written = result.as_dict()
+    table = by_name(CAMPAIGNS_PAGE, "key of `campaign.json`")
+    assert set(table) == {"format", *written}
+    for key in ("runs", "alike"):
+        assert set(named(table[key][1])) >= set(written[key][0])
+    assert named(table["states"][1]) == list(written["states"])
 
 
 # --- commands -----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from rmqbench import cli, scenarios
 from rmqbench.amqp import topology
 from rmqbench.broker import Broker
 from rmqbench.cli import consume
+from rmqbench.cli.evidence import Evidence
 from rmqbench.clients import counting_consumer
 from rmqbench.clients.counting_consumer import Tally
 from rmqbench.endpoint import Endpoint
@@ -43,7 +44,7 @@ def test_a_brokers_line_feed_forges_no_line(
 
     broker = Broker("external", Endpoint(), "3.10\nPASS\x1b[2J", "by name")
     monkeypatch.setattr("rmqbench.runner.run.run", run)
-    evidence = cli.run._Evidence(None, 10, 30)
+    evidence = Evidence(None, 10, 30)
     with pytest.raises(UsageError):
         cli.run._run(Scenario("any"), nullcontext(broker), evidence, None, 10)
     assert capsys.readouterr().err == (
@@ -70,7 +71,13 @@ print(*sorted(heavy.union({"tkinter", "rmqbench.runner", "rmqbench.broker"}) & {
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "stress", "--help"], ["broker", "start", "--help"], ["gui", "--help"]],
+    [
+        ["--help"],
+        ["run", "stress", "--help"],
+        ["run", "any.toml", "--help"],
+        ["broker", "start", "--help"],
+        ["gui", "--help"],
+    ],
     ids=" ".join,
 )
 def test_a_help_imports_nothing_that_connects(arguments: list[str]) -> None:
