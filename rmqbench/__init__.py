@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python d
         faulty,
         online,
         reliability,
+        storm,
         stress,
     )
     from rmqbench.verdict import Finding, Verdict, VerdictError
@@ -54,6 +55,7 @@ __all__ = [
     "reliability",
     "run",
     "run_campaign",
+    "storm",
     "stress",
 ]
 
@@ -83,6 +85,7 @@ _HOMES = {
     "reliability": "rmqbench.scenarios",
     "run": "rmqbench.runner.run",
     "run_campaign": "rmqbench.campaign",
+    "storm": "rmqbench.scenarios",
     "stress": "rmqbench.scenarios",
 }
 """The module in which each public name is defined."""

@@ -28,6 +28,7 @@ __all__ = [
     "login_name",
     "online",
     "reliability",
+    "storm",
     "stress",
 ]
 
@@ -351,6 +352,23 @@ def faulty(fault: str = "kill-broker", during: Phase | None = None, **changes: A
         "consume_rate": kind.rate if phase == "drain" and not changes.get("auto_ack") else None,
     }
     return _two_queues(defaults, changes)
+
+
+def storm(fault: str = "restart-broker", **changes: Any) -> Scenario:
+    """Return a run in which 200 clients lose their connections at once, and connect again at once.
+
+    100 producers and 100 consumers are at work when the ``fault`` strikes, a third of the way. What
+    RabbitMQ promises under it is expected. ``changes`` are those of :func:`reliability`.
+    """
+    defaults: dict[str, Any] = {
+        "name": "storm",
+        "consume": "during",
+        "producers": 100,
+        "consumers": 99,
+        "window": 100,
+        "stall_s": 60.0,
+    }
+    return faulty(fault, "publish", **defaults | changes)
 
 
 _OF_BOTH = {

@@ -16,7 +16,7 @@ from rmqbench.campaign.tables import Combination, combinations, meant
 from rmqbench.errors import UsageError
 from rmqbench.faults import Phase
 from rmqbench.runner.run import require_possible
-from rmqbench.scenarios import Scenario, faulty, online, reliability, stress
+from rmqbench.scenarios import Scenario, faulty, online, reliability, storm, stress
 
 __all__ = ["SCENARIOS", "Campaign", "PlannedRun"]
 
@@ -25,8 +25,8 @@ SCENARIOS: Mapping[str, Callable[..., Scenario]] = {
     "online": online,
     "stress": stress,
 }
-_FAULTS = "faults"
 _OF_FAULTS = ("fault", "during")
+_UNDER_FAULTS = {"faults": _OF_FAULTS, "storm": ("fault",)}  # what is said of their faults
 _FIRST = ("name", "scenario", *_OF_FAULTS, "queue_kind", "broker")  # of a title, by values alone
 
 
@@ -150,21 +150,21 @@ def _scenario(settings: Mapping[str, Any]) -> Scenario:
         if key not in ("scenario", *_OF_FAULTS)
     }
     name = settings["scenario"]
-    if name == _FAULTS:
-        of_fault = {key: settings[key] for key in _OF_FAULTS if key in settings}
-        return faulty(
-            of_fault.get("fault", "kill-broker"),
-            cast("Phase | None", of_fault.get("during")),
-            **changes,
+    if name not in SCENARIOS and name not in _UNDER_FAULTS:
+        known = [*SCENARIOS, *_UNDER_FAULTS]
+        raise UsageError(f"There is no scenario {name!r}.", meant(name, known))
+    of_fault = {key: settings[key] for key in _OF_FAULTS if key in settings}
+    for key in of_fault.keys() - _UNDER_FAULTS.get(name, ()):
+        others = " or ".join(each for each, keys in _UNDER_FAULTS.items() if key in keys)
+        raise UsageError(
+            f"{key} is of the scenario {others}, and this one is {name}.",
+            f"Name that scenario, or leave {key} out.",
         )
-    if name not in SCENARIOS:
-        raise UsageError(f"There is no scenario {name!r}.", meant(name, [*SCENARIOS, _FAULTS]))
-    for key in _OF_FAULTS:
-        if key in settings:
-            raise UsageError(
-                f"{key} is of the scenario {_FAULTS}, and this one is {name}.",
-                f'Write scenario = "{_FAULTS}", or leave {key} out.',
-            )
+    if name == "faults":
+        during = cast("Phase | None", of_fault.get("during"))
+        return faulty(of_fault.get("fault", "kill-broker"), during, **changes)
+    if name == "storm":
+        return storm(of_fault.get("fault", "restart-broker"), **changes)
     return SCENARIOS[name](**changes)
 
 

@@ -228,6 +228,45 @@ def _faults(
     _run(scenario, own.open(), evidence, json_file, progress_every)
 
 
+@app.command(
+    "storm",
+    help="200 clients lose their connections at once, and connect again at once, while they work: "
+    "do all come back, and is anything lost?\n\n"
+    "Example: rmqbench run storm --fault kill-broker --queue-kind quorum",
+)
+@with_options(OwnBrokerOptions)
+def _storm(
+    own: OwnBrokerOptions,
+    fault: Annotated[
+        str, typer.Option(help="restart-broker, kill-broker, or another that is for publish.")
+    ] = "restart-broker",
+    publish_again: PublishAgainOption = False,
+    messages: MessagesOption = 10_000,
+    queue_kind: QueueKindOption = "classic",
+    producers: ProducersOption = 100,
+    consumers: ConsumersOption = 99,
+    processes: ProcessesOption = None,
+    directory: DirectoryOption = None,
+    keep: KeepOption = 10,
+    keep_days: KeepDaysOption = 30,
+    json_file: JsonOption = None,
+    progress_every: ProgressOption = 10_000,
+) -> None:
+    from rmqbench.scenarios import storm
+
+    scenario = storm(
+        fault,
+        messages=messages,
+        queue_kind=queue_kind,
+        producers=producers,
+        consumers=consumers,
+        processes=processes,
+        publish_again=publish_again,
+    )
+    evidence = Evidence(directory, keep, keep_days)
+    _run(scenario, own.open(), evidence, json_file, progress_every)
+
+
 app.command(
     "reliability",
     help="10,000 messages, published while no consumer is connected, then drained: every one "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
@@ -16,6 +17,7 @@ from rmqbench.verdict.findings import Verdict
 __all__ = ["STYLES", "render", "result_line", "result_view", "unbroken"]
 
 STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
+_SHOWN_INTERRUPTIONS = 10  # in a row, before only the first ones are shown
 _SHOWN = {
     "lost": "lost",
     "duplicate": "duplicated",
@@ -173,9 +175,16 @@ def _describe_publish(result: Result) -> str:
 
 
 def _describe_events(result: Result) -> Iterator[str]:
+    """Yield a line for each event; of many interruptions in a row the first ones."""
     began_ns = result.events[0].time_ns
-    for event in result.events:
-        yield f"{(event.time_ns - began_ns) / 1e9:7.2f} s  {event.event}"
+    for interrupted, group in groupby(result.events, lambda event: event.kind == "interruption"):
+        events = list(group)
+        shown = events if len(events) <= _SHOWN_INTERRUPTIONS or not interrupted else events[:3]
+        for event in shown:
+            yield f"{(event.time_ns - began_ns) / 1e9:7.2f} s  {event.event}"
+        if more := len(events) - len(shown):
+            until = (events[-1].time_ns - began_ns) / 1e9
+            yield f"{until:7.2f} s  {counted(more, 'more interruption')} up to here"
 
 
 def _describe_broker(result: Result) -> str:

@@ -21,10 +21,12 @@ from rmqbench.run_directory.journal import (
     Interrupted,
     MemoryUsed,
     PoliciesFound,
+    Restarted,
     StageBegan,
 )
 from rmqbench.run_directory.reading import read_run
-from rmqbench.run_directory.records import QueueRecord, RunRecord
+from rmqbench.run_directory.records import QueueRecord, RunRecord, WorkerRecord
+from rmqbench.text import counted
 from rmqbench.verdict.rules import judge_evidence, reordered_redeliveries
 
 __all__ = ["judge"]
@@ -75,18 +77,47 @@ def _notes(record: RunRecord) -> Iterator[str]:
         yield f"RabbitMQ added headers to the messages, as configured: {', '.join(sorted(added))}."
     if record.description["scenario"].get("churn"):
         yield _churned(record)
+    for restart in record.of(Restarted):
+        yield from _came_back(record, restart)
 
 
 def _churned(record: RunRecord) -> str:
     """Return how many connections were opened, which may be fewer than asked for."""
     asked = record.description["scenario"]["churn"]
-    consumers = (consumer for queue in record.queues for consumer in queue.consumers)
-    workers = (*record.producers, *consumers)
+    workers = _workers(record)
     opened = [each.time_ns for worker in workers for each in worker.of(ChannelOpened)]
     renewed = len(opened) - sum(any(worker.of(ChannelOpened)) for worker in workers)
     seconds = (max(opened) - min(opened)) / 1e9 if renewed else 0.0
     rate = f", {renewed / seconds:.3g} a second" if seconds else ""
     return f"{renewed:,} connections took the place of others{rate} ({asked:g} asked for)."
+
+
+def _came_back(record: RunRecord, restart: Restarted) -> Iterator[str]:
+    """Yield how soon the clients that a restart had cut off were connected again."""
+    cut_off = came_back = 0
+    last_ns = restart.before_ns
+    for worker in _workers(record):
+        opened = [each.time_ns for each in worker.of(ChannelOpened)]
+        if any(at < restart.after_ns for at in opened) and _was_at_work(worker, restart.before_ns):
+            cut_off += 1
+            if later := [at for at in opened if at > restart.before_ns]:
+                came_back += 1
+                last_ns = max(last_ns, later[0])
+    if cut_off > 1:
+        seconds = (last_ns - restart.before_ns) / 1e9
+        yield (
+            f"{came_back} of {counted(cut_off, 'client')} were connected again, the last one "
+            f"{seconds:.1f} s after the node was started."
+        )
+
+
+def _was_at_work(worker: WorkerRecord, at_ns: int) -> bool:
+    return worker.end is None or worker.end.time_ns > at_ns
+
+
+def _workers(record: RunRecord) -> list[WorkerRecord]:
+    consumers = (consumer for queue in record.queues for consumer in queue.consumers)
+    return [*record.producers, *consumers]
 
 
 def _confirmed(record: RunRecord) -> int:

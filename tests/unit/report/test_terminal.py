@@ -7,7 +7,7 @@ import pytest
 import rmqbench
 from rmqbench.report.terminal import render, result_view
 from rmqbench.results.metrics import Throughput
-from rmqbench.results.result import QueueFigures, Result
+from rmqbench.results.result import Event, QueueFigures, Result
 from rmqbench.verdict.findings import Effect, Finding, FindingName, Judgement, Verdict
 
 QUICK = Throughput(10, 1.0, 10.0, 1.0)
@@ -68,3 +68,30 @@ def test_the_faults_and_what_they_were_allowed_to_take_are_shown(tmp_path):
     assert "7 redelivered" not in text, "the table has a column for it"
     assert str(verdict).startswith("PASS: what was found is allowed\n")
     assert str(Verdict(Judgement.PASS)).startswith("PASS: nothing was found")
+
+
+@pytest.mark.parametrize(("interruptions", "shown", "more"), [(10, 10, ""), (11, 3, "8 more")])
+def test_of_many_interruptions_in_a_row_the_first_ones_are_shown(
+    tmp_path, interruptions, shown, more
+):
+    scenario = rmqbench.online()
+    events = [
+        Event(0, "stage", "publish"),
+        Event(1_000_000_000, "fault", "restart-broker: it is restarted"),
+        *(
+            Event(2_000_000_000 + n * 10_000_000, "interruption", f"client {n} was interrupted")
+            for n in range(interruptions)
+        ),
+        Event(3_000_000_000, "fault", "restart-broker is over"),
+        Event(4_000_000_000, "interruption", "client 99 was interrupted"),
+    ]
+    result = replace(a_result(tmp_path, scenario), events=tuple(events))
+    text = render([result_view(result)], width=100, colour=False)
+    lines = [line for line in text.splitlines() if "was interrupted" in line]
+    assert len(lines) == shown + 1
+    assert "client 99" in lines[-1]
+    if more:
+        assert "   2.10 s  8 more interruptions up to here" in text.splitlines()
+    else:
+        assert "more interruption" not in text
+    assert "restart-broker is over" in text

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.histories import Consumed, History, Published, Queued
-from support.timelines import plain, run_of, write
+from support.timelines import at, plain, restarted, run_of, write
 
 from rmqbench import judge
 from rmqbench.errors import UsageError
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import (
+    ChannelOpened,
     Declared,
     FaultEvent,
     Interrupted,
@@ -260,10 +261,10 @@ def rows_of(dtype):
 
     def pack(rows):
         packed = np.zeros(len(rows), dtype)
-        for at, row in enumerate(rows):
+        for place, row in enumerate(rows):
             for name, number in row.items():
                 info = np.iinfo(dtype[name])
-                packed[name][at] = max(info.min, min(info.max, number))
+                packed[name][place] = max(info.min, min(info.max, number))
         return packed.tobytes()
 
     rows = st.lists(st.fixed_dictionaries(numbers), max_size=12).map(pack)
@@ -397,3 +398,40 @@ def test_what_is_no_run_s_directory_is_refused_with_a_sentence(tmp_path, content
 def test_a_directory_that_is_not_there_is_refused_with_a_sentence(tmp_path):
     with pytest.raises(UsageError, match="is not the directory of a run"):
         judge(tmp_path / "nowhere")
+
+
+def notes_of(path, said):
+    return [each for each in judge(path).notes if said in each]
+
+
+def test_how_soon_clients_were_connected_again_is_told(tmp_path):
+    """One whose work was over before the restart is not waited for, nor counted."""
+    path = run_of(tmp_path / "run", plain())
+    restarted(path, 2.0, 2.5)
+    write(path, "producer-0", ChannelOpened(time_ns=at(6.25), number=2, first=COUNT))
+    assert notes_of(path, "connected again") == []  # of one client there is nothing to tell
+    write(
+        path,
+        "queue-0/consumer-0",
+        ChannelOpened(time_ns=at(1.0), number=2),
+        ChannelOpened(time_ns=at(9.0), number=3),
+    )
+    (note,) = notes_of(path, "connected again")
+    assert note == (
+        "2 of 2 clients were connected again, the last one 3.8 s after the node was started."
+    )
+
+
+def test_who_never_came_back_is_counted(tmp_path):
+    path = restarted(run_of(tmp_path / "run", plain()), 4.5, 4.6)
+    (note,) = notes_of(path, "connected again")
+    assert note.startswith("0 of 2 clients were connected again")
+
+
+def test_how_many_connections_took_the_place_of_others_is_told(tmp_path):
+    path = run_of(tmp_path / "run", plain(), scenario={"churn": 2.0})
+    for number in range(2, 5):
+        opened = ChannelOpened(time_ns=at(0.6 + number), number=number, first=COUNT)
+        write(path, "producer-0", opened)
+    (note,) = notes_of(path, "took the place")
+    assert note == "3 connections took the place of others, 0.75 a second (2 asked for)."
