@@ -18,7 +18,8 @@ offset length content
 40     4      CRC-32 (as zlib computes it) of the 40 bytes before
 ====== ====== =========================================================
 
-The text follows, as UTF-8; where a size was asked for, filling follows the text up to it.
+The text follows, as UTF-8; where a size was asked for, filling follows the text up to it. Where
+sizes are mixed, that of a message is computed, too (:mod:`rmqbench.sizes`).
 
 The ``message_id`` is a UUID of version 8 (RFC 9562, section 5.8) in its usual text form::
 
@@ -44,6 +45,7 @@ import pika
 
 from rmqbench.checksum import head_checksums
 from rmqbench.errors import UsageError
+from rmqbench.sizes import Sizes, seeds_of
 from rmqbench.text import require_utf8
 
 __all__ = [
@@ -69,7 +71,7 @@ MAX_PRODUCERS = 1 << 12
 MAX_SEQUENCE = (1 << 48) - 1
 CONTENT_TYPE = "application/octet-stream"
 
-_STAMPED_AT_ONCE = 1 << 14  # what a cache of the processor holds
+_COMPUTED_AT_ONCE = 1 << 14  # what a cache of the processor holds
 _SHOWN = 60  # characters of a value in a sentence
 
 # Headers that RabbitMQ adds by itself when it delivers again or dead-letters
@@ -129,12 +131,13 @@ class Content(NamedTuple):
 class Recipe:
     """What all messages of one run have in common, and how to compute each of them.
 
-    ``size_bytes`` is the size of the whole body, head included; None means as long as the text.
+    ``size_bytes`` is the size of the whole body, head included, or several as
+    :mod:`rmqbench.sizes` reads them; None means as long as the text.
     """
 
     run: uuid.UUID
     text: str = "Hello World"
-    size_bytes: int | None = None
+    size_bytes: int | str | None = None
     producer_id: str = "rmqbench"
     host: str = "localhost"
     persistent: bool = True
@@ -144,10 +147,10 @@ class Recipe:
         for name in ("text", "producer_id", "host"):
             require_utf8(name, getattr(self, name))
         least = HEAD_SIZE + len(self.text.encode())
-        if self.size_bytes is not None and self.size_bytes < least:
+        if self.sizes.smallest < least:
             raise UsageError(
-                f"A body of {self.size_bytes} bytes is too small: the head of {HEAD_SIZE} bytes "
-                f"and the text need {least}.",
+                f"A body of {self.sizes.smallest} bytes is too small: the head of {HEAD_SIZE} "
+                f"bytes and the text need {least}.",
                 "Ask for a larger size or a shorter text.",
             )
 
@@ -156,18 +159,42 @@ class Recipe:
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "run"}
 
     @cached_property
-    def tail(self) -> bytes:
-        """What follows the head in every body: the text, then filling."""
-        text = self.text.encode()
-        if self.size_bytes is None:
-            return text
-        missing = self.size_bytes - HEAD_SIZE - len(text)
-        return text + _filling(missing)
+    def sizes(self) -> Sizes:
+        """The sizes of all bodies."""
+        size = self.size_bytes
+        return Sizes.of(HEAD_SIZE + len(self.text.encode()) if size is None else size)
 
-    @property
-    def body_size(self) -> int:
-        """The size of every body in bytes."""
-        return HEAD_SIZE + len(self.tail)
+    @cached_property
+    def tail(self) -> bytes:
+        """What follows the head in the largest body, and begins so in all: text, then filling."""
+        text = self.text.encode()
+        return text + _filling(self.sizes.largest - HEAD_SIZE - len(text))
+
+    def size_of(self, producer: int, sequence: int) -> int:
+        """Compute the size of one body in bytes."""
+        return self.sizes.size_of(self.run, producer, sequence)
+
+    def sizes_of(
+        self, producers: int | npt.NDArray[Any], sequences: npt.NDArray[Any]
+    ) -> npt.NDArray[np.int64]:
+        """Compute the sizes of ``n`` bodies in bytes: int64 of shape (n,).
+
+        ``sequences`` are integers of this shape, ``producers`` too, or the one of all.
+        """
+        return self.sizes.sizes_of(self._size_seeds[producers], sequences)
+
+    def total_bytes(self, producer: int, sequences: npt.NDArray[np.int64]) -> int:
+        """Compute how many bytes the bodies of these messages of a producer have together."""
+        if not self.sizes.are_mixed:
+            return len(sequences) * self.sizes.smallest
+        return sum(
+            int(self.sizes_of(producer, sequences[at : at + _COMPUTED_AT_ONCE]).sum())
+            for at in range(0, len(sequences), _COMPUTED_AT_ONCE)
+        )
+
+    @cached_property
+    def _size_seeds(self) -> npt.NDArray[np.uint64]:
+        return seeds_of(self.run, MAX_PRODUCERS)
 
     @cached_property
     def properties_size(self) -> int:
@@ -201,8 +228,8 @@ class Recipe:
         message whose number is known, its stamp tells when it was sent.
         """
         stamps = np.empty(len(sequences), np.uint32)
-        for at in range(0, len(stamps), _STAMPED_AT_ONCE):
-            here = slice(at, at + _STAMPED_AT_ONCE)
+        for at in range(0, len(stamps), _COMPUTED_AT_ONCE):
+            here = slice(at, at + _COMPUTED_AT_ONCE)
             numbers = np.stack([sequences[here], sent_ns[here]], axis=1).astype(">i8")
             pieces = numbers.view(">u2")
             producers = np.full(len(pieces), producer, np.intp)
@@ -211,7 +238,8 @@ class Recipe:
 
     def body(self, producer: int, sequence: int, sent_ns: int) -> bytes:
         """Compute the whole body of one message."""
-        return self.head(producer, sequence, sent_ns) + self.tail
+        tail_size = self.size_of(producer, sequence) - HEAD_SIZE
+        return self.head(producer, sequence, sent_ns) + self.tail[:tail_size]
 
     def properties(self, producer: int, sequence: int, sent_ns: int) -> pika.BasicProperties:
         """Compute the properties of one message."""
@@ -265,10 +293,11 @@ class Recipe:
         sent = self.read_head(body)
         if sent is None:
             return "the head of the body"
-        if body[HEAD_SIZE:] != self.tail:
-            if len(body) != self.body_size:
-                return f"the length of the body: {len(body)} instead of {self.body_size} bytes"
-            at = next(i for i, b in enumerate(self.tail, HEAD_SIZE) if body[i] != b)
+        size = self.size_of(*identity)
+        if len(body) != size:
+            return f"the length of the body: {len(body)} instead of {size} bytes"
+        if not self.tail.startswith(body[HEAD_SIZE:]):
+            at = next(i for i in range(HEAD_SIZE, size) if body[i] != self.tail[i - HEAD_SIZE])
             return f"byte {at} of the body"
         expected = self.properties(identity.producer, identity.sequence, sent.sent_ns)
         headers = properties.headers or {}

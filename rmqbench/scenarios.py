@@ -97,7 +97,8 @@ class Scenario:
 
     ``messages`` is how many are published, by all ``producers`` together; with ``duration_s`` the
     publishing ends when that time is over, and ``messages`` (None: as many as a fast broker takes)
-    is the most. ``size_bytes`` is the size of each body (None: as long as head and text).
+    is the most. ``size_bytes`` is the size of each body (None: as long as head and text), or as a
+    text those from which each has one of its own: ``"100:16384"``, ``"100:1000*9,1048576"``.
     ``window`` is the number of publishes without a confirm, of each producer. ``publish_rate``
     limits the messages a second of all of them together.
 
@@ -127,7 +128,7 @@ class Scenario:
     consume: When = "after"
     producers: int = 1
     text: str = "Hello World"
-    size_bytes: int | None = None
+    size_bytes: int | str | None = None
     window: int = 2000
     exchange: str = "direct.exchange"
     routing_key: str = "work"

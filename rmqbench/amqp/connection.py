@@ -38,7 +38,8 @@ from rmqbench.amqp.diagnosis import channel_error, diagnose, is_early_end
 from rmqbench.amqp.gathering import ENOUGH_BYTES, Gathering
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.parameters import pika_parameters
-from rmqbench.amqp.vector import Confirms, Deliveries, Shape, Splitter
+from rmqbench.amqp.shape import Deliveries, Shape
+from rmqbench.amqp.vector import Confirms, Splitter
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import (
     BrokerError,

@@ -40,7 +40,9 @@ __all__ = [
     "ContentAssembler",
     "Frame",
     "FrameCutter",
+    "body_frame_at",
     "delivery_tag_at",
+    "frame_header",
     "frame_offsets",
     "make_frame",
 ]
@@ -241,10 +243,14 @@ class ContentAssembler:
         return unfinished
 
 
+def frame_header(kind: int, channel: int, size: int) -> bytes:
+    """Return the bytes of a frame before its payload, which is of this size."""
+    return _FRAME_HEADER.pack(kind, channel, size)
+
+
 def make_frame(kind: int, channel: int, payload: bytes) -> bytes:
     """Return the bytes of one frame."""
-    end = bytes([FRAME_END])
-    return _FRAME_HEADER.pack(kind, channel, len(payload)) + payload + end
+    return frame_header(kind, channel, len(payload)) + payload + bytes([FRAME_END])
 
 
 def frame_offsets(frames: bytes) -> Iterator[int]:
@@ -253,6 +259,12 @@ def frame_offsets(frames: bytes) -> Iterator[int]:
     while at < len(frames):
         yield at
         at += OVERHEAD + _FRAME_HEADER.unpack_from(frames, at)[2]
+
+
+def body_frame_at(frames: bytes) -> int:
+    """Return where the first body frame of a content begins: the third of all its frames."""
+    _, _, body, *_ = frame_offsets(frames)
+    return body
 
 
 def delivery_tag_at(frame: bytes) -> int:

@@ -14,6 +14,7 @@ import typer
 from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupting
+from rmqbench.cli.size import SizeOption
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import DeadlineExceeded, RmqbenchError
 from rmqbench.text import counted, visible_line
@@ -50,13 +51,7 @@ def produce(
         typer.Option(show_default="login name", help="Goes into the header producer_id."),
     ] = None,
     text: Annotated[str, typer.Option(help="The text of each message.")] = "Hello World",
-    size: Annotated[
-        int | None,
-        typer.Option(
-            show_default="as long as head and text",
-            help="Size of each body in bytes, with its head of 44 bytes.",
-        ),
-    ] = None,
+    size: SizeOption = None,
     rate: Annotated[
         float | None,
         typer.Option(min=0.001, show_default="none", help="Messages a second, at most."),

@@ -17,6 +17,7 @@ from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, writ
 from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
 from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupts_told
+from rmqbench.cli.size import SizeOption
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible_line
 
@@ -66,10 +67,6 @@ ProcessesOption = Annotated[
         help="Processes that the producers share, and as many that the consumers share.",
         show_default="a quarter of the processors",
     ),
-]
-SizeOption = Annotated[
-    int | None,
-    typer.Option(help="Size of each body in bytes; with none, as long as head and text need."),
 ]
 WindowOption = Annotated[int, typer.Option(help="Unconfirmed publishes of each producer, at most.")]
 ChurnOption = Annotated[

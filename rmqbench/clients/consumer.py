@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pika.channel
 
 from rmqbench.amqp.connection import TICK_S, Connection
+from rmqbench.amqp.framing import body_frame_at
 from rmqbench.amqp.network import REAL_NETWORK, Network
-from rmqbench.amqp.vector import Deliveries, Shape
+from rmqbench.amqp.shape import Deliveries, Shape
 from rmqbench.clients.lifetime import Churn, Lifetime
 from rmqbench.clients.rate import Pace
 from rmqbench.clients.recovery import Interruption, Recovery
@@ -27,6 +28,8 @@ _CANCEL_S = 30.0
 _LASTING_S = 2.0  # a channel that lives this long is progress, even if nothing comes
 # Deliveries and acknowledgements gather up to this share of the prefetch: the broker never waits.
 _BURSTS = 8
+
+_Form = tuple[Recipe, int]  # what messages are computed by, and where their bodies begin
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,8 @@ class Consumer:
         self._tags: list[npt.NDArray[np.int64]] = []  # taken and not acknowledged
         self._places: list[npt.NDArray[np.int64]] = []
         self._holds_some = False
-        self._learned = 0  # the length of the shape that is taken off the stream, 0: none yet
-        self._unlearned = 0  # the length of the last one that was as sent, but of another shape
+        self._learned = False  # whether a shape is taken off the stream
+        self._unlearned: _Form | None = None  # of the last one that was as sent, but not taken off
         self._cancelled = False
 
     @property
@@ -221,7 +224,7 @@ class Consumer:
     def _begin(self) -> None:
         self._tags, self._places = [], []
         self._holds_some = self._cancelled = False
-        self._learned = self._unlearned = 0
+        self._learned, self._unlearned = False, None
         if not self._goes_on:
             self._pace.start()
         self._goes_on = False
@@ -287,16 +290,17 @@ class Consumer:
     ) -> None:
         """Take messages of this one's shape off the stream from now on.
 
-        Once a shape is known, another takes its place only when two of that length came in a row:
-        a single odd one (RabbitMQ adds a header when it delivers again) changes nothing.
+        Once a shape is known, another takes its place only when two of its form came in a row: a
+        single odd one (RabbitMQ adds a header when it delivers again) changes nothing.
         """
-        if not self._learned or self._unlearned == len(frames):
-            shape = Shape.of_delivery(frames, recipe)
+        form = recipe, body_frame_at(frames)
+        if not self._learned or self._unlearned == form:
+            shape = Shape.of_delivery(frames, recipe, connection.frame_max)
             if shape is not None:
                 connection.learn(channel, shape)
-                connection.burst_bytes = self.subscription.prefetch * len(frames) // _BURSTS
-                self._learned = len(frames)
-        self._unlearned = len(frames)
+                connection.burst_bytes = self.subscription.prefetch * shape.mean_bytes // _BURSTS
+                self._learned = True
+        self._unlearned = form
 
 
 def _require_tag(tag: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.amqp.vector import Deliveries
+from rmqbench.amqp.shape import Deliveries
 from rmqbench.clients.consumer import Consumer, Look, Subscription, Taken
 from rmqbench.clients.recovery import pause
 from rmqbench.errors import RmqbenchError

@@ -14,7 +14,8 @@ import pika.channel
 
 from rmqbench.amqp.connection import TICK_S, Connection
 from rmqbench.amqp.network import REAL_NETWORK, Network
-from rmqbench.amqp.vector import Confirms, Shape
+from rmqbench.amqp.shape import Shape
+from rmqbench.amqp.vector import Confirms
 from rmqbench.clients.lifetime import Churn, Lifetime
 from rmqbench.clients.rate import Pace
 from rmqbench.clients.recovery import Interruption, Recovery, pause
@@ -40,7 +41,8 @@ from rmqbench.verdict.findings import FindingName
 __all__ = ["Producer", "ProducerPlan", "ProducerReport"]
 
 _TURN_S = 0.5  # how often it serves its connection while it waits to be told to begin
-_BYTES_IN_FLIGHT = 16 << 20  # large messages: the window is cut to what this many bytes hold
+# Large messages: the window is cut to as many as these bytes hold, on average.
+_BYTES_IN_FLIGHT = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -263,11 +265,11 @@ class Producer:
             mandatory=True,
             frame_max=connection.frame_max,
         )
-        window = max(1, min(plan.window, _BYTES_IN_FLIGHT // shape.stride))
+        window = max(1, min(plan.window, _BYTES_IN_FLIGHT // shape.mean_bytes))
         batch = max(1, window // 4) if plan.rate is None else 1
         while (left := self._left(settling)) or settling.settled < settling.sent:
             room = window - (settling.sent - settling.settled)
-            if not plan.confirms and connection.unsent_bytes > window * shape.stride:
+            if not plan.confirms and connection.unsent_bytes > window * shape.mean_bytes:
                 room = 0
             room = min(room, self._pace.allowance())
             if left and room >= min(batch, left) and connection.blocked is None:

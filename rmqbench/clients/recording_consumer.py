@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.amqp.network import REAL_NETWORK, Network
-from rmqbench.amqp.vector import Deliveries
+from rmqbench.amqp.shape import Deliveries
 from rmqbench.clients.consumer import Consumer, Look, Subscription, Taken
 from rmqbench.clients.recovery import Interruption
 from rmqbench.clock import Clock

@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.amqp.shape import Deliveries
 from rmqbench.amqp.topology import require_name
-from rmqbench.amqp.vector import Deliveries
 from rmqbench.clients.consumer import Consumer, Look, Subscription
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import QueueNotFound, RmqbenchError

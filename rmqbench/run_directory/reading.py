@@ -114,6 +114,7 @@ class _Reader:
     def __init__(self, directory: RunDirectory, description: Mapping[str, Any]) -> None:
         self._directory = directory
         self._description = description
+        self._recipe = _recipe(description)
         self._counts = [int(count) for count in description["counts"]]
         self._missing: list[str] = []
 
@@ -122,10 +123,11 @@ class _Reader:
         entries = self._journal(self._directory.journal_path, "the run")
         producers = [self._producer(number) for number in range(len(self._counts))]
         queues = self._queues(entries)
+        arrived = self._arrived(producers)
         evidence = Evidence(
-            recipe=_recipe(description),
+            recipe=self._recipe,
             producers=[self._producer_evidence(each) for each in producers],
-            queues=[self._queue_evidence(each, entries, producers) for each in queues],
+            queues=[self._queue_evidence(each, entries, arrived) for each in queues],
             restarts=tuple(
                 Restart(each.after_ns, each.before_ns)
                 for each in entries
@@ -251,20 +253,21 @@ class _Reader:
             )
 
     def _queue_evidence(
-        self, queue: QueueRecord, entries: Sequence[Entry], producers: Sequence[ProducerRecord]
+        self, queue: QueueRecord, entries: Sequence[Entry], arrived: tuple[int, int]
     ) -> QueueEvidence:
+        """Return the evidence of a queue; ``arrived`` is what :meth:`_arrived` returns."""
         drains = [e for e in entries if isinstance(e, DrainTried) and e.queue == queue.name]
         drain = _NOT_DRAINED
         if drains:
             last = drains[-1]
             drain = Drain(last.proven, last.ready, last.detail, last.there, last.looks)
         consumers = [self._consumer_evidence(each) for each in queue.consumers]
+        count, bodies = arrived
+        overhead = self._counted_overhead(queue)
         circumstances = Circumstances(
-            arrived=sum(
-                int(np.count_nonzero(each.ledger.state & SENT)) + len(each.copies)
-                for each in producers
-            ),
-            size_bytes=self._counted_bytes(queue),
+            arrived=count,
+            arrived_bytes=bodies + count * overhead,
+            largest_bytes=self._recipe.sizes.largest + overhead,
             foreign=sum(
                 incident.finding is FindingName.FOREIGN
                 for consumer in consumers
@@ -293,15 +296,25 @@ class _Reader:
             ),
         )
 
-    def _counted_bytes(self, queue: QueueRecord) -> int:
-        """Return as how many bytes a queue counts a message, at the most.
+    def _arrived(self, producers: Sequence[ProducerRecord]) -> tuple[int, int]:
+        """Return how many messages were sent, copies included, and their bodies' bytes at most."""
+        recipe = self._recipe
+        count = total = 0
+        for number, each in enumerate(producers):
+            sequences = np.flatnonzero(each.ledger.state & SENT)
+            count += len(sequences) + len(each.copies)
+            total += recipe.total_bytes(number, sequences)
+            total += len(each.copies) * recipe.sizes.largest
+        return count, total
+
+    def _counted_overhead(self, queue: QueueRecord) -> int:
+        """Return as how many bytes a queue counts a message besides its body, at the most.
 
         A classic queue counts the body; a quorum queue of 4.3 the properties, too (measured).
         """
-        recipe = _recipe(self._description)
         if queue.asked.get("kind") != "quorum":
-            return recipe.body_size
-        return recipe.body_size + _PROPERTIES_WEIGHT * recipe.properties_size
+            return 0
+        return _PROPERTIES_WEIGHT * self._recipe.properties_size
 
     def _has_all_consumers(self, queue: QueueRecord, rounds: int) -> bool:
         """Whether each round of consumers has left as many directories as it had consumers."""

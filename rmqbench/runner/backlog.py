@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+
+import numpy as np
+import numpy.typing as npt
 
 from rmqbench.amqp import topology as topologies
 from rmqbench.broker import Broker
 from rmqbench.errors import DeadlineExceeded
 from rmqbench.management.answers import QueueInfo, read_queues
+from rmqbench.message import Recipe
 from rmqbench.run_directory.journal import BacklogShown, Counted, Entry
 from rmqbench.runner.isolation import Place
 from rmqbench.verdict.removals import may_remove
 from rmqbench.waiting import wait_until
 
-__all__ = ["count_ready", "show_backlog"]
+__all__ = ["count_ready", "least_bytes", "show_backlog"]
 
 _COUNT_S = 10.0  # how long a queue may take to show all that it has confirmed
 _FIGURES_S = 60.0  # how long the broker's figures, emitted every 5 s, may take to show the same
@@ -48,23 +52,44 @@ def count_ready(
     return ready
 
 
+def least_bytes(recipe: Recipe, confirmed: Sequence[npt.NDArray[np.bool_]], ready: int) -> int:
+    """Return how many bytes the bodies of so many ready messages have at the least.
+
+    ``confirmed`` says of each producer's messages which were. Where it is these that are ready, as
+    it should be, the sum is exact.
+    """
+    total = count = 0
+    for producer, mask in enumerate(confirmed):
+        sequences = np.flatnonzero(mask)
+        total += recipe.total_bytes(producer, sequences)
+        count += len(sequences)
+    sizes = recipe.sizes
+    if ready >= count:
+        return total + (ready - count) * sizes.smallest
+    return max(total - (count - ready) * sizes.largest, ready * sizes.smallest)
+
+
 def show_backlog(
     broker: Broker,
     place: Place,
     ready: Mapping[str, int],
-    size_bytes: int,
+    bytes_of: Callable[[int], int],
     write: Callable[[Entry], None],
 ) -> None:
     """Ask the Management API where the backlog is, once its figures have caught up with it.
 
-    Each message has a body of ``size_bytes``.
+    ``bytes_of`` says how many bytes the bodies of so many have at the least.
     """
     with broker.management as management:
         for name, count in ready.items():
             said: list[QueueInfo] = []
+            least = bytes_of(count)
 
             def caught_up(
-                name: str = name, count: int = count, said: list[QueueInfo] = said
+                name: str = name,
+                count: int = count,
+                least: int = least,
+                said: list[QueueInfo] = said,
             ) -> bool:
                 said[:] = read_queues([management.queue(name, place.endpoint.virtual_host)])
                 # The API gathers the count and the rest apart, each at a time of its own: bytes
@@ -72,7 +97,7 @@ def show_backlog(
                 return any(
                     each.messages_ready == count
                     and each.message_bytes_ready is not None
-                    and each.message_bytes_ready >= count * size_bytes
+                    and each.message_bytes_ready >= least
                     for each in said
                 )
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from types import TracebackType
 from typing import Self, TypeVar
@@ -42,7 +43,7 @@ from rmqbench.run_directory.journal_facts import hidden_s
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.run_directory.reading import read_run
 from rmqbench.run_directory.records import RunRecord
-from rmqbench.runner.backlog import count_ready, show_backlog
+from rmqbench.runner.backlog import count_ready, least_bytes, show_backlog
 from rmqbench.runner.description import describe
 from rmqbench.runner.drain import QueueDrain
 from rmqbench.runner.inspection import Inspection
@@ -264,8 +265,9 @@ class Run:
         try:
             ready = count_ready(self.place, self.confirmed, self._disturber.has_struck, self._write)
             if self.scenario.look_at_backlog:
-                size_bytes = self._recipe.body_size
-                show_backlog(self.broker, self.place, ready, size_bytes, self._write)
+                confirmed = [each.confirmed for each in self._publish_ledgers()]
+                bytes_of = partial(least_bytes, self._recipe, confirmed)
+                show_backlog(self.broker, self.place, ready, bytes_of, self._write)
         except RmqbenchError as error:
             text = f"The backlog could not be looked at: {error.what}"
             self._write(TroubleSeen(text=text))

@@ -22,8 +22,9 @@ _REMOVING = ("message-ttl", "expires", "max-length", "max-length-bytes", "delive
 class Circumstances:
     """What a run knows of a queue that bounds what its settings can have removed.
 
-    ``arrived`` is how many messages of the run it can have received at the most, of ``size_bytes``
-    each, and ``foreign`` how often it gave another one: what others publish takes room, too.
+    ``arrived`` is how many messages of the run it can have received at the most, ``arrived_bytes``
+    as how many bytes it counts them, and ``largest_bytes`` as how many any of them. ``foreign`` is
+    how often it gave another one: what others publish takes room, too.
     ``there``: it still exists. ``emptied_ns`` is when it was last asked (None: never).
     ``given_back`` is how often a channel ended with unacknowledged messages, ``prefetch`` how many
     these can have been each time. ``looks`` is how many messages whoever asked it whether it is
@@ -31,7 +32,8 @@ class Circumstances:
     """
 
     arrived: int
-    size_bytes: int
+    arrived_bytes: int
+    largest_bytes: int
     foreign: int
     there: bool
     emptied_ns: int | None
@@ -99,7 +101,11 @@ def _removal(name: str, value: int, overflow: str, known: Circumstances) -> Remo
         return None
     if name == "max-length":
         fitting = value - known.foreign
-    else:  # how large the foreign ones are is not known
-        fitting = 0 if known.foreign else value // max(1, known.size_bytes)
+    elif known.foreign:  # how large these are is not known
+        fitting = 0
+    elif known.arrived_bytes <= value:
+        fitting = known.arrived
+    else:
+        fitting = value // max(1, known.largest_bytes)
     beyond = min(known.arrived, max(0, known.arrived - fitting))
     return Removal(f"{cause} with overflow drop-head", beyond)

@@ -18,7 +18,8 @@ import numpy as np
 import pika
 
 from rmqbench.amqp.framing import FrameCutter
-from rmqbench.amqp.vector import Confirms, Shape, Splitter
+from rmqbench.amqp.shape import Shape
+from rmqbench.amqp.vector import Confirms, Splitter
 from rmqbench.message import HEAD_SIZE, Recipe
 
 FRAME_MAX = 131072
@@ -76,7 +77,7 @@ def publish(wire, count, window, exchange, routing_key, body_bytes):
         frame_max=FRAME_MAX,
     )
     batch = max(1, min(window // 4, count, shape.max_rows))
-    stride = shape.stride
+    stride = shape.mean_bytes
     rendered = memoryview(b"".join(shape.render(0, np.arange(batch), time.time_ns())))
     wire.ask(1, pika.spec.Confirm.Select())
     splitter = Splitter()

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from rmqbench.amqp.framing import OVERHEAD
-from rmqbench.amqp.vector import Shape, Splitter
+from rmqbench.amqp.shape import Shape
+from rmqbench.amqp.vector import Splitter
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
@@ -45,7 +46,7 @@ def delivery_shape(recipe=RECIPE):
         pika.frame.Header(1, len(body), recipe.properties(0, 0, 0)),
         *(pika.frame.Body(1, body[at : at + room]) for at in range(0, len(body), room)),
     )
-    return Shape.of_delivery(b"".join(frame.marshal() for frame in frames), recipe)
+    return Shape.of_delivery(b"".join(frame.marshal() for frame in frames), recipe, FRAME_MAX)
 
 
 def bursts(count):

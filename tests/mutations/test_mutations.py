@@ -48,7 +48,7 @@ removals = checks("verdict.removals", "unit/verdict/test_removals.py")
 ledger = checks("run_directory.ledger", "unit/run_directory/test_ledger.py")
 recorder = checks("run_directory.recorder", "unit/run_directory/test_recorder.py")
 message = checks("message", "unit/test_message.py")
-vector = checks("amqp.vector", "unit/amqp/test_vector.py")
+shape = checks("amqp.shape", "unit/amqp/test_shape.py")
 producer = checks("clients.producer", "unit/clients/test_producer.py")
 confirms = checks("clients.producer", "unit/clients/test_confirms.py")
 recording = checks("clients.recording_consumer", "unit/clients/test_recording_consumer.py")
@@ -61,6 +61,7 @@ disturbance = checks("faults.disturbance", "unit/faults/test_disturbance.py")
 
 WITHOUT_EVIDENCE = "test_without_a_part_of_its_evidence_no_run_passes"
 CHANGED_HEADER = "test_every_changed_header_is_a_difference"
+ANY_BYTE = "test_not_one_flipped_byte_of_a_delivery_passes_but_in_tag_and_flag"
 IN_ORDER = "test_that_it_was_delivered_is_written_last"
 CONTRADICTED = "test_what_is_said_twice_is_reported_each_time"
 
@@ -205,6 +206,12 @@ JUDGED = [
         "[8-7-9-max-length=7 with overflow drop-head (policy p)]",
     ),
     removals(
+        "max-length-bytes takes nothing where all fits",
+        "elif known.arrived_bytes <= value:",
+        "elif False:",
+        "test_of_mixed_sizes_those_that_all_fit_lost_none_and_else_the_largest_may_fill_it[5000-0]",
+    ),
+    removals(
         "max-length takes what arrived beyond it",
         "max(0, known.arrived - fitting)",
         "known.arrived",
@@ -335,17 +342,58 @@ RECOGNIZED = [
         "test_a_timestamp_that_rabbitmq_overwrites_is_the_one_that_its_header_says"
         "[1800000000999-1800000001-False]",
     ),
-    vector(
-        "any byte of a delivery, among many",
-        "reshape(shape) == octets\n",
-        "reshape(shape) == octets\n        equal[:, -1] = True\n",
-        "test_not_one_flipped_byte_of_a_delivery_passes_but_in_tag_and_flag[one]",
+    message(
+        "a length that is another one's",
+        "if len(body) != size:",
+        "if False:",
+        "test_a_body_of_another_size_than_its_own_is_a_difference",
     ),
-    vector(
-        "any byte of a large delivery",
-        "not buffer.startswith(self._rest, at)",
-        "not buffer.startswith(self._rest[:-1], at)",
-        "test_not_one_flipped_byte_of_a_delivery_passes_but_in_tag_and_flag[three]",
+    *(
+        shape(f"any byte of {what}", original, mutated, f"{ANY_BYTE}[{case}]")
+        for what, case, original, mutated in (
+            (
+                "a delivery, among many",
+                "one",
+                "reshape(octets.shape) == octets\n",
+                "reshape(octets.shape) == octets\n        equal[:, -1] = True\n",
+            ),
+            (
+                "a large delivery",
+                "three",
+                "not buffer.startswith(self._rest, at)",
+                "not buffer.startswith(self._rest[:-1], at)",
+            ),
+            (
+                "a body of its own size",
+                "mixed",
+                "buffer.startswith(payload, at)",
+                "buffer.startswith(payload[:-1], at)",
+            ),
+            (
+                "the end of a body of its own size",
+                "mixed",
+                "return buffer[end] == FRAME_END and ",
+                "return ",
+            ),
+            (
+                "a large body of its own size",
+                "one and three",
+                "if not buffer.startswith(piece, at):",
+                "if not buffer.startswith(piece[:-1], at):",
+            ),
+        )
+    ),
+    shape(
+        "a size that is none of theirs, before the message is whole",
+        "            return 0, ()\n",
+        "            size = self._sizes.largest\n",
+        "test_what_claims_to_be_of_any_size_is_waited_for_only_as_far_as_its_frames_say",
+    ),
+    shape(
+        "a whole message is waited for no longer",
+        "return here < length and all(",
+        "return all(",
+        "test_what_has_begun_may_become_whole_and_what_is_whole_does_not_grow[mixed]",
     ),
 ]
 

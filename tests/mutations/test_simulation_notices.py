@@ -225,7 +225,7 @@ RULES = [
             "(consumer.state & DELIVERED == DELIVERED)",
         ),
         ("removals", "max-length", "max(0, known.arrived - fitting)", "0"),
-        ("removals", "max-length-bytes", "value // max(1, known.size_bytes)", "known.arrived"),
+        ("removals", "max-length-bytes", "value // max(1, known.largest_bytes)", "known.arrived"),
         ("removals", "message-ttl", "known.emptied_ns - value * 1_000_000", "0"),
         ("removals", "expires", "return None if known.there else Removal(cause)", "return None"),
         (

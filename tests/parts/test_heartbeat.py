@@ -8,7 +8,7 @@ import pytest
 
 from rmqbench.amqp.connection import Connection
 from rmqbench.amqp.network import REAL_NETWORK
-from rmqbench.amqp.vector import Shape
+from rmqbench.amqp.shape import Shape
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
 from rmqbench.proxy import Proxy

@@ -124,7 +124,7 @@ def a_scenario(draw):
         "producers": 1,
         "publish_rate": draw.choice([None, 2000.0]) if "messages" in load else 2000.0,
         "consume": draw.choice(["after", "during"]),
-        "size_bytes": draw.choice([None, 100, 5000]),
+        "size_bytes": draw.choice([None, 100, 5000, "100:5000"]),
         **load,
     }
 

@@ -19,7 +19,7 @@ SHAPES = st.fixed_dictionaries(
         "consumers": st.integers(1, 3),
         "window": st.sampled_from([1, 7, 500, 5000]),
         "prefetch": st.sampled_from([1, 10, 1000]),
-        "size_bytes": st.sampled_from([None, 100, 5000, 140_000]),
+        "size_bytes": st.sampled_from([None, 100, 5000, 140_000, "140:5000", "200*5,140000"]),
         "text": st.text(max_size=20),
         "persistent": st.booleans(),
         "publish_again": st.booleans(),

@@ -9,6 +9,7 @@ import pytest
 
 from rmqbench import Run, reliability
 from rmqbench.amqp.admin import admin
+from rmqbench.clients.recording_consumer import RecordingConsumer
 from rmqbench.errors import QueueNotEmpty
 from rmqbench.proxy import Proxy, cut_inside
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
@@ -138,6 +139,25 @@ def test_a_damaged_message_is_corrupted_and_named(by_hand):
     by_hand.consume()
     assert by_hand.found() == {"corrupted": 1, "phantom": 1, "unsent": 1}
     assert f"sequence {COUNT - 1}" in str(by_hand.judge())
+
+
+@pytest.mark.parametrize("size", ["100:16384", "100*9,140000:300000"])
+def test_messages_of_mixed_sizes_are_all_checked_and_one_of_another_size_is_corrupted(
+    by_hand, size, monkeypatch
+):
+    alone = []
+    take = RecordingConsumer.take
+    monkeypatch.setattr(RecordingConsumer, "take", lambda *it: alone.append(it) or take(*it))
+    by_hand.recipe = replace(by_hand.recipe, size_bytes=size)
+    by_hand.publish(count=COUNT - 1)
+    message = (0, COUNT - 1, NOW)
+    other = replace(by_hand.recipe, size_bytes=by_hand.recipe.size_of(*message[:2]) + 1)
+    by_hand.inject(other.body(*message), other.properties(*message))
+    report = by_hand.consume()
+    assert report.deliveries == COUNT
+    assert by_hand.found() == {"corrupted": 1, "phantom": 1, "unsent": 1}
+    assert "the length of the body" in str(by_hand.judge())
+    assert len(alone) == (2 if by_hand.vector else COUNT), "all others are taken many at once"
 
 
 def test_a_forged_identity_is_a_phantom(by_hand):

@@ -28,7 +28,7 @@ _LIMITS = (
     (("x-single-active-consumer", True),),
 )
 _LIMITS_OF_QUORUM = tuple((("x-delivery-limit", limit),) for limit in range(4))
-_SIZES = (*(None,) * 12, 100, 1000, 4096, 5000)
+_SIZES = (*(None,) * 10, 100, 1000, 4096, "60:90", "60*3,4000:5000", "100:9000")
 
 
 class _Source:

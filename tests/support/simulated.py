@@ -93,7 +93,7 @@ class History:
     latency_s: float = 0.0002
     piece_bytes: int = 0  # how small the network cuts what it carries; 0: not at all
     publish_rate: float | None = None
-    size_bytes: int | None = None
+    size_bytes: int | str | None = None
     version: str = "4.3.6"
     acts: tuple[Act, ...] = ()
     misdeeds: tuple[tuple[Misdeed, int], ...] = ()
@@ -229,11 +229,11 @@ class Play:
         sent = self.recipe.read_head(content.body)
         assert sent is not None
         sequence = self.history.counts[sent.producer] + 3
-        head = self.recipe.head(sent.producer, sequence, sent.sent_ns)
+        body = self.recipe.body(sent.producer, sequence, sent.sent_ns)
         message_id = self.recipe.message_id(sent.producer, sent.sequence).encode()
         forged_id = self.recipe.message_id(sent.producer, sequence).encode()
         properties = content.properties.replace(message_id, forged_id)
-        return Content(properties, head + content.body[HEAD_SIZE:])
+        return Content(properties, body)
 
     # --- the run --------------------------------------------------------------------------------
 

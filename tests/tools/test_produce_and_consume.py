@@ -134,6 +134,14 @@ def test_each_message_carries_who_and_where_and_its_text(tool, vhost):
     assert body[44:].startswith("Grüße".encode())
 
 
+def test_messages_of_mixed_sizes_are_published_and_taken(tool, vhost):
+    tool("produce", "--count", "300", "--producer-id", "alice", "--size", "100:1000*9,200000")
+    ended = tool("consume", "--expect", "300", "--json")
+    told = json.loads(ended.stdout)
+    assert (told["consumed"], told["from"]) == (300, {"alice": 300})
+    assert ready_counts(vhost, ["work.queue"]) == {"work.queue": 0}
+
+
 def test_purge_empties_both_queues_first(tool, vhost):
     for _ in range(2):
         ended = tool("produce", "--count", "50", "--purge", "--json")
@@ -416,6 +424,7 @@ def close_connections(vhost):
         (("produce", "--url", "amqp://localhost", "--vhost", "x"), 2, "both say where"),
         (("produce", "--count", "0"), 2, "--count"),
         (("produce", "--size", "20"), 2, "too small"),
+        (("produce", "--size", "1000:100"), 2, "1000 is more than 100"),
         (("produce", "--queue", "same", "--audit-queue", "same"), 2, "names one queue twice"),
         (("consume", "--prefetch", "0"), 2, "--prefetch"),
         (("consume", "--name", "x" * 256, "--expect", "1"), 2, "no name for a consumer"),

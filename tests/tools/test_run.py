@@ -85,10 +85,11 @@ def test_runs_that_passed_make_room_for_new_ones_unless_they_have_a_place(
 
 
 @pytest.mark.slow
-def test_stress_with_several_processes_has_all_its_figures(vhost, tmp_path):
+@pytest.mark.parametrize(("size", "kept"), [("200", 200), ("100:300", "100:300")])
+def test_stress_with_several_processes_has_all_its_figures(vhost, tmp_path, size, kept):
     ended = rmqbench(
         *("run", "stress", "--url", vhost.url(), "--management-url", vhost.management_url),
-        *("--messages", "20000", "--producers", "2", "--consumers", "2", "--size", "200"),
+        *("--messages", "20000", "--producers", "2", "--consumers", "2", "--size", size),
         *("--window", "500", "--prefetch", "300", "--queue-kind", "quorum"),
         *("--json", str(tmp_path / "out.json")),
     )
@@ -100,7 +101,7 @@ def test_stress_with_several_processes_has_all_its_figures(vhost, tmp_path):
     for queue in result["queues"].values():
         assert queue["ready_after_publish"] == queue["delivered"] == 20000
         assert queue["backlog"]["memory_bytes"] > 0
-    assert result["scenario"]["size_bytes"] == 200
+    assert result["scenario"]["size_bytes"] == kept
 
 
 def test_messages_that_are_consumed_while_they_are_published_are_judged_alike(vhost):
@@ -333,6 +334,20 @@ def test_a_queue_that_somebody_else_consumes_gets_no_message(vhost, rmqbench_bro
     assert not (tmp_path / "run").exists(), "a run that has not begun is no evidence"
 
 
+@pytest.mark.parametrize("vector", ["1", "0"])
+def test_a_run_of_mixed_sizes_is_judged_and_judged_again(vhost, monkeypatch, tmp_path, vector):
+    monkeypatch.setenv("RMQBENCH_VECTOR", vector)
+    path = tmp_path / "run"
+    ended = run_in(
+        vhost, "--size", "100:16384", "--directory", str(path), "--json", "-", messages=2000
+    )
+    result = json.loads(ended.stdout)
+    assert (result["verdict"], result["confirmed"]) == ("PASS", 2000)
+    assert set(result["findings"].values()) == {0}
+    assert json.loads((path / "run.json").read_text())["recipe"]["size_bytes"] == "100:16384"
+    assert rmqbench("judge", str(path)).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -343,6 +358,8 @@ def test_a_queue_that_somebody_else_consumes_gets_no_message(vhost, rmqbench_bro
         (["--broker", "local", "--messages", "-5"], 2, "messages is -5"),
         (["--broker", "local", "--queue-kind", "stream"], 2, "classic, lazy, quorum"),
         (["--broker", "local", "--size", "3"], 2, "too small"),
+        (["--broker", "local", "--size", "10:1000"], 2, "too small"),
+        (["--broker", "local", "--size", "100-1000"], 2, "'100-1000' is no size"),
         (["--broker", "local", "--prefetch", "70000"], 2, "65,535"),
         (["--broker", "local", "--url", "amqp://127.0.0.1"], 2, "two brokers"),
         (["--broker", "local", "--image", "rabbitmq:4"], 2, "local is no container"),

@@ -36,6 +36,7 @@ from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import JOURNAL_FILE, Entry
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.runner.description import describe
+from rmqbench.sizes import Sizes
 from rmqbench.verdict.evidence import (
     ACKED,
     AGAIN,
@@ -452,6 +453,29 @@ def test_the_example_of_a_message_is_computed_so():
     recipe = Recipe(type(RECIPE.run)(run), size_bytes=60)
     assert recipe.body(5, 1000, 1700000000123456789) == body
     assert recipe.message_id(5, 1000) == identity
+
+
+def test_the_sizes_of_messages_are_computed_as_the_page_says():
+    part = MESSAGES_PAGE.partition("## Size")[2].partition("## Properties")[0]
+    (source,) = blocks(part, "python")
+    page = {}
+    exec(source, page)
+    (row,) = re.findall(r"Of run `(.+?)` and producer (\d+), (.+?)\. A size", part, re.S)
+    run, producer, told = type(RECIPE.run)(row[0]), int(row[1]), row[2].replace("\n", " ")
+    numbers = [int(number) for number in re.findall(r"messages (\d+) and (\d+)", told)[0]]
+    said = re.findall(r"(\d+) and (\d+)\s+bytes with `(.+?)`", told)
+    assert len(said) == 2
+    for *values, text in said:
+        sizes = Sizes.of(text)
+        computed = [sizes.size_of(run, producer, number) for number in numbers]
+        assert computed == [int(value) for value in values]
+        for message in [(0, 0), (4095, 2**48 - 1), *((7, number) for number in range(300))]:
+            assert page["size_of"](run, *message, sizes.ranges) == sizes.size_of(run, *message)
+
+
+def test_every_size_of_the_table_can_be_asked_for():
+    for name in by_name(MESSAGES_PAGE, "size"):
+        rmqbench.reliability(size_bytes=name)
 
 
 def test_every_property_of_a_message_is_in_its_table():

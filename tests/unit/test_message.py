@@ -1,9 +1,11 @@
 """A message follows from run, producer, sequence and send time; nothing else passes for it."""
 
+import json
 import uuid
 import zlib
 from dataclasses import replace
 
+import numpy as np
 import pika
 import pytest
 
@@ -56,6 +58,60 @@ def test_the_head_has_the_documented_layout(recipe):
 def test_a_size_is_the_size_of_the_whole_body():
     assert len(Recipe(RUN, size_bytes=1000).body(*MESSAGE)) == 1000
     assert len(Recipe(RUN, text="", size_bytes=HEAD_SIZE).body(*MESSAGE)) == HEAD_SIZE
+
+
+MIXED = Recipe(RUN, size_bytes="100:16384")
+
+
+def test_a_body_has_the_size_that_is_computed_for_it():
+    sequences = np.arange(200)
+    lengths = [len(MIXED.body(5, sequence, NOW)) for sequence in sequences.tolist()]
+    assert lengths == [MIXED.size_of(5, sequence) for sequence in sequences.tolist()]
+    assert lengths == MIXED.sizes_of(5, sequences).tolist()
+    assert lengths == MIXED.sizes_of(np.full(200, 5), sequences).tolist()
+    assert sum(lengths) == MIXED.total_bytes(5, sequences)
+    assert len({*lengths}) > 150
+
+
+@pytest.mark.parametrize("size", [200, "100:1000*3,2000"])
+def test_what_many_bodies_have_together_is_the_sum_however_many_they_are(size):
+    recipe = Recipe(RUN, size_bytes=size)
+    sequences = np.arange(3, 40_000)  # computed in several parts
+    assert recipe.total_bytes(7, sequences) == recipe.sizes_of(7, sequences).sum()
+    assert recipe.total_bytes(7, sequences[:0]) == 0
+
+
+def test_all_bodies_begin_as_the_largest_one_does():
+    message = (5, 17, NOW)
+    largest = replace(MIXED, size_bytes=16384).body(*message)
+    assert largest.startswith(MIXED.body(*message))
+
+
+def test_a_body_of_another_size_than_its_own_is_a_difference():
+    message, identity = (5, 17, NOW), Identity(5, 17)
+    own = MIXED.size_of(*identity)
+    largest = replace(MIXED, size_bytes=16384).body(*message)
+    for size in (100, own - 1, own + 1, 16384):
+        difference = MIXED.difference(MIXED.properties(*message), largest[:size], identity)
+        assert difference == f"the length of the body: {size} instead of {own} bytes"
+    assert MIXED.difference(MIXED.properties(*message), largest[:own], identity) is None
+
+
+def test_the_smallest_of_mixed_sizes_has_room_for_the_text():
+    with pytest.raises(UsageError, match=r"A body of 54 bytes is too small: .* need 55"):
+        Recipe(RUN, text="Hello World", size_bytes="100*9,54:1000")
+
+
+def test_the_recipe_of_one_message_among_mixed_sizes_has_the_size_of_that_one():
+    own = MIXED.size_of(*MESSAGE[:2])
+    found = recipe_of(MIXED.properties(*MESSAGE), MIXED.body(*MESSAGE))
+    assert found == replace(MIXED, size_bytes=own)
+
+
+@pytest.mark.parametrize("size", [None, 200, "200", "100:1000*3,2000"])
+def test_a_recipe_is_the_same_after_it_was_written_as_json(size):
+    recipe = Recipe(RUN, size_bytes=size)
+    assert Recipe(RUN, **json.loads(json.dumps(recipe.as_dict()))) == recipe
 
 
 @pytest.mark.parametrize("name", ["text", "producer_id", "host"])
@@ -274,7 +330,11 @@ def recipes(draw):
     return Recipe(
         run=draw(st.uuids()),
         text=text,
-        size_bytes=draw(st.none() | st.integers(least, least + 600)),
+        size_bytes=draw(
+            st.none()
+            | st.integers(least, least + 600)
+            | st.integers(0, 300).map(lambda more: f"{least}*2,{least + 5}:{least + 5 + more}")
+        ),
         producer_id=draw(texts),
         host=draw(texts),
         persistent=draw(st.booleans()),
@@ -426,10 +486,11 @@ def test_every_body_has_a_text_that_can_be_written(body, before):
 
 
 def test_the_content_of_a_message_is_its_text_without_head_and_filling(recipe):
-    for size in (None, recipe.body_size + 1, 300, 70_000):
+    own_size = len(recipe.body(*MESSAGE))
+    for size in (None, own_size + 1, 300, 70_000):
         sized = replace(recipe, size_bytes=size)
         body = sized.body(*MESSAGE)
-        filling = 0 if size is None else size - recipe.body_size
+        filling = 0 if size is None else size - own_size
         assert content_of(body) == Content("Grüße".encode(), HEAD_SIZE, MESSAGE, filling)
 
 

@@ -205,7 +205,9 @@ def test_frames_that_were_not_taken_come_first_in_the_next_piece() -> None:
 
 @given(CHANNELS, st.binary(max_size=50))
 def test_a_frame_is_made_as_pika_makes_it(channel: int, body: bytes) -> None:
-    assert framing.make_frame(BODY, channel, body) == frames(pika.frame.Body(channel, body))
+    made = framing.make_frame(BODY, channel, body)
+    assert made == frames(pika.frame.Body(channel, body))
+    assert made.startswith(framing.frame_header(BODY, channel, len(body)))
 
 
 @given(NAMES, TAGS, st.integers(0, 2**63 - 1))
@@ -220,6 +222,8 @@ def test_tag_and_body_size_are_read_where_pika_puts_them(
     at = framing.BODY_SIZE_AT
     assert int.from_bytes(header[at : at + 8]) == size
     assert list(framing.frame_offsets(method + header)) == [0, len(method)]
+    bodies = frames(pika.frame.Body(1, b"x")) * 2
+    assert framing.body_frame_at(method + header + bodies) == len(method + header)
 
 
 # --- contents ------------------------------------------------------------------------------------

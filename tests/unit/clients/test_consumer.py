@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rmqbench.amqp.vector import Deliveries
+from rmqbench.amqp.shape import Deliveries
 from rmqbench.clients import consumer as consumers
 from rmqbench.clients.consumer import Consumer, Subscription, Taken
 from rmqbench.endpoint import Endpoint

@@ -10,7 +10,7 @@ import numpy as np
 import pika
 import pytest
 
-from rmqbench.amqp.vector import Deliveries
+from rmqbench.amqp.shape import Deliveries
 from rmqbench.clients.consumer import Subscription, Taken
 from rmqbench.clients.counting_consumer import NOBODY, OTHERS, CountingConsumer, Tally
 from rmqbench.endpoint import Endpoint

@@ -1,5 +1,6 @@
 """A producer's evidence: written before anything is sent, and settled by what the broker says."""
 
+import re
 import time
 import uuid
 
@@ -66,9 +67,8 @@ class Link:
         frames = b"".join(pieces)
         state = PublishLedger.read(self.directory).state
         self.copies = PublishLedger.read(self.directory).copies()["sequence"].tolist()
-        stride = len(frames) // frames.count(b"RMQB")
-        for at in range(0, len(frames), stride):
-            head = frames.index(b"RMQB", at)
+        for found in re.finditer(b"RMQB", frames):
+            head = found.start()
             sequence = int.from_bytes(frames[head + 24 : head + 32], "big")
             self.sent.append((sequence, int(state[sequence])))
 
@@ -106,13 +106,12 @@ def publish(tmp_path, ledger, monkeypatch):
         monkeypatch.setattr(producers, "Connection", connect)
         plan = ProducerPlan(
             endpoint=Endpoint(),
-            recipe=Recipe(uuid.UUID(int=1)),
             number=0,
             count=COUNT,
             directory=tmp_path / "producer",
             exchange="x",
             routing_key="k",
-            **{"window": 8, "stall_s": 5.0, **changes},
+            **{"recipe": Recipe(uuid.UUID(int=1)), "window": 8, "stall_s": 5.0, **changes},
         )
         return plan.run(), links
 
@@ -255,6 +254,24 @@ def test_a_window_is_not_exceeded_and_a_missing_confirm_is_an_error(publish, led
     assert "in vain" in report.error
     assert len(links[0].sent) <= 8
     assert not places(ledger, CONFIRMED)
+
+
+@pytest.mark.parametrize(
+    ("size", "most"), [(4_000_000, 4), ("2000000:6000000", 4), ("1000*3,4000000", 16)]
+)
+def test_of_large_messages_as_many_are_under_way_as_16_mib_hold_on_average(publish, size, most):
+    under_way = []
+
+    def wait_and_confirm(link):
+        if link.turns == 30:
+            under_way.append(len(link.sent))
+        if link.turns >= 30:
+            confirm_all(link)
+
+    recipe = Recipe(uuid.UUID(int=1), size_bytes=size)
+    report, _ = publish(wait_and_confirm, window=COUNT, recipe=recipe)
+    assert report.error is None
+    assert under_way == [most]
 
 
 def test_without_confirms_what_is_written_counts_as_confirmed(publish, ledger):

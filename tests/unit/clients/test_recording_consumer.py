@@ -9,7 +9,7 @@ import pika
 import pytest
 from support.plans import consumer_plan
 
-from rmqbench.amqp.vector import Deliveries, Shape
+from rmqbench.amqp.shape import Deliveries, Shape
 from rmqbench.clients import consumer as consumers
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
@@ -26,6 +26,7 @@ class Link:
     """A connection and its channels in one; each turn does the next step of its script."""
 
     more_is_there = False
+    frame_max = 131072
 
     def __init__(self, directory, *steps, ready=0):
         self.directory = directory
@@ -94,10 +95,11 @@ class Link:
         self.acks.append((tag, multiple, *recorded))
 
 
-def marshal(tag, sequence, damaged=False):
+def marshal(tag, sequence, damaged=False, recipe=RECIPE, headers=None):
     """Give the frames of one delivery, and what pika makes of them."""
     message = (0, sequence, NOW)
-    body, properties = bytearray(RECIPE.body(*message)), RECIPE.properties(*message)
+    body, properties = bytearray(recipe.body(*message)), recipe.properties(*message)
+    properties.headers |= headers or {}
     body[-1] ^= damaged
     method = pika.spec.Basic.Deliver("c", tag, False, "x", "k")
     frames = [
@@ -108,12 +110,13 @@ def marshal(tag, sequence, damaged=False):
     return b"".join(frame.marshal() for frame in frames), method, properties, bytes(body)
 
 
-def receive(sequence, damaged=False, routing_key="k"):
+def receive(sequence, damaged=False, routing_key="k", **changes):
     """Receive one message by the ordinary way."""
 
     def step(link):
         link.tags += 1
-        link.raw_delivery, method, properties, body = marshal(link.tags, sequence, damaged)
+        frames, method, properties, body = marshal(link.tags, sequence, damaged, **changes)
+        link.raw_delivery = frames
         method.routing_key = routing_key
         link.on_message(link, method, properties, body)
         link.raw_delivery = None
@@ -149,7 +152,9 @@ def lose(link):
 def consume(tmp_path, monkeypatch):
     """Consume over connections that do, one after the other, what these scripts say."""
 
-    def consume(*scripts, ready=0, finish=None, prepare=lambda link: None, **changes):
+    def consume(
+        *scripts, ready=0, finish=None, prepare=lambda link: None, recipe=RECIPE, **changes
+    ):
         directory = tmp_path / "consumer-0"
         for old in directory.glob("*"):
             old.unlink()
@@ -160,7 +165,7 @@ def consume(tmp_path, monkeypatch):
         left = iter(links)
         monkeypatch.setattr(consumers, "Connection", lambda *_, **__: next(left))
         settings = {"idle_s": 0.05, "stall_s": 2.0, **changes}
-        plan = consumer_plan(RECIPE, (COUNT,), directory, **settings)
+        plan = consumer_plan(recipe, (COUNT,), directory, **settings)
         report = plan.run(finish)
         incidents = [(i.finding, i.sequence) for i in DeliveryLedger.read(directory).incidents()]
         return report, links, incidents
@@ -217,9 +222,46 @@ def test_only_a_message_that_was_right_is_learned_from(consume):
     assert incidents == [("corrupted", 0), ("misrouted", 1)]
     assert len(link.learned) == 1
     shape = link.learned[0]
+    assert takes(shape, 3)
+    assert not takes(shape, 3, damaged=True)
+
+
+def takes(shape, sequence, **changes):
+    """Whether a message of this shape is taken off the stream."""
     assert isinstance(shape, Shape)
-    assert len(shape.match(marshal(9, 3)[0], 0, 1).tags) == 1
-    assert len(shape.match(marshal(9, 3, damaged=True)[0], 0, 1).tags) == 0
+    frames = marshal(9, sequence, **changes)[0]
+    return len(shape.match(frames, shape.bounds(frames, 0, len(frames), 1)).tags) == 1
+
+
+MIXED = Recipe(uuid.UUID(int=1), size_bytes="100:2000")
+AGAIN = {"headers": {"x-delivery-count": 1}, "recipe": MIXED}
+
+
+def test_of_mixed_sizes_one_message_is_enough_to_learn_from(consume):
+    _, (link,), incidents = consume([receive(0, recipe=MIXED)], recipe=MIXED)
+    (shape,) = link.learned
+    assert all(takes(shape, sequence, recipe=MIXED) for sequence in range(COUNT))
+    assert incidents == []
+    assert link.burst_bytes == 1000 * shape.mean_bytes // 8
+
+
+def test_what_comes_again_is_learned_from_when_two_came_in_a_row_of_whatever_size(consume):
+    assert MIXED.size_of(0, 3) != MIXED.size_of(0, 4)
+    script = [receive(0, recipe=MIXED), receive(1, **AGAIN), receive(2, recipe=MIXED)]
+    _, (link,), _ = consume(script, recipe=MIXED)
+    assert len(link.learned) == 1
+    _, (link,), _ = consume([*script, receive(3, **AGAIN), receive(4, **AGAIN)], recipe=MIXED)
+    assert len(link.learned) == 2
+    assert takes(link.learned[-1], 5, **AGAIN)
+
+
+def test_a_message_of_the_size_of_another_is_corrupted(consume):
+    other = Recipe(uuid.UUID(int=1), size_bytes=MIXED.size_of(0, 1) + 1)
+    script = [receive(0, recipe=MIXED), receive(1, recipe=other)]
+    _, (link,), incidents = consume(script, recipe=MIXED)
+    assert incidents == [("corrupted", 1)]
+    assert len(link.learned) == 1
+    assert not takes(link.learned[0], 1, recipe=other)
 
 
 def test_a_damaged_or_misrouted_message_is_a_delivery_all_the_same(consume, tmp_path):

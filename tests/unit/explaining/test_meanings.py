@@ -227,8 +227,9 @@ def test_the_next_command_shows_the_first_message_and_is_quoted_for_a_shell(tmp_
 
 
 @pytest.mark.parametrize("name", ["reliability", "online", "stress"])
-def test_a_run_of_the_command_line_can_be_typed_again(name):
-    scenario = getattr(rmqbench, name)(messages=500, queue_kind="quorum", consumers=2)
+@pytest.mark.parametrize("size", [{}, {"size_bytes": 300}, {"size_bytes": "100*9,500:1000"}])
+def test_a_run_of_the_command_line_can_be_typed_again(name, size):
+    scenario = getattr(rmqbench, name)(messages=500, queue_kind="quorum", consumers=2, **size)
     command = run_again({"scenario": scenario.as_dict()})
     params = understood(command)
     assert command.startswith(f"rmqbench run {name} ")

@@ -13,7 +13,8 @@ from rmqbench.verdict.removals import Circumstances, may_remove, removals_by_set
 # ended with up to 20 unacknowledged messages.
 KNOWN = Circumstances(
     arrived=100,
-    size_bytes=50,
+    arrived_bytes=5000,
+    largest_bytes=50,
     foreign=0,
     there=True,
     emptied_ns=10 * 10**9,
@@ -71,6 +72,16 @@ def test_max_length_took_at_most_what_arrived_beyond_it(length, at_most):
 @pytest.mark.parametrize(("size", "at_most"), [(0, 100), (49, 100), (50, 99), (499, 91), (5000, 0)])
 def test_max_length_bytes_took_at_most_what_arrived_beyond_what_fits(size, at_most):
     (removal,) = removals({"x-max-length-bytes": size})
+    assert removal.at_most == at_most
+
+
+@pytest.mark.parametrize(
+    ("limit", "at_most"), [(5000, 0), (4999, 76), (200, 99), (199, 100), (0, 100)]
+)
+def test_of_mixed_sizes_those_that_all_fit_lost_none_and_else_the_largest_may_fill_it(
+    limit, at_most
+):
+    (removal,) = removals({"x-max-length-bytes": limit}, largest_bytes=200)
     assert removal.at_most == at_most
 
 
