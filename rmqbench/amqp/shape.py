@@ -7,7 +7,7 @@ received ones with what they should be.
 What is of one layout in all messages is rows of an array: of bodies of one size the whole message
 or, where it is large, what comes before its constant rest. Where sizes are mixed, that is all up to
 the end of the body's head: the sizes of the body and of its first frame are numbers as others are.
-What follows is a beginning of one longest tail, cut into frames.
+What follows is a beginning of one longest tail, cut into frames (:mod:`rmqbench.amqp.tail`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -26,16 +26,13 @@ import pika.frame
 import pika.spec
 
 from rmqbench.amqp.framing import (
-    BODY,
     BODY_SIZE_AT,
-    FRAME_END,
     OVERHEAD,
     PAYLOAD_AT,
     delivery_tag_at,
-    frame_header,
     frame_offsets,
-    make_frame,
 )
+from rmqbench.amqp.tail import Buffer, Mark, Piece, Tail
 from rmqbench.checksum import head_checksums
 from rmqbench.message import HEAD_SIZE, MAX_PRODUCERS, Recipe
 from rmqbench.once import once
@@ -44,9 +41,6 @@ __all__ = ["Deliveries", "Shape"]
 
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-Buffer = bytes | bytearray
-Piece = bytes | memoryview
-_Mark = tuple[int, bytes]  # where in a message, and what
 
 _ROWS_BYTES: Final = 1 << 18  # of rows at once at most: a cache of the processor holds them
 _BUFFER_BYTES: Final = 4 << 20  # rendered by one call, or so; more if a single message is larger
@@ -54,7 +48,6 @@ _BUFFER_BYTES: Final = 4 << 20  # rendered by one call, or so; more if a single 
 # template as one piece, and its numbers alone are rows of an array.
 _WIDE_BYTES: Final = 1 << 13
 _SENT_APART_BYTES: Final = 1 << 16  # constant bytes so many are sent from where they are: no copy
-_END: Final = bytes([FRAME_END])
 _BODY_SIZE: Final = struct.Struct(">Q")
 
 
@@ -290,7 +283,7 @@ class Shape(ABC):
         """Return complete rows with what follows each of them."""
 
     @abstractmethod
-    def _expected(self, buffer: Buffer, offset: int, here: int) -> tuple[int, Iterable[_Mark]]:
+    def _expected(self, buffer: Buffer, offset: int, here: int) -> tuple[int, Iterable[Mark]]:
         """Return how long a message is of which ``here`` bytes are there, and what is where in it.
 
         Its length is 0 where it is none of this shape, and too large rather than too small where
@@ -350,7 +343,7 @@ class _OneSize(Shape):
             pieces += (data[at : at + width], rest)
         return pieces if len(rest) >= _SENT_APART_BYTES else [b"".join(pieces)]
 
-    def _expected(self, buffer: Buffer, offset: int, here: int) -> tuple[int, Iterable[_Mark]]:
+    def _expected(self, buffer: Buffer, offset: int, here: int) -> tuple[int, Iterable[Mark]]:
         layout = self._layout
         places = [(at, PAYLOAD_AT) for at in layout.frames]
         places.append((layout.body_size_at, _BODY_SIZE.size))
@@ -363,7 +356,7 @@ class _MixedSizes(Shape):
     def __init__(self, layout: _Layout, frame_max: int) -> None:
         sizes = layout.recipe.sizes
         self._sizes = sizes
-        self._tail = _Tail(layout, frame_max)
+        self._tail = Tail(layout.recipe, layout.channel, frame_max)
         width = layout.head_end
         super().__init__(layout, width, width + self._tail.length(int(sizes.mean)))
         self._body_size_at = layout.body_size_at
@@ -372,7 +365,7 @@ class _MixedSizes(Shape):
     def bounds(self, buffer: Buffer, offset: int, end: int, most: int) -> list[int]:
         read, size_at = _BODY_SIZE.unpack_from, self._body_size_at
         smallest, largest = self._sizes.smallest, self._sizes.largest
-        least, room = self._width - HEAD_SIZE + 1, self._tail.room  # as _Tail.length computes it
+        least, room = self._width - HEAD_SIZE + 1, self._tail.room  # as Tail.length computes it
         last_row_at = end - self._width
         bounds, at = [offset], offset
         while len(bounds) <= most and at <= last_row_at:
@@ -407,7 +400,7 @@ class _MixedSizes(Shape):
             pieces += (head, *rest_of(size))
         return _joined(pieces) if self._sizes.largest >= _SENT_APART_BYTES else [b"".join(pieces)]
 
-    def _expected(self, buffer: Buffer, offset: int, here: int) -> tuple[int, Iterable[_Mark]]:
+    def _expected(self, buffer: Buffer, offset: int, here: int) -> tuple[int, Iterable[Mark]]:
         template = self._layout.template
         method, header, body, *_ = self._layout.frames
         marks = [(at, template[at : at + PAYLOAD_AT]) for at in (method, header)]
@@ -424,53 +417,6 @@ class _MixedSizes(Shape):
         sizes = self._recipe.sizes_of(rows["producer"] & (MAX_PRODUCERS - 1), rows["sequence"])
         rows["body_size"] = sizes
         rows["frame_size"] = np.minimum(sizes, self._tail.room)
-
-
-class _Tail:
-    """What follows the head of a body: of each a beginning of one tail, cut into frames."""
-
-    def __init__(self, layout: _Layout, frame_max: int) -> None:
-        recipe = layout.recipe
-        self.room = frame_max - OVERHEAD if frame_max else recipe.sizes.largest
-        self._channel = layout.channel
-        body, room = bytes(HEAD_SIZE) + recipe.tail, self.room
-        pieces = (body[at : at + room] for at in range(0, len(body), room))
-        frames = b"".join(make_frame(BODY, self._channel, piece) for piece in pieces)
-        self._framed = memoryview(frames)[PAYLOAD_AT + HEAD_SIZE :]
-
-    def length(self, size: int) -> int:
-        """Return how many bytes follow the head of a body of this size, frames included."""
-        return size - HEAD_SIZE + 1 + (size - 1) // self.room * OVERHEAD
-
-    def pieces(self, size: int) -> tuple[Piece, ...]:
-        """Return what follows the head of a body of this size."""
-        room, framed = self.room, self._framed
-        if size <= room:
-            return framed[: size - HEAD_SIZE], _END
-        full = (size - 1) // room  # all its frames but the last one
-        last = size - full * room
-        last_at = full * (room + OVERHEAD) - PAYLOAD_AT - HEAD_SIZE
-        payload_at = last_at + PAYLOAD_AT
-        header = frame_header(BODY, self._channel, last)
-        return framed[:last_at], header, framed[payload_at : payload_at + last], _END
-
-    def is_at(self, buffer: Buffer, at: int, size: int) -> bool:
-        """Whether this, and nothing else, is there."""
-        if size <= self.room:  # the usual case, without a loop
-            end = at + size - HEAD_SIZE
-            payload = self._framed[: size - HEAD_SIZE]
-            return buffer[end] == FRAME_END and buffer.startswith(payload, at)
-        for piece in self.pieces(size):
-            if not buffer.startswith(piece, at):
-                return False
-            at += len(piece)
-        return True
-
-    def headers(self, size: int) -> Iterator[_Mark]:
-        """Yield the frame headers of a body of this size, and where each is behind the first."""
-        for number, at in enumerate(range(0, size, self.room)):
-            header = frame_header(BODY, self._channel, min(self.room, size - at))
-            yield number * (self.room + OVERHEAD), header
 
 
 def _shape(layout: _Layout, frame_max: int) -> Shape:

@@ -49,6 +49,7 @@ ledger = checks("run_directory.ledger", "unit/run_directory/test_ledger.py")
 recorder = checks("run_directory.recorder", "unit/run_directory/test_recorder.py")
 message = checks("message", "unit/test_message.py")
 shape = checks("amqp.shape", "unit/amqp/test_shape.py")
+tail = checks("amqp.tail", "unit/amqp/test_shape.py")
 producer = checks("clients.producer", "unit/clients/test_producer.py")
 confirms = checks("clients.producer", "unit/clients/test_confirms.py")
 recording = checks("clients.recording_consumer", "unit/clients/test_recording_consumer.py")
@@ -349,33 +350,38 @@ RECOGNIZED = [
         "test_a_body_of_another_size_than_its_own_is_a_difference",
     ),
     *(
-        shape(f"any byte of {what}", original, mutated, f"{ANY_BYTE}[{case}]")
-        for what, case, original, mutated in (
+        check(f"any byte of {what}", original, mutated, f"{ANY_BYTE}[{case}]")
+        for check, what, case, original, mutated in (
             (
+                shape,
                 "a delivery, among many",
                 "one",
                 "reshape(octets.shape) == octets\n",
                 "reshape(octets.shape) == octets\n        equal[:, -1] = True\n",
             ),
             (
+                shape,
                 "a large delivery",
                 "three",
                 "not buffer.startswith(self._rest, at)",
                 "not buffer.startswith(self._rest[:-1], at)",
             ),
             (
+                tail,
                 "a body of its own size",
                 "mixed",
                 "buffer.startswith(payload, at)",
                 "buffer.startswith(payload[:-1], at)",
             ),
             (
+                tail,
                 "the end of a body of its own size",
                 "mixed",
                 "return buffer[end] == FRAME_END and ",
                 "return ",
             ),
             (
+                tail,
                 "a large body of its own size",
                 "one and three",
                 "if not buffer.startswith(piece, at):",
