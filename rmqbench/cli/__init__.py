@@ -1,6 +1,6 @@
 """The command line ``rmqbench``: a command reads its options and calls the library.
 
-What connects is imported by the command that runs, so that ``--help`` and completion are quick.
+A command is imported when it is called, and what connects when it runs: ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -10,38 +10,58 @@ import signal
 import sys
 import traceback
 import warnings
-from typing import Annotated, NoReturn
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 import rmqbench
-from rmqbench.cli import broker, cleanup, consume, explain, gui, judge, monitor, produce, run
+from rmqbench.cli.commands import Group, ImportedCommands
 from rmqbench.cli.output import ReaderGone, prepare_streams, say, settle_stdout, write_out
 from rmqbench.cli.signals import uninterrupted
 from rmqbench.endpoint import hide_password
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app", "main"]
+
+COMMANDS = {
+    "run": "Run a scenario and judge it.",
+    "judge": "Judge a run by its directory, as the run itself did, and write its result.json.",
+    "explain": "Explain a verdict, or show the life of one message, from a run's directory alone.",
+    "broker": "Start a RabbitMQ of our own, or fetch one.",
+    "produce": "Publish messages to an exchange with a work and an audit queue, each confirmed.",
+    "consume": "Consume a queue and acknowledge each message, until --expect or Ctrl-C.",
+    "monitor": "Show queues, consumers, connections and nodes, and how they change.",
+    "gui": "Show the messages of a queue live, in a window.",
+    "cleanup": "List queues and exchanges, ask, and delete them with everything in them.",
+}
+"""The first sentence of each command's help; to import the commands for it would take too long."""
+
+
+class _Commands(Group):
+    """All commands; only the one that is called is imported."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = ImportedCommands(__name__, COMMANDS)
+
+    def summaries(self) -> Mapping[str, str]:
+        """Return the first sentence of each command's help without importing any."""
+        return COMMANDS
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="rmqbench",
     help="Does your RabbitMQ lose messages, and how fast is it?\n\n"
     "Exit codes: 0 pass, 1 fail, 2 wrong usage, 3 inconclusive, 4 no broker, 5 fail, but nothing "
     "is known to be lost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.add_typer(run.app, name="run")
-app.command("judge")(judge.judge)
-app.command("explain")(explain.explain)
-app.add_typer(broker.app, name="broker")
-app.command("produce")(produce.produce)
-app.command("consume")(consume.consume)
-app.command("monitor", help=monitor.HELP)(monitor.monitor)
-app.command("gui")(gui.gui)
-app.command("cleanup")(cleanup.cleanup)
 
 
 def _print_version(wanted: bool) -> None:
@@ -87,7 +107,7 @@ def _run() -> int | str | None:
     except Exception as error:
         return _explain(error)
     except SystemExit as end:
-        if isinstance(end.__context__, ReaderGone):  # typer and rich make a 1 of it
+        if isinstance(end.__context__, ReaderGone):  # typer makes a 1 of it
             return 0  # a help text of which somebody has read enough
         return end.code
     return 0

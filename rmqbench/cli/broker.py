@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import threading
 
-import typer
-
+from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.options import OwnBrokerOptions
 from rmqbench.cli.output import say, write_out
 from rmqbench.errors import BrokerUnavailable
 
-app = typer.Typer(help="Start a RabbitMQ of our own, or fetch one.", no_args_is_help=True)
+__all__ = ["app"]
+
+app = new_app(help="Start a RabbitMQ of our own, or fetch one.")
 
 _LOOK_S = 2.0
 
 
-@app.command()
+@app.command(cls=Command)
 @with_options(OwnBrokerOptions)
 def start(own: OwnBrokerOptions) -> None:
     """Run a broker in the foreground, on loopback ports of its own; Ctrl-C ends it.
@@ -46,7 +47,7 @@ def start(own: OwnBrokerOptions) -> None:
         raise BrokerUnavailable("The broker ended by itself.", f"Its log:\n{broker.log(20)}")
 
 
-@app.command()
+@app.command(cls=Command)
 def install() -> None:
     """Fetch the local broker ahead of time: the distribution's packages, into the user's cache.
 

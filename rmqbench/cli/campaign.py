@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from rmqbench.cli.commands import Group
 from rmqbench.cli.evidence import DirectoryOption, Evidence, KeepDaysOption, KeepOption
 from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
 from rmqbench.cli.output import say, write_out
@@ -39,7 +39,7 @@ _INTERRUPTED = (
 )
 
 
-class ScenarioOrFile(TyperGroup):
+class ScenarioOrFile(Group):
     """The commands of ``run``: the name of a scenario, or a path that ends in ``.toml``."""
 
     # Any: whether a context is click's or typer's own depends on the version of typer.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import let_go_of_stdout, say, write_out
 from rmqbench.errors import RmqbenchError, UsageError
@@ -17,9 +18,14 @@ from rmqbench.text import counted, visible_line
 if TYPE_CHECKING:
     from rmqbench.cleanup import Candidate, CleanupPlan, Deletion
 
+__all__ = ["app"]
+
+app = new_app()
+
 _SOMETHING_STAYS = RmqbenchError.exit_code
 
 
+@app.command(cls=Command)
 @with_options(ConnectionOptions)
 def cleanup(
     connection: ConnectionOptions,

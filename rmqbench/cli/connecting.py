@@ -42,7 +42,7 @@ class ConnectionOptions:
             rich_help_panel=_PANEL,
             show_default="localhost",
             metavar="HOST",
-            help="Its host, also host:port or \\[IPv6]:port; or its URL, amqp(s)://… or, of the "
+            help="Its host, also host:port or [IPv6]:port; or its URL, amqp(s)://… or, of the "
             "Management API, http(s)://….",
         ),
     ] = field(default=None, repr=False)

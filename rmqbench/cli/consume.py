@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupting
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     from rmqbench.cli.progress import Watch
     from rmqbench.clients.counting_consumer import CountingConsumer, Tally
 
-__all__ = ["consume"]
+__all__ = ["app"]
+
+app = new_app()
 
 _LOOK_S = 0.1
 _SHOWN = 200  # characters of a text that are shown
 
 
+@app.command(cls=Command)
 @with_options(ConnectionOptions)
 def consume(
     connection: ConnectionOptions,

@@ -8,13 +8,17 @@ from typing import Annotated
 
 import typer
 
+from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
 from rmqbench.cli.output import write_out
 from rmqbench.errors import RmqbenchError
 
-__all__ = ["explain"]
+__all__ = ["app"]
+
+app = new_app()
 
 
+@app.command(cls=Command)
 def explain(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="The directory of a run, finished or not.")
@@ -22,7 +26,7 @@ def explain(
     message: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MESSAGE]",
+            metavar="MESSAGE",
             help="A message_id as a verdict prints it, or PRODUCER:SEQUENCE.",
             show_default=False,
         ),

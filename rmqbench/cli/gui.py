@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import write_out
 from rmqbench.errors import RmqbenchError
@@ -14,7 +15,12 @@ from rmqbench.errors import RmqbenchError
 if TYPE_CHECKING:
     from types import ModuleType
 
+__all__ = ["app"]
 
+app = new_app()
+
+
+@app.command(cls=Command)
 @with_options(ConnectionOptions)
 def gui(
     connection: ConnectionOptions,

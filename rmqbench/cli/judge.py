@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.json_file import JsonOption, require_writable
 from rmqbench.cli.output import say
-from rmqbench.cli.run import show_result
 
-__all__ = ["judge"]
+__all__ = ["app"]
+
+app = new_app()
 
 
+@app.command(cls=Command)
 def judge(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="The directory of a run, finished or not.")
@@ -29,6 +32,7 @@ def judge(
 
     Example: rmqbench judge evidence/monday
     """
+    from rmqbench.cli.run import show_result
     from rmqbench.results.judging import judge as judge_directory
     from rmqbench.run_directory import RunDirectory
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import let_go_of_stdout
 from rmqbench.errors import RmqbenchError
-from rmqbench.monitor.model import DEEP, VERY_DEEP
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,21 +23,14 @@ if TYPE_CHECKING:
     from rmqbench.monitor.model import Picture
     from rmqbench.monitor.view import Scene
 
-__all__ = ["HELP", "monitor"]
+__all__ = ["app"]
+
+app = new_app()
 
 _WIDTH = 120  # of an output that has none
 
-HELP = (
-    "Show queues, consumers, connections and nodes, and how they change.\n\n"
-    f"A queue is green (●), yellow (▲) from {DEEP:,} messages on, red (■) from {VERY_DEEP:,} on, "
-    "ready and unacknowledged counted together; one that the broker cannot run is red too. The "
-    "broker renews its figures every 5 s.\n\n"
-    "Keys: q quit, p pause, + and - interval, s sort (by depth, rate, name). Ctrl-C ends it as q "
-    "does, with exit code 0.\n\n"
-    "Example: rmqbench monitor --host rabbit.example:15672 --username ann --filter 'orders.*'"
-)
 
-
+@app.command(cls=Command)
 @with_options(ConnectionOptions)
 def monitor(
     connection: ConnectionOptions,
@@ -58,7 +51,17 @@ def monitor(
         bool, typer.Option("--json", help="One snapshot as a JSON object, then exit.")
     ] = False,
 ) -> None:
-    """Show the broker until somebody ends it."""
+    """Show queues, consumers, connections and nodes, and how they change.
+
+    A queue is green (●), yellow (▲) from 1,000 messages on, red (■) from
+    10,000 on, ready and unacknowledged counted together; one that the broker
+    cannot run is red too. The broker renews its figures every 5 s.
+
+    Keys: q quit, p pause, + and - interval, s sort (by depth, rate, name).
+    Ctrl-C ends it as q does, with exit code 0.
+
+    Example: rmqbench monitor --host rabbit.example:15672 --username ann --filter 'orders.*'
+    """
     from rich.console import Console
 
     from rmqbench.management.client import Management

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupting
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from rmqbench.amqp.topology import QueueKind, Topology
     from rmqbench.clients.producer import ProducerPlan
 
-__all__ = ["produce"]
+__all__ = ["app"]
+
+app = new_app()
 
 _READY_S = 3.0  # how long a queue may take to show all that it has confirmed
 
 
+@app.command(cls=Command)
 @with_options(ConnectionOptions)
 def produce(
     connection: ConnectionOptions,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 
 from rmqbench.cli import campaign
+from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.evidence import DirectoryOption, Evidence, KeepDaysOption, KeepOption
 from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
@@ -29,10 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "show_result"]
 
-app = typer.Typer(
+app = new_app(
     cls=campaign.ScenarioOrFile,
     help="Run a scenario and judge it, or all runs of a campaign: rmqbench run FILE.toml.",
-    no_args_is_help=True,
 )
 
 
@@ -186,6 +186,7 @@ def _list_faults(wanted: bool) -> None:
 
 @app.command(
     "faults",
+    cls=Command,
     help="10,000 messages under a fault, on a broker of our own: is anything lost that RabbitMQ "
     "promises to keep?\n\n"
     "Example: rmqbench run faults --fault kill-broker --during drain --queue-kind quorum",
@@ -227,6 +228,7 @@ def _faults(
 
 @app.command(
     "storm",
+    cls=Command,
     help="200 clients lose their connections at once, and connect again at once, while they work: "
     "do all come back, and is anything lost?\n\n"
     "Example: rmqbench run storm --fault kill-broker --queue-kind quorum",
@@ -266,25 +268,28 @@ def _storm(
 
 app.command(
     "reliability",
+    cls=Command,
     help="10,000 messages, published while no consumer is connected, then drained: every one "
     "must arrive, once and intact.\n\n"
     "Example: rmqbench run reliability --url amqp://user:password@host --queue-kind quorum",
 )(_command("reliability"))
 app.command(
     "online",
+    cls=Command,
     help="10,000 messages, consumed while they are published: every one must arrive, once and "
     "intact.\n\n"
     "Example: rmqbench run online --queue-kind quorum --consumers 3",
 )(_command("online"))
 app.command(
     "stress",
+    cls=Command,
     help="1,000,000 messages through disk-backed queues, at the broker's own speed; every one is "
     "checked.\n\n"
     "Example: rmqbench run stress --broker local --json stress.json",
 )(_command("stress"))
 
 
-app.command(campaign.FILE)(campaign.campaign)
+app.command(campaign.FILE, cls=Command)(campaign.campaign)
 
 
 def _run(
