@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import rmqbench
-from rmqbench.endpoint import hide_password
 from rmqbench.errors import BrokerUnavailable, RmqbenchError
 from rmqbench.pytest_plugin import settings
 from rmqbench.pytest_plugin.reporting import PendingResults, ResultReporter, say, worker_name
-from rmqbench.pytest_plugin.session_broker import SessionBroker, quiet_pika
 from rmqbench.pytest_plugin.settings import Settings
 
 if TYPE_CHECKING:
     from rmqbench.broker import Broker
+    from rmqbench.pytest_plugin.session_broker import SessionBroker
     from rmqbench.results.result import Result
     from rmqbench.scenarios import Scenario
 
@@ -39,7 +38,7 @@ RunScenario = Callable[["Scenario"], "Result"]
 ShowResult = Callable[["Result"], None]
 """What the fixture ``rmqbench_show`` returns."""
 
-_BROKER = pytest.StashKey[SessionBroker]()
+_BROKER = pytest.StashKey["SessionBroker"]()
 _PENDING = pytest.StashKey[PendingResults]()
 
 
@@ -57,9 +56,6 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         config.addinivalue_line("markers", marker)
     settings.require_valid(config)
-    config.stash[_BROKER] = SessionBroker(
-        lambda: settings.settings_of(config), partial(say, config)
-    )
     pending = config.stash[_PENDING] = PendingResults()
     config.pluginmanager.register(pending)
     if worker_name(config) is None:
@@ -75,7 +71,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Return a line that says which broker was asked for."""
-    broker = hide_password(settings.read(config, "broker") or "auto")
+    broker = settings.read(config, "broker") or "auto"
+    if "@" in broker:  # else there is no password in it
+        from rmqbench.endpoint import hide_password  # noqa: PLC0415  # most sessions need none
+
+        broker = hide_password(broker)
     return f"rmqbench: {rmqbench.__version__}, broker {broker}"
 
 
@@ -87,7 +87,18 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     wanted = any("rmqbench_broker" in getattr(item, "fixturenames", ()) for item in items)
     if wanted and not config.option.collectonly and worker_name(config) is None:
         with suppress(RmqbenchError):  # which every test that wants the broker raises again
-            config.stash[_BROKER].get()
+            _session_broker(config).get()
+
+
+def _session_broker(config: pytest.Config) -> SessionBroker:
+    """Return the broker of the session, which is opened when it is first needed."""
+    if _BROKER not in config.stash:
+        from rmqbench.pytest_plugin.session_broker import SessionBroker  # noqa: PLC0415
+
+        config.stash[_BROKER] = SessionBroker(
+            lambda: settings.settings_of(config), partial(say, config)
+        )
+    return config.stash[_BROKER]
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +111,7 @@ def rmqbench_broker(request: pytest.FixtureRequest) -> Broker:
     """
     asked = settings.settings_of(request.config)
     try:
-        return request.config.stash[_BROKER].get()
+        return _session_broker(request.config).get()
     except RmqbenchError as error:
         failure = error
     # Outside of the handler, so that pytest shows the sentence without what led to it.
@@ -126,6 +137,7 @@ def rmqbench_run(
     the last three sessions and removes what is older; ``tmp_path_retention_count`` and
     ``tmp_path_retention_policy`` change that, and ``--basetemp`` the place.
     """
+    from rmqbench.pytest_plugin.session_broker import quiet_pika  # noqa: PLC0415
     from rmqbench.runner.run import run  # noqa: PLC0415  # imports much
 
     asked = settings.settings_of(request.config)

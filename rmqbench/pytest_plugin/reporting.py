@@ -6,8 +6,6 @@ case its result travels with the test's report to the process that has one.
 
 from __future__ import annotations
 
-import base64
-import pickle
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import nullcontext
@@ -84,7 +82,7 @@ class PendingResults:
         """Add the results to the report as text, which is all that may go between processes."""
         report = yield
         if taken := self.take():
-            vars(report)[_ATTRIBUTE] = base64.b64encode(pickle.dumps(taken)).decode()
+            vars(report)[_ATTRIBUTE] = _packed(taken)
         return report
 
 
@@ -138,8 +136,23 @@ def _shown_in(reports: list[pytest.TestReport]) -> list[_Shown]:
     found: list[_Shown] = []
     for report in reports:
         if packed := getattr(report, _ATTRIBUTE, None):
-            found += pickle.loads(base64.b64decode(packed))
+            found += _unpacked(packed)
     return [each._replace(remark=_remark(each.result, failed, passed)) for each in found]
+
+
+def _packed(shown: list[_Shown]) -> str:
+    import base64  # noqa: PLC0415  # most sessions have no result
+    import pickle  # noqa: PLC0415
+
+    return base64.b64encode(pickle.dumps(shown)).decode()
+
+
+def _unpacked(packed: str) -> list[_Shown]:
+    import base64  # noqa: PLC0415
+    import pickle  # noqa: PLC0415
+
+    shown: list[_Shown] = pickle.loads(base64.b64decode(packed))
+    return shown
 
 
 def _remark(result: Result, failed: bool, passed: bool) -> str:

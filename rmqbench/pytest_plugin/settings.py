@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from rmqbench.endpoint import shown_url
-
 if TYPE_CHECKING:
     from rmqbench.scenarios import Scenario
 
@@ -86,6 +84,8 @@ def require_valid(config: pytest.Config) -> None:
     """Raise pytest.UsageError where the options make no sense, before anything is begun."""
     settings = settings_of(config)
     if config.getoption("--rmqbench-image") and not settings.may_be_a_container:
+        from rmqbench.endpoint import shown_url  # noqa: PLC0415  # only for this error
+
         raise pytest.UsageError(
             f"--rmqbench-image is for a container, and the broker is {shown_url(settings.broker)}"
         )

@@ -1,50 +1,34 @@
 """What rmqbench costs those who have it installed and do not use it."""
 
 import ast
-import statistics
-import subprocess
 import sys
-import time
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from support.cost import least_cpu_s, loaded_by, ours_in, packages
 
 import rmqbench
 
 HEAVY = frozenset(
-    {"docker", "numpy", "pika", "psutil", "requests", "rich", "testcontainers", "typer", "urllib3"}
+    {
+        *("docker", "numpy", "pickle", "pika", "psutil", "requests", "rich", "testcontainers"),
+        *("typer", "urllib3"),
+    }
 )
 OURS = frozenset(
     {
         "rmqbench",
-        "rmqbench.endpoint",
         "rmqbench.errors",
         "rmqbench.pytest_plugin",
         "rmqbench.pytest_plugin.reporting",
-        "rmqbench.pytest_plugin.session_broker",
         "rmqbench.pytest_plugin.settings",
-        "rmqbench.text",
     }
 )
-ROUNDS = 3
-
-
-def loaded_by(statement):
-    """The modules that a fresh interpreter has after a statement."""
-    program = f"{statement}\nimport sys\nprint(*sys.modules)"
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    return set(ended.stdout.split())
 
 
 def heavy_in(modules):
-    return {module.partition(".")[0] for module in modules} & HEAVY
-
-
-def ours_in(modules):
-    return {module for module in modules if module.partition(".")[0] == "rmqbench"}
+    return packages(modules) & HEAVY
 
 
 @pytest.mark.parametrize("name", sorted(HEAVY))
@@ -76,26 +60,16 @@ def test_a_session_that_uses_nothing_of_it_imports_nothing_heavy(pytester, run_p
     assert ours_in(loaded) == OURS
 
 
-@pytest.mark.slow
-def test_the_cost_for_an_empty_suite_is_reported(pytester, no_settings_from_outside, request):
-    """With and without the plugin, in turn; how much is too much is no affair of a busy machine."""
-
-    def seconds(*arguments):
-        began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "pytest", "--collect-only", *arguments],
-            check=False,
-            stdout=subprocess.DEVNULL,
-            cwd=pytester.path,
-        )
-        return time.perf_counter() - began
-
-    seconds()
-    pairs = [(seconds(), seconds("-p", "no:rmqbench.pytest_plugin")) for _ in range(ROUNDS)]
-    differences = [with_it - without for with_it, without in pairs]
-    figures = f"{statistics.median(differences):.3f} s (median of {ROUNDS} pairs)"
-    print(f"The plugin costs an empty suite {figures}: {pairs}")
-    request.node.user_properties.append(("rmqbench_plugin_costs", figures))
+def test_a_suite_that_uses_nothing_of_it_costs_little_more(
+    pytester, no_settings_from_outside, monkeypatch
+):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # pytest alone, and with it alone
+    pytester.makepyfile("def test_nothing(): pass")
+    alone = [sys.executable, "-m", "pytest"]
+    without, with_it = least_cpu_s(
+        alone, [*alone, "-p", "rmqbench.pytest_plugin"], cwd=pytester.path
+    )
+    assert with_it < 1.25 * without, (without, with_it)
 
 
 def test_every_public_name_is_there_and_in_dir():
