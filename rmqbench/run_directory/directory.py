@@ -13,7 +13,6 @@ from typing import Any, Final
 from rmqbench.clock import REAL_CLOCK, Clock
 from rmqbench.errors import UsageError
 from rmqbench.run_directory.journal import JOURNAL_FILE, Journal
-from rmqbench.run_directory.keeping import make_among_runs
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.run_directory.whole_file import write_whole
 
@@ -40,6 +39,8 @@ class RunDirectory:
         """
         try:
             if directory is None:
+                from rmqbench.run_directory.keeping import make_among_runs  # noqa: PLC0415
+
                 return cls(make_among_runs(name), new=True)
             path = Path(directory).absolute()
             new = not path.exists()

@@ -10,6 +10,7 @@ has to say is in its directory.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import signal
@@ -31,7 +32,9 @@ __all__ = ["Crew", "Gate", "Worker", "WorkerPlan", "main", "run_workers", "sprea
 
 _POLL_S = 0.02
 _OPEN_FILES, _OPEN_FILES_EACH = 100, 12  # columns, journal, rows, socket, what wakes its loop
-_ARENAS = "1"  # of the GNU C library's memory: one for many threads keeps a lot that nobody uses
+# A worker needs no threads for linear algebra, one for each core: numpy's import would start them.
+# Its own threads share one arena of the GNU C library: each keeps a lot that nobody uses.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 _CANNOT_WRITE = 74  # the exit code of a worker that could not write its evidence (EX_IOERR)
 
 
@@ -61,7 +64,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={"MALLOC_ARENA_MAX": _ARENAS, **os.environ},
+                env=_ENVIRONMENT | os.environ,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
         self.pid = self._process.pid
@@ -241,7 +244,10 @@ def _listen(finish: threading.Event) -> None:
 def main() -> None:
     """Be a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # what the plans import stays: there is nothing to collect in it, then or later
     plans: Sequence[WorkerPlan] = pickle.loads(_read(int.from_bytes(_read(8), "big")))
+    gc.freeze()
+    gc.enable()
     allow_open_files(_OPEN_FILES + len(plans) * _OPEN_FILES_EACH)
     finish = threading.Event()
     threading.Thread(target=_listen, args=(finish,), daemon=True).start()

@@ -1,5 +1,6 @@
 """Workers leave their evidence, or it is said why not; none outlives its parent."""
 
+import gc
 import itertools
 import json
 import os
@@ -48,7 +49,10 @@ class Deed:
         match self.what:
             case "report":
                 print("what a library prints goes to the log")
-                self.leave({"pid": os.getpid(), "title": psutil.Process().cmdline()})
+                threads = os.environ.get("OPENBLAS_NUM_THREADS")
+                found = {"threads": threads, "collects": gc.isenabled()}
+                found |= {"frozen": gc.get_freeze_count(), "pid": os.getpid()}
+                self.leave(found | {"title": psutil.Process().cmdline()})
             case "meet":  # all of its process, at one moment
                 MEETING.wait(60)
                 self.leave({"pid": os.getpid(), "thread": threading.get_ident()})
@@ -90,7 +94,7 @@ class Deed:
 def importable(monkeypatch, request):
     """A worker imports the plan's module by its name."""
     here = request.path.parent
-    monkeypatch.setenv("PYTHONPATH", str(here))
+    monkeypatch.setenv("PYTHONPATH", str(here), prepend=os.pathsep)
     monkeypatch.setattr(Deed, "__module__", request.path.stem)
     monkeypatch.setitem(sys.modules, request.path.stem, sys.modules[__name__])
 
@@ -166,6 +170,23 @@ def test_plans_are_spread_evenly(plans, processes, shares):
 def test_a_quarter_of_the_processors_is_the_default(monkeypatch, processors, processes):
     monkeypatch.setattr(os, "cpu_count", lambda: processors)
     assert len(spread(range(100))) == processes
+
+
+@pytest.mark.parametrize("threads", [None, "3"])
+def test_a_worker_starts_no_threads_for_linear_algebra_unless_told_to(deeds, monkeypatch, threads):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if threads is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+    (plan,) = deeds("report")
+    assert run([plan]) == []
+    assert plan.left["threads"] == (threads or "1")
+
+
+def test_a_worker_collects_garbage_but_not_among_what_it_imported(deeds):
+    (plan,) = deeds("report")
+    assert run([plan]) == []
+    assert plan.left["collects"]
+    assert plan.left["frozen"] > 1000
 
 
 def test_what_a_worker_leaves_may_be_of_any_size(deeds):
