@@ -315,13 +315,11 @@ class Producer:
         No moment serves twice: by its send time a message is told from an earlier copy of it.
         """
         sequences = settling.take(count)
-        ledger = self._ledger
         self._sent_ns = now_ns = max(self._clock.time_ns(), self._sent_ns + 1)
         self._pace.spend(count)
         self._recorder.send(sequences, self._channels, now_ns)
         if not self.plan.confirms:
-            ledger.settled_ns[sequences] = now_ns
-            ledger.state[sequences] |= CONFIRMED
+            self._recorder.settle(sequences, CONFIRMED, now_ns)
             settling.settled += count
             self._recovery.progressed()
         self._unsent = max(self._unsent, int(sequences[-1]) + 1)
@@ -400,7 +398,6 @@ class _Settling:
         self.sent = 0
         self.settled = 0
         self._recorder = recorder
-        self._ledger = recorder.ledger
         self._origin = origin
         self._low_tag = 1  # every tag below it is settled
         self._said = np.zeros(0, np.uint8)  # CONFIRMED, NACKED: what was said of each tag here
@@ -473,9 +470,7 @@ class _Settling:
         """Settle those of which nothing was said yet: ``multiple`` covers others, too."""
         places = places[self._said_of(places) == 0]
         self._said[places] = bit
-        sequences = self._sequences(places)
-        self._ledger.settled_ns[sequences] = now_ns
-        self._ledger.state[sequences] |= bit
+        self._recorder.settle(self._sequences(places), bit, now_ns)
         self.settled += len(places)
 
     def _said_of(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

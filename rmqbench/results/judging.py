@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from rmqbench.explaining import explained
 from rmqbench.results.metrics import confirm_latency, consume_throughput, publish_throughput
 from rmqbench.results.result import Backlog, Event, QueueFigures, Result
@@ -121,7 +119,7 @@ def _workers(record: RunRecord) -> list[WorkerRecord]:
 
 
 def _confirmed(record: RunRecord) -> int:
-    return sum(int(np.count_nonzero(each.ledger.confirmed)) for each in record.producers)
+    return sum(each.ledger.confirmed for each in record.producers)
 
 
 def _wanted(record: RunRecord) -> Iterator[int]:

@@ -2,7 +2,8 @@
 
 What is written into a mapped file outlives the process that wrote it, ``kill -9`` included. Each
 file has one writer. A message costs 17 bytes for its publish and 13 for its first delivery by one
-consumer of one queue; whatever comes again is a row of its own.
+consumer of one queue; whatever comes again is a row of its own. How far a writer has come stands
+beside its arrays, so that whoever watches need not look through them.
 
 :mod:`rmqbench.run_directory.recorder` writes what is kept here.
 """
@@ -12,19 +13,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import RmqbenchError
+from rmqbench.pieces import count_where
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import AGAIN, CONFIRMED, COPY, NACKED, RETURNED, Incident
 
 __all__ = [
+    "BLOCK",
     "DeliveryLedger",
     "PublishLedger",
+    "are_confirmed",
 ]
+
+BLOCK: Final = 1 << 16
+"""A consumer counts what it has received of each so many places."""
+
+_PROGRESS_FILE = "progress.npy"
 
 _Column = npt.NDArray[Any]
 
@@ -48,16 +57,19 @@ class _Columns:
         directory.mkdir(parents=True, exist_ok=True)
         try:
             for name, dtype in cls.columns.items():
-                path = directory / f"{name}.npy"
-                array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(count,))
-                del array
-                _take_room(path)
+                _make_array(directory / f"{name}.npy", dtype, count)
+            _make_array(directory / _PROGRESS_FILE, "<i8", cls._steps(count))
         except OSError as error:
             raise RmqbenchError(
                 f"The ledger for {counted(count, 'message')} cannot be written to {directory}: "
                 f"{error.strerror or error}.",
                 "Free some disk space, or name another directory for the run.",
             ) from None
+
+    @classmethod
+    def _steps(cls, count: int) -> int:
+        """Return how many numbers tell how far the writer of ``count`` messages has come."""
+        raise NotImplementedError
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -76,14 +88,18 @@ class _Columns:
 
     @classmethod
     def _map(cls, directory: Path, mode: Literal["r", "r+"]) -> dict[str, _Column]:
-        arrays = {}
-        for name, dtype in cls.columns.items():
-            path = directory / f"{name}.npy"
-            # A plain array over the mapping: the subclass costs time at each access.
-            arrays[name] = np.asarray(np.lib.format.open_memmap(path, mode=mode))
-            if arrays[name].dtype != np.dtype(dtype) or arrays[name].ndim != 1:
-                raise ValueError(f"{path} is no column of a ledger")
-        return arrays
+        return {
+            name: _map_array(directory / f"{name}.npy", dtype, mode)
+            for name, dtype in cls.columns.items()
+        }
+
+    def progress(self, mode: Literal["r", "r+"] = "r") -> _Column:
+        """Map what tells how far the writer has come, int64, for reading or as the writer.
+
+        It is for whoever watches, and no evidence: a writer counts what it has recorded, so one
+        that was killed may have recorded a little more.
+        """
+        return _map_array(self.directory / _PROGRESS_FILE, "<i8", mode)
 
 
 class _Ledger(_Columns):
@@ -108,7 +124,7 @@ class PublishLedger(_Ledger):
 
     ``state`` uint8 bits (SENT, CONFIRMED, …), ``sent_ns`` (when it was first sent) and
     ``settled_ns`` int64 Unix nanoseconds (0: not yet), all of shape (count,). What was sent again
-    is a row of ``copies.bin``.
+    is a row of ``copies.bin``. :meth:`progress` has shape (1,): how many were confirmed or refused.
     """
 
     columns: ClassVar = {"state": "u1", "sent_ns": "<i8", "settled_ns": "<i8"}
@@ -119,11 +135,19 @@ class PublishLedger(_Ledger):
         self.sent_ns: _Column = self.arrays["sent_ns"]
         self.settled_ns: _Column = self.arrays["settled_ns"]
 
+    @classmethod
+    def _steps(cls, count: int) -> int:
+        return 1
+
     @property
-    def confirmed(self) -> npt.NDArray[np.bool_]:
-        """Which publishes the broker has confirmed (and not returned), bool of shape (count,)."""
-        confirmed: npt.NDArray[np.bool_] = self.state & (CONFIRMED | NACKED | RETURNED) == CONFIRMED
-        return confirmed
+    def confirmed(self) -> int:
+        """How many publishes the broker has confirmed (and not returned)."""
+        return count_where(self.state, are_confirmed)
+
+    @property
+    def settled(self) -> int:
+        """How many publishes the broker has confirmed or refused."""
+        return count_where(self.state, lambda state: state & (CONFIRMED | NACKED))
 
     @property
     def copies_path(self) -> Path:
@@ -141,7 +165,8 @@ class DeliveryLedger(_Ledger):
     A message's place is ``starts[producer] + sequence``. ``state`` uint8 bits (DELIVERED, …),
     ``stamp`` uint32 and ``first_ns`` int64 Unix nanoseconds are of its first delivery, all of shape
     (sum of counts,). Each later delivery is a row of ``again.bin``; what neither can hold is a line
-    of ``incidents.jsonl``.
+    of ``incidents.jsonl``. :meth:`progress` says of each :data:`BLOCK` places how many messages of
+    them were received.
     """
 
     columns: ClassVar = {"state": "u1", "stamp": "<u4", "first_ns": "<i8"}
@@ -152,6 +177,10 @@ class DeliveryLedger(_Ledger):
         self.stamp: _Column = self.arrays["stamp"]
         self.first_ns: _Column = self.arrays["first_ns"]
 
+    @classmethod
+    def _steps(cls, count: int) -> int:
+        return count // BLOCK + 1
+
     @property
     def again_path(self) -> Path:
         """Where the rows stand of what was delivered again."""
@@ -160,6 +189,26 @@ class DeliveryLedger(_Ledger):
     def again(self) -> _Column:
         """Read what was delivered again: dtype AGAIN, in the order of delivery."""
         return _read_rows(self.again_path, AGAIN)
+
+
+def are_confirmed(state: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Return which publishes of these states the broker has confirmed (and not returned)."""
+    confirmed: npt.NDArray[np.bool_] = state & (CONFIRMED | NACKED | RETURNED) == CONFIRMED
+    return confirmed
+
+
+def _make_array(path: Path, dtype: str, length: int) -> None:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(length,))
+    del array
+    _take_room(path)
+
+
+def _map_array(path: Path, dtype: str, mode: Literal["r", "r+"]) -> _Column:
+    # A plain array over the mapping: the subclass costs time at each access.
+    array = np.asarray(np.lib.format.open_memmap(path, mode=mode))
+    if array.dtype != np.dtype(dtype) or array.ndim != 1:
+        raise ValueError(f"{path} is no column of a ledger")
+    return array
 
 
 def _read_rows(path: Path, dtype: np.dtype[Any]) -> _Column:

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.ledger import BLOCK, DeliveryLedger, PublishLedger
 from rmqbench.verdict.evidence import (
     ACKED,
     AGAIN,
+    CONFIRMED,
     COPY,
     DELIVERED,
+    NACKED,
     REDELIVERED,
     REPORTED,
     SENT,
@@ -61,6 +63,7 @@ class PublishRecorder(_Recorder):
     def __init__(self, directory: Path) -> None:
         """Open the ledger in ``directory``."""
         self.ledger = PublishLedger.open(directory)
+        self._progress = self.ledger.progress("r+")
         super().__init__(self.ledger.copies_path, self.ledger.incidents_path)
 
     def send(self, sequences: npt.NDArray[np.int64], channel: int, now_ns: int) -> None:
@@ -77,6 +80,14 @@ class PublishRecorder(_Recorder):
         ledger.sent_ns[sequences] = now_ns
         ledger.state[sequences] |= SENT
 
+    def settle(self, sequences: npt.NDArray[np.int64], bit: int, now_ns: int) -> None:
+        """Record that these, each named once, were confirmed or refused: CONFIRMED or NACKED."""
+        ledger = self.ledger
+        state = ledger.state[sequences]
+        ledger.settled_ns[sequences] = now_ns
+        ledger.state[sequences] = state | bit
+        self._progress[0] += np.count_nonzero(state & (CONFIRMED | NACKED) == 0)
+
 
 class DeliveryRecorder(_Recorder):
     """Writes a :class:`DeliveryLedger`: the one way in which a delivery becomes evidence.
@@ -88,6 +99,7 @@ class DeliveryRecorder(_Recorder):
     def __init__(self, directory: Path, counts: Sequence[int]) -> None:
         """Open the ledger in ``directory``; ``counts`` is the messages of each producer."""
         self.ledger = DeliveryLedger.open(directory)
+        self._progress = self.ledger.progress("r+")
         super().__init__(self.ledger.again_path, self.ledger.incidents_path)
         self.deliveries = 0  # of this run's messages, those that came again included
         self.distinct = 0  # of this run's messages, each counted once
@@ -172,6 +184,8 @@ class DeliveryRecorder(_Recorder):
         ledger.first_ns[places] = at_ns
         # Last: a torn record is a delivery that was not seen.
         ledger.state[places] = DELIVERED | flags
+        counts = np.bincount(places // BLOCK)
+        self._progress[: len(counts)] += counts
 
     def _record_again(
         self,

@@ -13,8 +13,10 @@ from rmqbench.broker import Broker
 from rmqbench.errors import DeadlineExceeded
 from rmqbench.management.answers import QueueInfo, read_queues
 from rmqbench.message import Recipe
+from rmqbench.pieces import pieces
 from rmqbench.run_directory.journal import BacklogShown, Counted, Entry
 from rmqbench.runner.isolation import Place
+from rmqbench.verdict.evidence import are_confirmed
 from rmqbench.verdict.removals import may_remove
 from rmqbench.waiting import wait_until
 
@@ -52,17 +54,18 @@ def count_ready(
     return ready
 
 
-def least_bytes(recipe: Recipe, confirmed: Sequence[npt.NDArray[np.bool_]], ready: int) -> int:
+def least_bytes(recipe: Recipe, states: Sequence[npt.NDArray[np.uint8]], ready: int) -> int:
     """Return how many bytes the bodies of so many ready messages have at the least.
 
-    ``confirmed`` says of each producer's messages which were. Where it is these that are ready, as
-    it should be, the sum is exact.
+    ``states`` are what became of each producer's publishes. Where it is the confirmed ones that are
+    ready, as it should be, the sum is exact.
     """
     total = count = 0
-    for producer, mask in enumerate(confirmed):
-        sequences = np.flatnonzero(mask)
-        total += recipe.total_bytes(producer, sequences)
-        count += len(sequences)
+    for producer, state in enumerate(states):
+        for piece in pieces(len(state)):
+            sequences = piece.start + np.flatnonzero(are_confirmed(state[piece]))
+            total += recipe.total_bytes(producer, sequences)
+            count += len(sequences)
     sizes = recipe.sizes
     if ready >= count:
         return total + (ready - count) * sizes.smallest

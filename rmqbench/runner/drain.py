@@ -10,6 +10,7 @@ import numpy as np
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.faults.disturbance import Disturbance
+from rmqbench.pieces import pieces
 from rmqbench.run_directory.journal import (
     ChannelClosed,
     ChannelOpened,
@@ -17,9 +18,10 @@ from rmqbench.run_directory.journal import (
     Interrupted,
     WorkEnded,
 )
-from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger, are_confirmed
 from rmqbench.run_directory.reading import entries_of
 from rmqbench.runner.emptiness import SETTLE_S, Patience, Prover
+from rmqbench.runner.received import Received
 from rmqbench.verdict.evidence import Drain
 from rmqbench.verdict.findings import FindingName
 
@@ -33,7 +35,8 @@ _MOST_HIDDEN_S = 300.0  # nobody waits longer for what a queue hides
 class QueueDrain:
     """One queue on its way to being empty.
 
-    A round is :meth:`next_round`, its consumers at work, and :meth:`end_round`. When all have ended
+    A round is :meth:`next_round`, its consumers at work with :meth:`progress` called all along,
+    :meth:`recount` when they have ended, and :meth:`end_round`. When all have ended
     and the queue still holds messages (a consumer died, and what it had not acknowledged came
     back), the next ones go on. A round that brings nothing new is the last, unless its consumers
     found nothing and something has come back since, or the queue answers and they were the first in
@@ -48,6 +51,7 @@ class QueueDrain:
         self.distinct = 0  # messages that any of the consumers has received
         self.done = False
         self._ledgers: list[DeliveryLedger] = []
+        self._received = Received()
         self._round: list[DeliveryLedger] = []  # of the last round
         self._rounds = 0
         self._lingers = False
@@ -87,6 +91,8 @@ class QueueDrain:
             DeliveryLedger.create(plan.directory, total)
         self._round = [DeliveryLedger.read(plan.directory) for plan in plans]
         self._ledgers += self._round
+        for ledger in self._round:
+            self._received.add(ledger)
         self._rounds += 1
         self._lingers = lingers
         self._before = self.distinct
@@ -95,22 +101,32 @@ class QueueDrain:
         return plans
 
     def progress(self) -> int:
-        """Count what the consumers have received; return a number that grows with each delivery.
+        """Count what the consumers have received; return a number that grows with each message."""
+        self._received.look()
+        self._note_received()
+        return self._received.total
 
-        It is called all along, and once when they have ended.
-        """
+    def recount(self) -> None:
+        """Count from all that the consumers have recorded, now that those of a round have ended."""
+        self._received.recount()
+        self._note_received()
+
+    def _note_received(self) -> None:
         self._ended_at = self._monotonic()
-        distinct = _count_distinct(self._ledgers)
-        if distinct > self.distinct:
-            self.distinct, self._came_on_at = distinct, self._ended_at
-        return sum(int(np.count_nonzero(ledger.state)) for ledger in self._ledgers)
+        if self._received.distinct > self.distinct:
+            self.distinct, self._came_on_at = self._received.distinct, self._ended_at
 
     def count_missing(self, published: Sequence[PublishLedger]) -> int:
         """Return how many messages were confirmed and not received by any of the consumers."""
-        missing = np.concatenate([each.confirmed for each in published])
-        for ledger in self._ledgers:
-            missing &= ledger.state == 0
-        return int(np.count_nonzero(missing))
+        count = start = 0
+        for producer in published:
+            for piece in pieces(len(producer.state)):
+                missing = are_confirmed(producer.state[piece])
+                for ledger in self._ledgers:
+                    missing &= ledger.state[start + piece.start : start + piece.stop] == 0
+                count += int(np.count_nonzero(missing))
+            start += len(producer.state)
+        return count
 
     def interrupted(self) -> bool:
         """Whether a consumer, of any round, was kept from its work or did not end well."""
@@ -143,7 +159,7 @@ class QueueDrain:
             drain = replace(drain, proven=False, detail=why)
 
         answers = says_empty or drain.ready > 0
-        in_vain = answers and not (served and _count_distinct(self._round))
+        in_vain = answers and not (served and any(map(_received_any, self._round)))
         over = self._is_over(
             drain.ready,
             has_time=ended_at < self._came_on_at + self._time_s(disturbance, drain.ready),
@@ -188,7 +204,8 @@ class QueueDrain:
         nothing_new = self.distinct == self._before
         if any(map(_met_foreign, self._round)):
             return nothing_new or all(map(_ended_in_order, self._round))
-        found_nothing = not _count_distinct(self._round) and any(map(_ended_well, self._round))
+        received = any(map(_received_any, self._round))
+        found_nothing = not received and any(map(_ended_well, self._round))
         came_back = ready > 0 and found_nothing
         return nothing_new and not (came_back or may_serve or has_time)
 
@@ -231,8 +248,5 @@ def _was_interrupted(consumer: DeliveryLedger) -> bool:
     return interrupted or not _ended_well(consumer)
 
 
-def _count_distinct(ledgers: Sequence[DeliveryLedger]) -> int:
-    """Return how many messages any of the consumers has received."""
-    if len(ledgers) == 1:
-        return int(np.count_nonzero(ledgers[0].state))
-    return int(np.count_nonzero(np.logical_or.reduce([ledger.state for ledger in ledgers])))
+def _received_any(consumer: DeliveryLedger) -> bool:
+    return bool(consumer.state.any())

@@ -13,8 +13,6 @@ from multiprocessing.pool import ThreadPool
 from types import TracebackType
 from typing import Self, TypeVar
 
-import numpy as np
-
 from rmqbench.amqp import topology as topologies
 from rmqbench.broker import Broker
 from rmqbench.clock import Clock, epoch_now_ns
@@ -52,7 +50,7 @@ from rmqbench.runner.plans import Planner
 from rmqbench.runner.watch import BrokerWatch
 from rmqbench.runner.workforce import Workforce
 from rmqbench.scenarios import Scenario
-from rmqbench.verdict.evidence import CONFIRMED, NACKED, Drain
+from rmqbench.verdict.evidence import Drain
 
 __all__ = ["Progress", "Run", "require_possible", "run"]
 
@@ -226,7 +224,7 @@ class Run:
     @property
     def confirmed(self) -> int:
         """How many publishes the broker has confirmed (and not returned)."""
-        return sum(int(np.count_nonzero(each.confirmed)) for each in self._publish_ledgers())
+        return sum(each.confirmed for each in self._publish_ledgers())
 
     def publish(self) -> Throughput:
         """Publish everything; consumers are at work only where the scenario says so.
@@ -237,16 +235,20 @@ class Run:
         producers = self._plans.producers()
         for plan in producers:
             PublishLedger.create(plan.directory, plan.count)
-        states = [each.state for each in self._publish_ledgers()]
+        ledgers = self._publish_ledgers()
+        settled = [each.progress() for each in ledgers]
         drains = []
         if self.scenario.consume == "during":
             drains = [self._begin_drain(name) for name in self.scenario.queue_names]
         consumers = [plan for drain in drains for plan in drain.next_round(lingers=True)]
 
-        def progress() -> int:
-            done = sum(int(np.count_nonzero(s & (CONFIRMED | NACKED))) for s in states)
+        def announce(done: int) -> None:
             self._disturber.announce("publish", done)
             self._watch(Progress("publish", done, self.scenario.messages))
+
+        def progress() -> int:
+            done = sum(int(each[0]) for each in settled)
+            announce(done)
             return done + sum(self._progress_of(drain) for drain in drains)
 
         def begin() -> None:
@@ -254,6 +256,9 @@ class Run:
                 self._declare(self._stack)
 
         self._workers.publish(producers, consumers, progress, begin)
+        announce(sum(each.settled for each in ledgers))
+        for drain in drains:
+            self._recount(drain)
         self._disturber.settle()
         self._inspector.note_policies()
         record = read_run(self._directory.path)
@@ -265,8 +270,8 @@ class Run:
         try:
             ready = count_ready(self.place, self.confirmed, self._disturber.has_struck, self._write)
             if self.scenario.look_at_backlog:
-                confirmed = [each.confirmed for each in self._publish_ledgers()]
-                bytes_of = partial(least_bytes, self._recipe, confirmed)
+                states = [each.state for each in self._publish_ledgers()]
+                bytes_of = partial(least_bytes, self._recipe, states)
                 show_backlog(self.broker, self.place, ready, bytes_of, self._write)
         except RmqbenchError as error:
             text = f"The backlog could not be looked at: {error.what}"
@@ -368,6 +373,8 @@ class Run:
         plans = [plan for drain in drains for plan in drain.next_round()]
         if plans:
             self._workers.consume(plans, lambda: sum(map(self._progress_of, drains)))
+        for drain in drains:
+            self._recount(drain)
 
     def _end_rounds(self, drains: Sequence[QueueDrain]) -> list[QueueDrain]:
         """Ask the queues of a round whether they are empty; return those that need another."""
@@ -416,10 +423,17 @@ class Run:
 
     def _progress_of(self, drain: QueueDrain) -> int:
         progress = drain.progress()
+        self._announce(drain)
+        return progress
+
+    def _recount(self, drain: QueueDrain) -> None:
+        drain.recount()
+        self._announce(drain)
+
+    def _announce(self, drain: QueueDrain) -> None:
         queue = drain.plan.queue
         self._disturber.announce("drain", drain.distinct, queue)
         self._watch(Progress(f"drain {queue}", drain.distinct, self.scenario.messages))
-        return progress
 
     def _declare(self, stack: ExitStack) -> None:
         """Declare the topology, which is removed with the run, and write that down."""

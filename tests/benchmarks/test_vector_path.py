@@ -159,4 +159,4 @@ def test_the_ledger_of_a_message_takes_at_most_43_bytes(tmp_path):
     for queue in ("work", "audit"):
         DeliveryLedger.create(tmp_path / queue, count)
     files = list(tmp_path.rglob("*.npy"))
-    assert sum(path.stat().st_size for path in files) <= 43 * count + 128 * len(files)
+    assert sum(path.stat().st_size for path in files) <= 43 * count + 256 * len(files)

@@ -55,6 +55,7 @@ confirms = checks("clients.producer", "unit/clients/test_confirms.py")
 recording = checks("clients.recording_consumer", "unit/clients/test_recording_consumer.py")
 consumer = checks("clients.consumer", "unit/clients/test_recording_consumer.py")
 drain = checks("runner.drain", "unit/runner/test_drain.py")
+received = checks("runner.received", "unit/runner/test_received.py")
 emptiness = checks("runner.emptiness", "unit/runner/test_emptiness.py")
 inspection = checks("runner.inspection", "unit/runner/test_inspection.py")
 watching = checks("runner.watch", "unit/runner/test_watch.py")
@@ -443,6 +444,24 @@ TAKEN = [
 ]
 
 DRAINED = [
+    received(
+        "what two consumers received counts once",
+        "        if len(self._ledgers) == 1:\n",
+        "        if True:\n",
+        "test_of_several_only_the_blocks_are_looked_at_in_which_something_is_new",
+    ),
+    received(
+        "what is received is watched at the cost of what is new",
+        "np.flatnonzero(changed)",
+        "np.arange(len(changed))",
+        "test_of_several_only_the_blocks_are_looked_at_in_which_something_is_new",
+    ),
+    received(
+        "what a killed consumer had not counted",
+        "        for block in range(len(counts)):\n",
+        "        for block in ():\n",
+        "test_what_a_killed_consumer_recorded_and_had_not_counted_is_counted_in_the_end[1]",
+    ),
     emptiness(
         "the answer holds still",
         "still_since + patience.still_s, ",

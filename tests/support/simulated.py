@@ -284,13 +284,13 @@ class Play:
             finish.set()
             self._join(early)
             for drain in drains:
-                drain.progress()
+                drain.recount()
             for drain in drains:
                 if history.during:
                     self._end_round(drain)
                 while not drain.done:
                     self._join([self._spawn(plan) for plan in drain.next_round()])
-                    drain.progress()
+                    drain.recount()
                     self._end_round(drain)
         return judge(self._directory.path)
 

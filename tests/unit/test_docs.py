@@ -367,7 +367,7 @@ def test_every_file_of_a_run_is_in_the_table(directory):
     here = {path.name for path in directory.rglob("*") if path.is_file()}
     columns = [f"{name}.npy" for name in (*PublishLedger.columns, *DeliveryLedger.columns)]
     rows = ("copies.bin", "again.bin")
-    assert {*columns, *rows, JOURNAL_FILE, "run.json", "incidents.jsonl"} == here
+    assert {*columns, *rows, "progress.npy", JOURNAL_FILE, "run.json", "incidents.jsonl"} == here
     assert short == here | {SAMPLES_FILE, "worker.log", "result.json", "broker.log"}
 
 

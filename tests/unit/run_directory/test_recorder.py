@@ -5,12 +5,13 @@ import os
 import numpy as np
 import pytest
 
-from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.ledger import BLOCK, DeliveryLedger, PublishLedger
 from rmqbench.run_directory.recorder import DeliveryRecorder, PublishRecorder
 from rmqbench.verdict.evidence import (
     ACKED,
     CONFIRMED,
     DELIVERED,
+    NACKED,
     REDELIVERED,
     REPORTED,
     SENT,
@@ -227,6 +228,18 @@ def test_that_it_was_delivered_is_written_last(recorder, sequences):
     assert (recorder.ledger.state.array[sequences] & DELIVERED != 0).all()
 
 
+def test_how_far_it_has_come_is_counted_by_blocks_each_message_once(tmp_path):
+    DeliveryLedger.create(tmp_path / "queue", 3 * BLOCK)
+    recorder = DeliveryRecorder(tmp_path / "queue", (BLOCK + 1, 2 * BLOCK - 1))
+    record(recorder, 0, [0, 1, 1, BLOCK])
+    record(recorder, 1, [0, BLOCK, 2 * BLOCK - 2], redelivered=True)
+    record(recorder, 1, [0])
+    recorder.close()
+    progress = DeliveryLedger.read(tmp_path / "queue").progress()
+    assert progress.tolist() == [2, 2, 2, 0]
+    assert progress.sum() == recorder.distinct
+
+
 # --- incidents ------------------------------------------------------------------------------------
 
 
@@ -278,3 +291,18 @@ def test_what_the_broker_contradicts_is_an_incident_of_the_channel_that_it_names
     publishes.report(Incident("contradicted", 5, 0, 3, "first confirmed, then refused", 4))
     (told,) = publishes.ledger.incidents()
     assert (told.channel, told.sequence, publishes.incidents) == (4, 3, 1)
+
+
+def test_each_publish_is_settled_once_whatever_is_said_of_it_later(publishes):
+    publishes.send(np.arange(5), 1, 70)
+    publishes.settle(np.array([0, 1]), CONFIRMED, 80)
+    publishes.settle(np.array([1, 2]), NACKED, 90)
+    ledger = PublishLedger.read(publishes.ledger.directory)
+    assert ledger.state[:4].tolist() == [
+        SENT | CONFIRMED,
+        SENT | CONFIRMED | NACKED,
+        SENT | NACKED,
+        SENT,
+    ]
+    assert ledger.settled_ns[:4].tolist() == [80, 90, 90, 0]
+    assert ledger.progress().tolist() == [3] == [ledger.settled]

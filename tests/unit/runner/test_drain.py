@@ -100,6 +100,7 @@ def drain(tmp_path, clock, answers):
                 deed(each)
             plans += these
             queue.progress()
+            queue.recount()
             interrupted.append(queue.interrupted())
             shaken = disturbance.shaken or interrupted[-1]
             proofs.append(queue.end_round(replace(disturbance, shaken=shaken), hidden_s))
