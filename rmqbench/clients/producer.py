@@ -24,6 +24,7 @@ from rmqbench.endpoint import Endpoint
 from rmqbench.errors import AccessRefused, BrokerError, DeadlineExceeded
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
+from rmqbench.pieces import count_where
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelOpened,
@@ -188,7 +189,7 @@ class Producer:
 
     @property
     def _confirmed_any(self) -> bool:
-        return bool((self._ledger.state & CONFIRMED).any())
+        return count_where(self._ledger.state, lambda state: state & CONFIRMED) > 0
 
     @property
     def _time_is_up(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from rmqbench.explaining.deliveries import deliveries_of
-from rmqbench.explaining.facts import BoolArray, Break, Facts
+from rmqbench.explaining.facts import Break, Facts
 from rmqbench.run_directory.journal import Interrupted
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import Removal, Restart
@@ -364,31 +364,25 @@ def _breaks_in_words(facts: Facts, breaks: Sequence[Break]) -> str:
     return words + (f" (and {more} more like it)" if more else "")
 
 
-def _about(facts: Facts, finding: Finding) -> BoolArray:
-    """Return which messages a finding is about, where that is known without judging again."""
-    queue = facts.queue_of(finding)
-    if queue is not None and finding.name in {FindingName.LOST, FindingName.REMOVED}:
-        return facts.missing(queue)
-    if finding.name is FindingName.INDETERMINATE:
-        return facts.unknown
-    return facts.sent_ns > 0
-
-
 def _restarts_after_sending(facts: Facts, finding: Finding) -> list[Restart]:
     """Return the restarts before whose end some message of the finding had been sent."""
     if not facts.restarts:
         return []
-    sent_ns = facts.sent_ns[_about(facts, finding)]
-    first_ns = int(sent_ns.min()) if len(sent_ns) else facts.began_ns
+    sent_ns = facts.concerned_sent_ns(finding)
+    first_ns = facts.first_sent_ns
+    if sent_ns is not None:
+        first_ns = int(sent_ns.min()) if len(sent_ns) else None
+    if first_ns is None:
+        first_ns = facts.began_ns
     return [each for each in facts.restarts if each.before_ns >= first_ns]
 
 
 def _with_count(facts: Facts, finding: Finding, restarts: Sequence[Restart]) -> str:
     """Return when the node restarted, and how many of the messages were sent before."""
     words = facts.restart_in_words(restarts[-1])
-    if finding.name not in {FindingName.LOST, FindingName.REMOVED, FindingName.INDETERMINATE}:
+    sent_ns = facts.concerned_sent_ns(finding)
+    if sent_ns is None:
         return words
-    sent_ns = facts.sent_ns[_about(facts, finding)]
     before = int(np.count_nonzero(sent_ns <= restarts[-1].before_ns))
     which = "all of these" if before == len(sent_ns) else f"{before} of these {len(sent_ns)}"
     return f"{words}, after {which} had been sent"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.pieces import pieces
 from rmqbench.run_directory.journal import (
     ChannelClosed,
     ChannelOpened,
@@ -22,6 +23,7 @@ from rmqbench.run_directory.journal import (
     StageBegan,
 )
 from rmqbench.run_directory.journal_facts import policies_of
+from rmqbench.run_directory.ledger import PublishLedger, are_confirmed
 from rmqbench.run_directory.records import (
     ConsumerRecord,
     ProducerRecord,
@@ -39,7 +41,7 @@ from rmqbench.verdict.evidence import (
     QueueEvidence,
     Restart,
 )
-from rmqbench.verdict.findings import Finding, Verdict
+from rmqbench.verdict.findings import Finding, FindingName, Verdict
 
 __all__ = ["Break", "Facts", "QueueFacts", "span", "time_of_day"]
 
@@ -118,11 +120,11 @@ class QueueFacts:
         """The channels of its consumers that were not closed cleanly."""
         return tuple(each for consumer in self.record.consumers for each in breaks_of(consumer))
 
-    def delivered(self, size: int) -> BoolArray:
-        """Return which of ``size`` messages it delivered at all."""
-        came = np.zeros(size, np.bool_)
+    def delivered(self, places: slice) -> BoolArray:
+        """Return which messages it delivered at all, of those at some places."""
+        came = np.zeros(places.stop - places.start, np.bool_)
         for consumer in self.evidence.consumers:
-            came |= consumer.state & DELIVERED != 0
+            came |= consumer.state[places] & DELIVERED != 0
         return came
 
 
@@ -165,8 +167,8 @@ class Facts:
         """When the run began: its first entry, else the first thing that any worker did."""
         times = [each.time_ns for each in self.record.entries[:1]]
         times = times or [each.time_ns for worker in self.workers for each in worker.entries]
-        for producer in self.record.producers if not times else ():
-            times += producer.ledger.sent_ns[producer.ledger.sent_ns > 0].tolist()
+        if not times and self.first_sent_ns is not None:
+            times = [self.first_sent_ns]
         return min(times, default=0)
 
     def at(self, time_ns: int) -> str:
@@ -280,35 +282,46 @@ class Facts:
         return self.queues.get(finding.queue) if finding.queue is not None else None
 
     @cached_property
-    def state(self) -> npt.NDArray[np.uint8]:
-        """What became of each publish, of all producers in a row."""
-        return np.concatenate([each.ledger.state for each in self.record.producers])
+    def first_sent_ns(self) -> int | None:
+        """When the first message was sent; None: none was."""
+        sent = (_sent_ns(each, each.sent_ns[these] > 0, these) for each, these, _ in self._pieces())
+        return min((int(each.min()) for each in sent if len(each)), default=None)
 
-    @cached_property
-    def sent_ns(self) -> IntArray:
-        """When each message was first sent, of all producers in a row; 0: not."""
-        return np.concatenate([each.ledger.sent_ns for each in self.record.producers])
+    def concerned_sent_ns(self, finding: Finding) -> IntArray | None:
+        """Return when the messages of a finding were first sent; 0: not.
 
-    @cached_property
-    def confirmed(self) -> BoolArray:
-        """Which messages the broker confirmed, and nothing else."""
-        confirmed: BoolArray = self.state & (CONFIRMED | NACKED | RETURNED) == CONFIRMED
-        return confirmed
+        None where that is not known without judging again.
+        """
+        queue = self.queue_of(finding)
+        found = []
+        for ledger, these, places in self._pieces():
+            state = ledger.state[these]
+            if queue is not None and finding.name in {FindingName.LOST, FindingName.REMOVED}:
+                concerned = are_confirmed(state) & ~queue.delivered(places)
+            elif finding.name is FindingName.INDETERMINATE:
+                concerned = state & (SENT | CONFIRMED | NACKED | RETURNED) == SENT
+            else:
+                return None
+            found.append(_sent_ns(ledger, concerned, these))
+        return np.concatenate(found)
 
-    @cached_property
-    def unknown(self) -> BoolArray:
-        """Which messages were sent without an answer."""
-        unknown: BoolArray = self.state & (SENT | CONFIRMED | NACKED | RETURNED) == SENT
-        return unknown
-
-    def missing(self, queue: QueueFacts) -> BoolArray:
-        """Return which messages were confirmed and not delivered by a queue."""
-        return self.confirmed & ~queue.delivered(len(self.state))
+    def _pieces(self) -> Iterator[tuple[PublishLedger, slice, slice]]:
+        """Yield the producers' ledgers in pieces, and the places of these among all messages."""
+        start = 0
+        for producer in self.record.producers:
+            for these in pieces(len(producer.ledger.state)):
+                yield producer.ledger, these, slice(start + these.start, start + these.stop)
+            start += len(producer.ledger.state)
 
     def producer_of(self, number: int) -> ProducerRecord | None:
         """Return a producer by its number; None where there is none."""
         producers = self.record.producers
         return producers[number] if 0 <= number < len(producers) else None
+
+
+def _sent_ns(ledger: PublishLedger, which: BoolArray, these: slice) -> IntArray:
+    times_ns: IntArray = ledger.sent_ns[these][which]
+    return times_ns
 
 
 def breaks_of(worker: ProducerRecord | ConsumerRecord) -> Iterator[Break]:

@@ -181,6 +181,14 @@ class _Writer:
         rows = record.copies[record.copies["sequence"] == self._sequence]
         return copies + [(int(row["sent_ns"]), int(row["channel"])) for row in rows]
 
+    @property
+    def _state(self) -> int:
+        """What became of its publish: bits, none where the run has no such message."""
+        record = self._facts.producer_of(self._producer)
+        if record is None or self._place is None:
+            return 0
+        return int(record.ledger.state[self._sequence])
+
     def _first_channel(self, record: ProducerRecord) -> int:
         """Return the channel on which a message was new."""
         opened = [each for each in record.of(ChannelOpened) if each.first is not None]
@@ -257,8 +265,8 @@ class _Writer:
     def _verdict_of(self, queue: QueueFacts, came: list[Delivery]) -> str:
         if came:
             return _delivered(queue, came)
-        place = self._place
-        if place is None or not self._facts.state[place] & SENT:
+        state = self._state
+        if not state & SENT:
             seen = {name for name, *_ in _incidents(self._facts, self._identity)}
             never = queue.record.name not in seen
             return (
@@ -271,7 +279,7 @@ class _Writer:
             said = f"not delivered, and the queue was not proven empty{why}: {unjudged}"
         elif not queue.evidence.complete:
             said = f"not delivered to anybody whose evidence can be read: {unjudged}"
-        elif not self._facts.confirmed[place]:
+        elif state & (CONFIRMED | NACKED | RETURNED) != CONFIRMED:
             said = f"{missing}: RabbitMQ promises to keep only what it confirmed"
         else:
             said = f"{missing}: {self._missing(queue)}"

@@ -79,15 +79,11 @@ def _next(facts: Facts, finding: Finding, *, again: bool) -> str:
 def _when(facts: Facts, finding: Finding) -> str:
     """Return when to look at the broker's log: when these were sent, or the node restarted."""
     times = [each.sent_ns for each in finding.messages if each.sent_ns]
-    queue, concerned = facts.queue_of(finding), None
-    if queue and finding.name in {FindingName.LOST, FindingName.REMOVED}:
-        concerned = facts.missing(queue)
-    elif finding.name is FindingName.INDETERMINATE:
-        concerned = facts.unknown
-    elif finding.name is FindingName.UNSENT:
+    if finding.name is FindingName.UNSENT:
         times = [each.end.time_ns for each in facts.record.producers if each.end]
-    if concerned is not None:
-        sent_ns = facts.sent_ns[concerned & (facts.sent_ns > 0)]
+    sent_ns = facts.concerned_sent_ns(finding)
+    if sent_ns is not None:
+        sent_ns = sent_ns[sent_ns > 0]
         times = [int(sent_ns.min()), int(sent_ns.max())] if len(sent_ns) else times
     restarts = [span([each.after_ns]) for each in facts.restarts[-1:]]
     sent = span(times or [facts.began_ns])

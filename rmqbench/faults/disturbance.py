@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
 from rmqbench.faults.catalogue import Fault
 from rmqbench.faults.effects import Target
 from rmqbench.faults.injection import Injection, adopting, require_ours
+from rmqbench.pieces import count_where
 from rmqbench.proxy import Proxy
 from rmqbench.run_directory.journal import Entry, MessagesRemoved
 from rmqbench.run_directory.ledger import DeliveryLedger
@@ -232,5 +231,6 @@ class Disturber:
 
 def _at_stake(consumer: ConsumerAtWork) -> int:
     ledger = DeliveryLedger.read(consumer.directory)
-    held = (ledger.state > 0) & (consumer.auto_ack | (ledger.state & ACKED == 0))
-    return int(np.count_nonzero(held))
+    return count_where(
+        ledger.state, lambda state: (state > 0) & (consumer.auto_ack | (state & ACKED == 0))
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.pieces import pieces
+from rmqbench.results.ranks import percentiles
 from rmqbench.run_directory.journal import WorkStarted
 from rmqbench.run_directory.records import ConsumerRecord, ProducerRecord
 
@@ -61,22 +63,28 @@ def consume_throughput(consumers: Sequence[ConsumerRecord]) -> Throughput:
 
 def confirm_latency(producers: Sequence[ProducerRecord]) -> Latency | None:
     """Return percentiles over the messages that were settled; None if none was."""
-    return latency_of(
-        np.concatenate([each.ledger.sent_ns for each in producers]),
-        np.concatenate([each.ledger.settled_ns for each in producers]),
-    )
+    return latency_of([(each.ledger.sent_ns, each.ledger.settled_ns) for each in producers])
 
 
-def latency_of(sent_ns: npt.NDArray[np.int64], settled_ns: npt.NDArray[np.int64]) -> Latency | None:
+def latency_of(
+    times_ns: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
+) -> Latency | None:
     """Compute percentiles over the messages that were settled; None if none was.
 
-    Both arrays of shape (n,), Unix nanoseconds; 0 in ``settled_ns`` is not settled.
+    Of each producer the arrays ``sent_ns`` and ``settled_ns``, both of shape (n,), Unix
+    nanoseconds; 0 in ``settled_ns`` is not settled.
     """
-    settled = settled_ns > 0
-    if not settled.any():
+
+    def waited_ns() -> Iterator[npt.NDArray[np.int64]]:
+        for sent_ns, settled_ns in times_ns:
+            for piece in pieces(len(settled_ns)):
+                settled = settled_ns[piece] > 0
+                yield settled_ns[piece][settled] - sent_ns[piece][settled]
+
+    count = sum(map(len, waited_ns()))
+    if not count:
         return None
-    waited_ms = (settled_ns[settled] - sent_ns[settled]) / 1e6
-    return Latency(*(float(q) for q in np.percentile(waited_ms, (50, 95, 99, 100))))
+    return Latency(*percentiles(waited_ns, count, (50, 95, 99, 100), unit=1e6))
 
 
 def _span(

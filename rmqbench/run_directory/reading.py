@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from rmqbench.errors import UsageError
 from rmqbench.message import Recipe
+from rmqbench.pieces import count_where, pieces
 from rmqbench.run_directory.directory import RunDirectory
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
@@ -301,9 +302,12 @@ class _Reader:
         recipe = self._recipe
         count = total = 0
         for number, each in enumerate(producers):
-            sequences = np.flatnonzero(each.ledger.state & SENT)
-            count += len(sequences) + len(each.copies)
-            total += recipe.total_bytes(number, sequences)
+            state = each.ledger.state
+            for piece in pieces(len(state)):
+                sequences = piece.start + np.flatnonzero(state[piece] & SENT)
+                count += len(sequences)
+                total += recipe.total_bytes(number, sequences)
+            count += len(each.copies)
             total += len(each.copies) * recipe.sizes.largest
         return count, total
 
@@ -360,8 +364,8 @@ class _Reader:
 
     def _require_incidents(self, consumer: ConsumerRecord, incidents: Sequence[Incident]) -> None:
         """Report where it is gone what was wrong with a message that was taken as corrupted."""
-        flags = (consumer.ledger.state, consumer.again["flags"])
-        reported = sum(int(np.count_nonzero(each & REPORTED)) for each in flags)
+        columns = (consumer.ledger.state, consumer.again["flags"])
+        reported = sum(count_where(each, lambda flags: flags & REPORTED) for each in columns)
         there = sum(each.finding is FindingName.CORRUPTED for each in incidents)
         if there < reported:
             self._missing.append(

@@ -15,8 +15,8 @@ from rmqbench.management.answers import QueueInfo, read_queues
 from rmqbench.message import Recipe
 from rmqbench.pieces import pieces
 from rmqbench.run_directory.journal import BacklogShown, Counted, Entry
+from rmqbench.run_directory.ledger import are_confirmed
 from rmqbench.runner.isolation import Place
-from rmqbench.verdict.evidence import are_confirmed
 from rmqbench.verdict.removals import may_remove
 from rmqbench.waiting import wait_until
 

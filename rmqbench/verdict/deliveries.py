@@ -1,7 +1,7 @@
 """The deliveries of one queue, merged over its consumers, and what is wrong with those that repeat.
 
-All arrays are over all producers' messages in a row. Most messages are delivered once: only of the
-others is anything more computed than that.
+All is of one part of the evidence, and places count from its first message on. Most messages are
+delivered once: only of the others is anything more computed than that.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.message import Recipe
 from rmqbench.verdict.evidence import (
     DELIVERED,
     REDELIVERED,
     REPORTED,
     SENT,
     ConsumerEvidence,
-    Evidence,
     Incident,
-    ProducerEvidence,
     Restart,
 )
 from rmqbench.verdict.findings import FindingName
+from rmqbench.verdict.parts import Part
 
-__all__ = ["QueueDeliveries", "Sends"]
+__all__ = ["Altered", "Firsts", "QueueDeliveries", "Sends"]
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
@@ -35,59 +35,37 @@ IntArray = npt.NDArray[np.int64]
 _NEVER = np.iinfo(np.int64).max
 
 
-@dataclass(frozen=True, eq=False)
 class Sends:
-    """What was published, of all producers in a row: each message once, and each further copy.
+    """What was published of a part: each message once, and each further copy.
 
-    ``sent`` bool and ``stamp`` uint32 are of shape (count,). ``copy_place``,
-    ``copy_stamp``, ``copy_sent_ns`` and ``copy_channel`` have one row for each further copy,
-    ``copied`` says which messages have any.
+    ``sent`` says of each message whether it was, ``copied`` whether there are further copies of it.
+    ``copy_place``, ``copy_sent_ns`` and ``copy_channel`` have one row for each of these.
     """
 
-    starts: IntArray
-    sent: BoolArray
-    stamp: npt.NDArray[np.uint32]
-    copied: BoolArray
-    copy_place: IntArray
-    copy_stamp: npt.NDArray[np.uint32]
-    copy_sent_ns: IntArray
-    copy_channel: IntArray
+    def __init__(self, recipe: Recipe, part: Part) -> None:
+        """Take them from the producer's evidence."""
+        self._recipe = recipe
+        self.part = part
+        producer = part.producer
+        self.sent: BoolArray = (producer.state & SENT != 0) & producer.readable
+        self.copy_place, self.copy_sent_ns, self.copy_channel = (
+            producer.copies[of].astype(np.int64) for of in ("sequence", "sent_ns", "channel")
+        )
+        self.copied = np.zeros(len(part), np.bool_)
+        self.copied[self.copy_place] = True
 
-    @classmethod
-    def of(cls, evidence: Evidence) -> Sends:
-        """Take them from the producers' evidence."""
-        recipe, producers = evidence.recipe, evidence.producers
-        counts = [len(each.state) for each in producers]
-        starts = np.cumsum([0, *counts])
-        stamps, copies = [], []
-        for number, producer in enumerate(producers):
-            sequences = np.arange(len(producer.state))
-            stamps.append(recipe.stamps(number, sequences, producer.sent_ns))
-            known = _known_copies(producer)
-            again, sent_ns = (known[of].astype(np.int64) for of in ("sequence", "sent_ns"))
-            copies.append(
-                (
-                    starts[number] + again,
-                    recipe.stamps(number, again, sent_ns),
-                    sent_ns,
-                    known["channel"].astype(np.int64),
-                )
-            )
-        places, copy_stamps, copy_sent_ns, channels = (
-            np.concatenate(each) for each in zip(*copies, strict=True)
-        )
-        copied = np.zeros(starts[-1], np.bool_)
-        copied[places] = True
-        return cls(
-            starts=starts,
-            sent=np.concatenate([(each.state & SENT != 0) & each.readable for each in producers]),
-            stamp=np.concatenate(stamps),
-            copied=copied,
-            copy_place=places,
-            copy_stamp=copy_stamps,
-            copy_sent_ns=copy_sent_ns,
-            copy_channel=channels,
-        )
+    @cached_property
+    def stamp(self) -> npt.NDArray[np.uint32]:
+        """The checksum in the head of each message as it was sent first."""
+        part = self.part
+        sequences = np.arange(part.first, part.first + len(part))
+        return self._recipe.stamps(part.number, sequences, part.producer.sent_ns)
+
+    @cached_property
+    def copy_stamp(self) -> npt.NDArray[np.uint32]:
+        """The checksum in the head of each further copy."""
+        sequences = self.part.first + self.copy_place
+        return self._recipe.stamps(self.part.number, sequences, self.copy_sent_ns)
 
     def is_stamp_of(self, places: IntArray, stamps: npt.NDArray[np.uint32]) -> BoolArray:
         """Return which stamps are those of the messages at these places, or of a copy of them."""
@@ -100,12 +78,6 @@ class Sends:
 def _both(places: IntArray, stamps: npt.NDArray[np.uint32]) -> IntArray:
     """Return place and stamp in one number each."""
     return (places.astype(np.int64) << 32) | stamps.astype(np.int64)
-
-
-def _known_copies(producer: ProducerEvidence) -> npt.NDArray[Any]:
-    """Return the copies of messages that there are: a file may hold anything."""
-    sequences = producer.copies["sequence"]
-    return producer.copies[(sequences >= 0) & (sequences < len(producer.state))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,47 +122,73 @@ class _Table:
         return again
 
 
-class QueueDeliveries:
-    """What one queue delivered.
+@dataclass(frozen=True, eq=False)
+class Firsts:
+    """Which messages came, and of each that came its first delivery, over all consumers.
 
-    ``delivered``: which messages came at all. ``first_ns``: when each came first (Unix
-    nanoseconds), over all consumers.
+    ``place``, ``at_ns`` (Unix nanoseconds), ``flagged`` and ``stamp`` have one row for each.
     """
+
+    place: IntArray
+    at_ns: IntArray
+    flagged: BoolArray
+    stamp: npt.NDArray[np.uint32]
+
+
+class Altered(NamedTuple):
+    """A delivery that tells another send time, to which consumer, and whether not its first."""
+
+    consumer: int
+    again: bool
+    incident: Incident
+
+
+class QueueDeliveries:
+    """What one queue delivered of a part. ``delivered``: which messages came at all."""
 
     def __init__(
         self, sends: Sends, consumers: Sequence[ConsumerEvidence], *, auto_ack: bool = False
     ) -> None:
-        """Merge what the consumers recorded."""
+        """Merge what the consumers recorded of the part."""
         self._sends = sends
         self._auto_ack = auto_ack
         self._consumers = consumers
-        size = len(sends.sent)
-        counted = np.zeros(size, np.uint16)
-        self.first_ns = np.full(size, _NEVER)
-        self.first_flagged = np.zeros(size, np.bool_)
-        self.first_stamp = np.zeros(size, np.uint32)
-        self._again = [_in_range(each, size) for each in consumers]
+        size = len(sends.part)
+        self.delivered = np.zeros(size, np.bool_)
+        self._several = np.zeros(size, np.bool_)
         for consumer in consumers:
             here = consumer.state & DELIVERED != 0
-            counted += here
-            earlier = here & (consumer.first_ns < self.first_ns)
-            self.first_ns[earlier] = consumer.first_ns[earlier]
-            self.first_flagged[earlier] = consumer.state[earlier] & REDELIVERED != 0
-            self.first_stamp[earlier] = consumer.stamp[earlier]
-        self.delivered: BoolArray = counted > 0
-        self._several = counted > 1
-        for rows in self._again:
-            self._several[rows["place"]] = True
+            self._several |= self.delivered & here
+            self.delivered |= here
+            self._several[consumer.again["place"]] = True
+
+    @property
+    def any_repeated(self) -> bool:
+        """Whether any message was delivered more than once."""
+        return bool(self._several.any())
+
+    @cached_property
+    def firsts(self) -> Firsts:
+        """The first delivery of each message that came."""
+        place = np.flatnonzero(self.delivered)
+        at_ns = np.full(len(place), _NEVER)
+        flagged = np.zeros(len(place), np.bool_)
+        stamp = np.zeros(len(place), np.uint32)
+        for consumer in self._consumers:
+            state, first_ns = consumer.state[place], consumer.first_ns[place]
+            earlier = (state & DELIVERED != 0) & (first_ns < at_ns)
+            at_ns = np.where(earlier, first_ns, at_ns)
+            flagged = np.where(earlier, state & REDELIVERED != 0, flagged)
+            stamp = np.where(earlier, consumer.stamp[place], stamp)
+        return Firsts(place, at_ns, flagged, stamp)
 
     @cached_property
     def repeats(self) -> _Table:
         """Return all deliveries of the messages that were delivered more than once."""
         parts = [
             part
-            for number, (consumer, again) in enumerate(
-                zip(self._consumers, self._again, strict=True)
-            )
-            for part in self._rows_of(number, consumer, again)
+            for number, consumer in enumerate(self._consumers)
+            for part in self._rows_of(number, consumer)
         ]
         if not parts:
             nothing = np.zeros(0, np.int64)
@@ -205,9 +203,10 @@ class QueueDeliveries:
         return _Table(place[order], copy[order], *(column[order] for column in others))
 
     def _rows_of(
-        self, number: int, consumer: ConsumerEvidence, again: npt.NDArray[Any]
+        self, number: int, consumer: ConsumerEvidence
     ) -> Iterator[tuple[npt.NDArray[Any], ...]]:
         """Yield the columns of a consumer's first deliveries, and those of its later ones."""
+        again = consumer.again
         places = np.flatnonzero(self._several & (consumer.state & DELIVERED != 0))
         channel = _channels_at(consumer, consumer.first_ns[places])
         yield (
@@ -306,14 +305,11 @@ class QueueDeliveries:
         failing = np.maximum(failing - self._duplicates_of_copies, 0)
         return self._sum_of_copies(failing), self._counts(found & excused)
 
-    def altered_send_times(self) -> Iterator[tuple[int, Incident]]:
-        """Yield the deliveries whose head is sound and tells another send time than was sent.
-
-        Each comes with the number of its consumer.
-        """
+    def altered_send_times(self) -> Iterator[Altered]:
+        """Yield the deliveries whose head is sound and tells another send time than was sent."""
         sends = self._sends
         for number, consumer in enumerate(self._consumers):
-            again = self._again[number]
+            again = consumer.again
             looked_at = (consumer.state & (DELIVERED | REPORTED) == DELIVERED) & sends.sent
             looked_at &= consumer.stamp != sends.stamp
             places = np.flatnonzero(looked_at)
@@ -321,17 +317,16 @@ class QueueDeliveries:
             firsts_ns = consumer.first_ns[places]
             channels = _channels_at(consumer, firsts_ns)
             for row in zip(places.tolist(), firsts_ns.tolist(), channels.tolist(), strict=True):
-                yield number, self._altered(*row)
+                yield Altered(number, False, self._altered(*row))
             rows = again[sends.sent[again["place"]] & (again["flags"] & REPORTED == 0)]
             for row in rows[~sends.is_stamp_of(rows["place"], rows["stamp"])]:
                 place, at_ns, channel = (int(row[of]) for of in ("place", "at_ns", "channel"))
-                yield number, self._altered(place, at_ns, channel)
+                yield Altered(number, True, self._altered(place, at_ns, channel))
 
     def _altered(self, place: int, at_ns: int, channel: int) -> Incident:
-        producer = int(np.searchsorted(self._sends.starts, place, side="right")) - 1
-        sequence = place - int(self._sends.starts[producer])
-        detail = "the send time in the head of the body"
-        return Incident(FindingName.CORRUPTED, at_ns, producer, sequence, detail, channel)
+        part, detail = self._sends.part, "the send time in the head of the body"
+        sequence = part.first + place
+        return Incident(FindingName.CORRUPTED, at_ns, part.number, sequence, detail, channel)
 
 
 def _channels_at(consumer: ConsumerEvidence, at_ns: IntArray) -> IntArray:
@@ -356,9 +351,3 @@ def _channel_columns(
     closed_ns = np.array([closed.get(each, _NEVER) for each in numbers.tolist()], np.int64)
     among_all = np.where(channel > 0, channel + (number << 32), 0)
     return among_all, opened_ns[which], closed_ns[which]
-
-
-def _in_range(consumer: ConsumerEvidence, size: int) -> npt.NDArray[Any]:
-    """Return the later deliveries of messages that there are: a file may hold anything."""
-    rows = consumer.again
-    return rows[(rows["place"] >= 0) & (rows["place"] < size)]

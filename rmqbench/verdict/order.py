@@ -2,19 +2,27 @@
 
 By https://www.rabbitmq.com/docs/semantics#ordering. Only first deliveries are compared, within the
 channel on which each copy was published, over all rounds of the consumer.
+
+A delivery is late where a later message of its channel had come before it. The parts of the
+evidence are gone through from the last to the first: of all that is behind a part, the earliest
+moment of each channel is enough.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from rmqbench.verdict.deliveries import BoolArray, IntArray, QueueDeliveries, Sends
-from rmqbench.verdict.evidence import ProducerEvidence
+from rmqbench.verdict.evidence import Evidence, QueueEvidence
+from rmqbench.verdict.parts import ConsumerParts, Parts
 
 __all__ = ["Late", "late_deliveries"]
+
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,55 +38,136 @@ class Late:
     flagged: BoolArray
 
 
-def late_deliveries(
-    producers: list[ProducerEvidence], sends: Sends, deliveries: QueueDeliveries
-) -> Late:
-    """Return the first deliveries that are not in the order of their publishing channel."""
-    columns: list[tuple[IntArray, IntArray, IntArray, BoolArray]] = []
-    for number, producer in enumerate(producers):
-        if not producer.channels:
-            continue
-        start = int(sends.starts[number])
-        firsts = np.array([each.first for each in producer.channels])
-        numbers = np.array([each.number for each in producer.channels])
-        sequence, at_ns, flagged, stamp = _first_deliveries(start, len(producer.state), deliveries)
-        if len(firsts) == 1 and (np.diff(at_ns) > 0).all():
-            continue
-        # Before the first channel there is none: its messages have not been sent, or so it seems.
-        which = np.searchsorted(firsts, sequence, side="right") - 1
-        channel = np.where(which >= 0, numbers[which], 0)
-        channel = _channels_of_copies(sends, start + sequence, stamp, channel)
-        for one in numbers.tolist():
-            here = channel == one
-            order = np.argsort(at_ns[here], kind="stable")
-            in_time, flags = sequence[here][order], flagged[here][order]
-            highest = np.maximum.accumulate(in_time)
-            late = in_time < highest
-            columns.append((np.full(late.sum(), number), in_time[late], highest[late], flags[late]))
-    if not columns:
+@dataclass(frozen=True, eq=False)
+class _Came:
+    """First deliveries of one channel, by sequence number; columns of equal length.
+
+    ``earliest_ns`` has one place more: the first moment at which any of them came, from each on,
+    or any message behind them.
+    """
+
+    producer: int
+    channel: int
+    sequence: IntArray
+    at_ns: IntArray
+    flagged: BoolArray
+    earliest_ns: IntArray
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Whose they are: the numbers of producer and channel."""
+        return self.producer, self.channel
+
+    def late(self) -> IntArray:
+        """Return which of them came behind a message of a higher number."""
+        some = np.flatnonzero(self.earliest_ns[1:] < self.at_ns)
+        higher = np.searchsorted(self.sequence, self.sequence[some], side="right")
+        return some[self.earliest_ns[higher] < self.at_ns[some]]
+
+
+def late_deliveries(evidence: Evidence, queue: QueueEvidence) -> Late:
+    """Return the first deliveries that are not in the order of their publishing channel.
+
+    They are sorted by producer, channel and time. Of several consumers nobody knows the order
+    between them.
+    """
+    found: dict[tuple[int, int], list[tuple[IntArray, IntArray, BoolArray]]] = {}
+    for came in _backwards(evidence, queue) if queue.only_consumer else ():
+        late = came.late()
+        if len(late):
+            columns = came.sequence[late], came.at_ns[late], came.flagged[late]
+            found.setdefault(came.key, []).insert(0, columns)
+    if not found:
         nothing = np.zeros(0, np.int64)
         return Late(nothing, nothing, nothing, nothing.astype(np.bool_))
-    return Late(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+    in_time = {key: _by_time(columns) for key, columns in found.items()}
+    behind = _highest_before(evidence, queue, {key: at for key, (_, at, _) in in_time.items()})
+    rows = [
+        (np.full(len(sequence), key[0]), sequence, behind[key], flagged)
+        for key, (sequence, _, flagged) in sorted(in_time.items(), key=lambda each: each[0])
+    ]
+    return Late(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def _by_time(
+    parts: list[tuple[IntArray, IntArray, BoolArray]],
+) -> tuple[IntArray, IntArray, BoolArray]:
+    sequence, at_ns, flagged = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(at_ns, kind="stable")
+    return sequence[order], at_ns[order], flagged[order]
+
+
+def _highest_before(
+    evidence: Evidence, queue: QueueEvidence, moments_ns: dict[tuple[int, int], IntArray]
+) -> dict[tuple[int, int], IntArray]:
+    """Return the highest sequence number that had come on each channel before some moments."""
+    highest = {key: np.full(len(at_ns), -1) for key, at_ns in moments_ns.items()}
+    for came in _backwards(evidence, queue):
+        if came.key in highest:
+            at_ns, known = moments_ns[came.key], highest[came.key]
+            here = (known < 0) & (came.earliest_ns[0] < at_ns)
+            last = np.searchsorted(came.earliest_ns[:-1], at_ns[here]) - 1
+            known[here] = came.sequence[last]
+    return highest
+
+
+def _backwards(evidence: Evidence, queue: QueueEvidence) -> Iterator[_Came]:
+    """Yield what came of each part and channel, from the last part to the first."""
+    parts = Parts(evidence)
+    consumers = ConsumerParts(queue.consumers, parts.count)
+    earliest_ns: dict[tuple[int, int], int] = {}
+    for part in reversed(parts):
+        if not part.producer.channels:
+            continue
+        sends = Sends(evidence.recipe, part)
+        deliveries = QueueDeliveries(sends, consumers.of(part))
+        for channel, sequence, at_ns, flagged in _by_channel(sends, deliveries):
+            key = part.number, channel
+            onward = np.append(at_ns, earliest_ns.get(key, _NEVER))
+            earliest = np.minimum.accumulate(onward[::-1])[::-1]
+            earliest_ns[key] = int(earliest[0])
+            yield _Came(part.number, channel, sequence, at_ns, flagged, earliest)
+
+
+def _by_channel(
+    sends: Sends, deliveries: QueueDeliveries
+) -> Iterator[tuple[int, IntArray, IntArray, BoolArray]]:
+    """Yield the first deliveries of each copy by channel: sequence in order, when, flag."""
+    part = sends.part
+    firsts = np.array([each.first for each in part.producer.channels])
+    numbers = np.array([each.number for each in part.producer.channels])
+    place, at_ns, flagged, stamp = _first_deliveries(sends, deliveries)
+    # Before the first channel there is none: its messages have not been sent, or so it seems.
+    which = np.searchsorted(firsts, part.first + place, side="right") - 1
+    channel = np.where(which >= 0, numbers[which], 0)
+    if len(sends.copy_place):
+        channel = _channels_of_copies(sends, place, stamp, channel)
+    for one in np.unique(channel[np.isin(channel, numbers)]).tolist():
+        here = np.flatnonzero(channel == one)
+        here = here[np.argsort(place[here], kind="stable")]
+        yield one, part.first + place[here], at_ns[here], flagged[here]
 
 
 def _first_deliveries(
-    start: int, count: int, deliveries: QueueDeliveries
+    sends: Sends, deliveries: QueueDeliveries
 ) -> tuple[IntArray, IntArray, BoolArray, npt.NDArray[np.uint32]]:
-    """Return the first delivery of each copy of one producer: sequence, when, flag, stamp."""
-    mine = slice(start, start + count)
-    came = deliveries.delivered[mine]
-    table = deliveries.repeats
+    """Return the first delivery of each copy: place, when, flag, stamp."""
+    firsts = deliveries.firsts
+    place, at_ns, flagged, stamp = firsts.place, firsts.at_ns, firsts.flagged, firsts.stamp
+    if not len(sends.copy_place):
+        return place, at_ns, flagged, stamp
     # Of a message with copies, the first deliveries of the others are among the repeats.
-    rows = table.starts
-    rows = rows[(table.place[rows] >= start) & (table.place[rows] < start + count)]
-    rows = rows[table.copy[rows] != 0]
-    other = deliveries.first_ns[table.place[rows]] != table.at_ns[rows]
-    rows = rows[other]
-    sequence = np.concatenate([np.flatnonzero(came), table.place[rows] - start])
-    at_ns = np.concatenate([deliveries.first_ns[mine][came], table.at_ns[rows]])
-    flagged = np.concatenate([deliveries.first_flagged[mine][came], table.flagged[rows]])
-    stamp = np.concatenate([deliveries.first_stamp[mine][came], table.copy[rows].astype(np.uint32)])
-    return sequence, at_ns, flagged, stamp
+    table = deliveries.repeats
+    rows = table.starts[table.copy[table.starts] != 0]
+    first_ns = np.full(len(sends.part), _NEVER)
+    first_ns[place] = at_ns
+    rows = rows[first_ns[table.place[rows]] != table.at_ns[rows]]
+    return (
+        np.concatenate([place, table.place[rows]]),
+        np.concatenate([at_ns, table.at_ns[rows]]),
+        np.concatenate([flagged, table.flagged[rows]]),
+        np.concatenate([stamp, table.copy[rows].astype(np.uint32)]),
+    )
 
 
 def _channels_of_copies(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rmqbench.text import counted
-from rmqbench.verdict.deliveries import BoolArray, IntArray, QueueDeliveries, Sends
+from rmqbench.verdict.deliveries import Altered, BoolArray, QueueDeliveries, Sends
 from rmqbench.verdict.evidence import (
     CONFIRMED,
     NACKED,
@@ -22,7 +22,6 @@ from rmqbench.verdict.evidence import (
     SENT,
     Evidence,
     Incident,
-    ProducerEvidence,
     QueueEvidence,
 )
 from rmqbench.verdict.findings import (
@@ -35,7 +34,9 @@ from rmqbench.verdict.findings import (
     NamedMessage,
     Verdict,
 )
-from rmqbench.verdict.order import Late, late_deliveries
+from rmqbench.verdict.missing import Missing
+from rmqbench.verdict.order import late_deliveries
+from rmqbench.verdict.parts import ConsumerParts, Part, Parts
 
 __all__ = ["judge_evidence", "reordered_redeliveries"]
 
@@ -55,15 +56,16 @@ def judge_evidence(
     unknown = allowed - {*OUTCOMES, *FINDINGS}
     if unknown:
         raise KeyError(f"no such finding: {', '.join(sorted(unknown))}")
-    sends, outcomes = Sends.of(evidence), _outcomes(evidence.producers)
-    findings = [
-        *_judge_outcomes(evidence, outcomes),
-        *(
-            finding
-            for queue in evidence.queues
-            for finding in _QueueJudge(evidence, queue, sends, outcomes).findings()
-        ),
-    ]
+    parts = Parts(evidence)
+    outcomes = _OutcomeJudge(evidence)
+    queues = [_QueueJudge(evidence, queue, parts.count) for queue in evidence.queues]
+    for part in parts:
+        masks = _outcomes(part)
+        outcomes.take(part, masks)
+        sends = Sends(evidence.recipe, part)
+        for each in queues:
+            each.take(sends, masks)
+    findings = [*outcomes.findings(), *(found for each in queues for found in each.findings())]
     findings = [_with_effect(f, allowed) for f in findings if f.count]
     failing = [f for f in findings if f.effect is Effect.FAILS]
     open_questions = [
@@ -100,11 +102,8 @@ def judge_evidence(
 
 def reordered_redeliveries(evidence: Evidence) -> dict[str, int]:
     """Return how many deliveries of each queue came too late with the flag, which is allowed."""
-    sends = Sends.of(evidence)
     return {
-        queue.name: int(late.flagged.sum())
-        for queue in evidence.queues
-        for late in [_late(evidence, queue, sends, QueueDeliveries(sends, queue.consumers))]
+        queue.name: int(late_deliveries(evidence, queue).flagged.sum()) for queue in evidence.queues
     }
 
 
@@ -114,40 +113,16 @@ def _with_effect(finding: Finding, allowed: frozenset[str]) -> Finding:
     return replace(finding, effect=Effect.ALLOWED)
 
 
-def _judge_outcomes(evidence: Evidence, outcomes: _Outcomes) -> Iterator[Finding]:
-    ended = np.concatenate([np.full(len(p.state), p.ended) for p in evidence.producers])
-    for name, mask in outcomes.masks.items():
-        # Of a producer that did not record its end the rest is not known.
-        silent = OUTCOMES[name] if name in _SAID_BY_BROKER else Effect.INCONCLUSIVE
-        for of_these, with_effect in ((ended, OUTCOMES[name]), (~ended, silent)):
-            where = np.flatnonzero(mask & of_these)
-            messages = tuple(_name(evidence, None, int(p)) for p in where[:_NAMED])
-            yield Finding(name, len(where), with_effect, messages=messages)
-    told = [
-        incident
-        for producer in evidence.producers
-        for incident in producer.incidents
-        if incident.finding is FindingName.CONTRADICTED
-    ]
-    yield Finding(
-        FindingName.CONTRADICTED,
-        len(told),
-        OUTCOMES[FindingName.CONTRADICTED],
-        messages=tuple(_name_incident(evidence, None, each) for each in told[:_NAMED]),
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class _Outcomes:
-    """Masks over all producers' messages in a row: which were confirmed, and what of the others."""
+    """Masks over the messages of a part: which were confirmed, and what of the others."""
 
     confirmed: BoolArray
-    masks: dict[FindingName, BoolArray]
+    others: dict[FindingName, BoolArray]
 
 
-def _outcomes(producers: Sequence[ProducerEvidence]) -> _Outcomes:
-    state = np.concatenate([p.state for p in producers])
-    wanted = np.concatenate([_wanted(producer) for producer in producers])
+def _outcomes(part: Part) -> _Outcomes:
+    state = part.producer.state
     sent = state & SENT != 0
     returned = state & RETURNED != 0
     nacked = (state & NACKED != 0) & ~returned
@@ -158,64 +133,118 @@ def _outcomes(producers: Sequence[ProducerEvidence]) -> _Outcomes:
             FindingName.NACKED: nacked,
             FindingName.RETURNED: returned,
             FindingName.INDETERMINATE: sent & ~returned & ~nacked & ~confirmed,
-            FindingName.UNSENT: ~sent & wanted,
+            FindingName.UNSENT: ~sent & (np.arange(len(part)) < (part.producer.wanted or 0)),
         },
     )
 
 
-def _wanted(producer: ProducerEvidence) -> BoolArray:
-    count = len(producer.state)
-    return np.arange(count) < (count if producer.wanted is None else producer.wanted)
+@dataclass(eq=False)
+class _Found:
+    """How often something was found so far, and the places of the first messages."""
+
+    count: int = 0
+    places: list[int] = field(default_factory=list)
+
+    def add(self, part: Part, counts: npt.NDArray[Any]) -> None:
+        """Add what was found in a part: whether, or how often, of each message."""
+        where = np.flatnonzero(counts)
+        if len(where):
+            self.count += int(counts[where].sum())
+            self.places += (part.start + where[: _NAMED - len(self.places)]).tolist()
 
 
-def _late(
-    evidence: Evidence, queue: QueueEvidence, sends: Sends, deliveries: QueueDeliveries
-) -> Late:
-    """Return what came late; of several consumers nobody knows the order between them."""
-    producers = list(evidence.producers) if queue.only_consumer else []
-    return late_deliveries(producers, sends, deliveries)
+class _OutcomeJudge:
+    """Judges what became of the publishes."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._found = {(name, ended): _Found() for name in OUTCOMES for ended in (True, False)}
+
+    def take(self, part: Part, outcomes: _Outcomes) -> None:
+        """Judge a part."""
+        for name, mask in outcomes.others.items():
+            self._found[name, part.producer.ended].add(part, mask)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield every finding, counts of 0 included."""
+        for (name, ended), found in self._found.items():
+            # Of a producer that did not record its end the rest is not known.
+            known = ended or name in _SAID_BY_BROKER
+            effect = OUTCOMES[name] if known else Effect.INCONCLUSIVE
+            messages = tuple(_name(self._evidence, None, place) for place in found.places)
+            yield Finding(name, found.count, effect, messages=messages)
+        name = FindingName.CONTRADICTED
+        told = [
+            incident
+            for producer in self._evidence.producers
+            for incident in producer.incidents
+            if incident.finding is FindingName.CONTRADICTED
+        ]
+        messages = tuple(_name_incident(self._evidence, None, each) for each in told[:_NAMED])
+        yield Finding(name, len(told), OUTCOMES[name], messages=messages)
 
 
 class _QueueJudge:
     """Judges one queue."""
 
-    def __init__(
-        self, evidence: Evidence, queue: QueueEvidence, sends: Sends, outcomes: _Outcomes
-    ) -> None:
+    def __init__(self, evidence: Evidence, queue: QueueEvidence, count: int) -> None:
+        """``count`` is the number of all producers' messages."""
         self._evidence = evidence
         self._queue = queue
-        self._sends = sends
-        self._outcomes = outcomes
-        self._deliveries = QueueDeliveries(sends, queue.consumers, auto_ack=queue.auto_ack)
+        self._consumers = ConsumerParts(queue.consumers, count)
+        self._found = {name: _Found() for name in FINDINGS}
+        self._excused = _Found()  # redelivered after their acknowledgement, with an excuse
+        self._missing = Missing(queue.removals)
+        self._altered: list[Altered] = []
+
+    def take(self, sends: Sends, outcomes: _Outcomes) -> None:
+        """Judge a part."""
+        queue, part = self._queue, sends.part
+        deliveries = QueueDeliveries(sends, self._consumers.of(part), auto_ack=queue.auto_ack)
+        delivered = deliveries.delivered
+        indeterminate = outcomes.others[FindingName.INDETERMINATE]
+        nacked = outcomes.others[FindingName.NACKED]
+        if queue.drain.proven and queue.complete:
+            missing = outcomes.confirmed & ~delivered
+            self._add(FindingName.LOST, part, missing)
+            self._missing.add(sends, missing)
+            self._add(FindingName.VANISHED, part, indeterminate & ~delivered)
+        self._add(FindingName.SURVIVED, part, indeterminate & delivered)
+        self._add(FindingName.NACKED_BUT_DELIVERED, part, nacked & delivered)
+        self._add(FindingName.PHANTOM, part, part.producer.readable & ~sends.sent & delivered)
+        self._altered += deliveries.altered_send_times()
+        if deliveries.any_repeated:
+            self._add(FindingName.DUPLICATE, part, deliveries.duplicates)
+            self._add(FindingName.REDELIVERED, part, deliveries.redelivered)
+            self._add(FindingName.REPEATED, part, deliveries.repeated)
+            after_ack, excused = deliveries.after_ack(self._evidence.restarts)
+            self._add(FindingName.REDELIVERED_AFTER_ACK, part, after_ack)
+            self._excused.add(part, excused)
+
+    def _add(self, name: FindingName, part: Part, counts: npt.NDArray[Any]) -> None:
+        self._found[name].add(part, counts)
 
     def findings(self) -> Iterator[Finding]:
         """Yield every finding of the queue, counts of 0 included."""
-        queue, deliveries = self._queue, self._deliveries
-        delivered = deliveries.delivered
-        indeterminate = self._outcomes.masks[FindingName.INDETERMINATE]
-        nacked = self._outcomes.masks[FindingName.NACKED]
-        if queue.drain.proven and queue.complete:
-            yield from self._missing(self._outcomes.confirmed & ~delivered)
-            yield self._find(FindingName.VANISHED, indeterminate & ~delivered)
-        yield self._find(FindingName.SURVIVED, indeterminate & delivered)
-        yield self._find(FindingName.NACKED_BUT_DELIVERED, nacked & delivered)
-        yield self._count(FindingName.DUPLICATE, deliveries.duplicates)
-        yield self._count(FindingName.REDELIVERED, deliveries.redelivered)
-        yield self._count(FindingName.REPEATED, deliveries.repeated)
-        after_ack, excused = deliveries.after_ack(self._evidence.restarts)
-        yield self._count(FindingName.REDELIVERED_AFTER_ACK, after_ack)
+        queue = self._queue
+        yield from self._what_is_missing()
+        for name in (
+            *(FindingName.VANISHED, FindingName.SURVIVED, FindingName.NACKED_BUT_DELIVERED),
+            *(FindingName.DUPLICATE, FindingName.REDELIVERED, FindingName.REPEATED),
+            FindingName.REDELIVERED_AFTER_ACK,
+        ):
+            yield self._finding(name, self._found[name])
         yield replace(
-            self._count(FindingName.REDELIVERED_AFTER_ACK, excused),
+            self._finding(FindingName.REDELIVERED_AFTER_ACK, self._excused),
             effect=Effect.ALLOWED,
             detail="the node restarted in between, or may have",
         )
         yield self._reordered()
-        readable = np.concatenate([np.full(len(p.state), p.readable) for p in self._producers])
-        phantoms = self._find(FindingName.PHANTOM, readable & ~self._sends.sent & delivered)
+        phantoms = self._finding(FindingName.PHANTOM, self._found[FindingName.PHANTOM])
         yield _add(self._reported(FindingName.PHANTOM), phantoms)
         yield self._reported(FindingName.MISROUTED)
         yield self._reported(FindingName.FOREIGN)
-        yield self._reported(FindingName.CORRUPTED, [*deliveries.altered_send_times()])
+        yield self._reported(FindingName.CORRUPTED, self._altered_in_order())
         if not queue.drain.proven:
             yield Finding(
                 FindingName.STUCK,
@@ -225,63 +254,42 @@ class _QueueJudge:
                 detail=queue.drain.detail,
             )
 
-    @property
-    def _producers(self) -> Sequence[ProducerEvidence]:
-        return self._evidence.producers
-
-    def _missing(self, missing: BoolArray) -> Iterator[Finding]:
-        """Yield what a recorded cause can have taken from what is lost."""
-        total = int(np.count_nonzero(missing))
-        removed = self._removable(missing, total)
+    def _what_is_missing(self) -> Iterator[Finding]:
+        """Yield what a recorded cause can have taken from what is missing, and what is lost."""
+        found, missing = self._found[FindingName.LOST], self._missing
+        removed = missing.removable()
         causes = "; ".join(each.cause for each in self._queue.effective_removals)
-        where = _where(missing, self._producers)
-        if 0 < removed < total:
-            where = f"which of these {total} were removed is not known"
-        found = self._find(FindingName.REMOVED, missing)
-        yield replace(found, count=removed, detail=causes)
-        found = self._find(FindingName.LOST, missing)
-        yield replace(found, count=total - removed, detail=where)
-
-    def _removable(self, missing: BoolArray, total: int) -> int:
-        """Return how many of these the recorded causes can have removed together."""
-        if not total:
-            return 0
-        old = np.zeros(len(missing), np.bool_)
-        others = 0
-        for removal in self._queue.removals:
-            if removal.sent_before_ns is not None:
-                old |= self._last_sent_ns() < removal.sent_before_ns
-            elif removal.at_most is None:
-                return total
-            else:
-                others += removal.at_most
-        return min(total, others + int(np.count_nonzero(missing & old)))
-
-    def _last_sent_ns(self) -> IntArray:
-        sent_ns = np.concatenate([each.sent_ns for each in self._producers])
-        np.maximum.at(sent_ns, self._sends.copy_place, self._sends.copy_sent_ns)
-        return sent_ns
+        where = missing.where(self._evidence.producers)
+        if 0 < removed < found.count:
+            where = f"which of these {found.count} were removed is not known"
+        yield replace(self._finding(FindingName.REMOVED, found), count=removed, detail=causes)
+        lost = self._finding(FindingName.LOST, found)
+        yield replace(lost, count=found.count - removed, detail=where)
 
     def _reordered(self) -> Finding:
-        late = _late(self._evidence, self._queue, self._sends, self._deliveries)
+        late = late_deliveries(self._evidence, self._queue)
         where = np.flatnonzero(~late.flagged)
         messages = []
         for at in where[:_NAMED].tolist():
-            place = int(self._sends.starts[late.producer[at]] + late.sequence[at])
-            named = _name(self._evidence, self._queue.name, place)
+            named = _name_message(
+                self._evidence, self._queue.name, int(late.producer[at]), int(late.sequence[at])
+            )
             messages.append(replace(named, detail=f"after sequence {late.behind[at]}"))
         name = FindingName.REORDERED
         return Finding(name, len(where), FINDINGS[name], self._queue.name, tuple(messages))
 
-    def _find(self, name: FindingName, mask: BoolArray) -> Finding:
-        return self._count(name, mask.astype(np.int64))
-
-    def _count(self, name: FindingName, counts: npt.NDArray[Any]) -> Finding:
-        """Return a finding: ``counts`` says how many there are of each message."""
-        where = np.flatnonzero(counts)
+    def _finding(self, name: FindingName, found: _Found) -> Finding:
         queue = self._queue.name
-        messages = tuple(_name(self._evidence, queue, int(place)) for place in where[:_NAMED])
-        return Finding(name, int(counts.sum()), FINDINGS[name], queue, messages)
+        messages = tuple(_name(self._evidence, queue, place) for place in found.places)
+        return Finding(name, found.count, FINDINGS[name], queue, messages)
+
+    def _altered_in_order(self) -> list[tuple[int, Incident]]:
+        """Return them by consumer: the first deliveries by their messages, the others by time."""
+        in_order = sorted(
+            self._altered,
+            key=lambda each: (each.consumer, each.again, each.again and each.incident.at_ns),
+        )
+        return [(each.consumer, each.incident) for each in in_order]
 
     def _reported(self, name: FindingName, also: Sequence[tuple[int, Incident]] = ()) -> Finding:
         found = [*_incidents(self._queue, name, also)]
@@ -321,41 +329,21 @@ def _incidents(
             yield incident
 
 
-def _where(missing: BoolArray, producers: Sequence[ProducerEvidence]) -> str:
-    """Describe whether what is missing lies at the start, in the middle or at the end."""
-    if missing.all():
-        return "all of what was sent"
-    start = middle = end = 0
-    wholes = []  # producers of which nothing is there
-    at = 0
-    for number, producer in enumerate(producers):
-        mine = missing[at : at + len(producer.state)]
-        at += len(mine)
-        where, present = np.flatnonzero(mine), np.flatnonzero(~mine)
-        if not len(present):
-            wholes.append(f"all {len(where)} of producer {number}")
-            continue
-        before, behind = int((where < present[0]).sum()), int((where > present[-1]).sum())
-        start, end = start + before, end + behind
-        middle += len(where) - before - behind
-    counts = ((start, "at the start"), (middle, "in the middle"), (end, "at the end"))
-    parts = ", ".join(f"{n} {place}" for n, place in counts if n)
-    return "; ".join(([f"{parts} of what was sent"] if parts else []) + wholes)
-
-
 def _name(evidence: Evidence, queue: str | None, place: int) -> NamedMessage:
     """Name the message at a place of the arrays that hold all producers' messages in a row."""
     for number, producer in enumerate(evidence.producers):
         if place < len(producer.state):
-            return NamedMessage(
-                queue,
-                number,
-                place,
-                evidence.recipe.message_id(number, place),
-                int(producer.sent_ns[place]) or None,
-            )
+            return _name_message(evidence, queue, number, place)
         place -= len(producer.state)
     raise IndexError(place)
+
+
+def _name_message(
+    evidence: Evidence, queue: str | None, producer: int, sequence: int
+) -> NamedMessage:
+    message_id = evidence.recipe.message_id(producer, sequence)
+    sent_ns = int(evidence.producers[producer].sent_ns[sequence]) or None
+    return NamedMessage(queue, producer, sequence, message_id, sent_ns)
 
 
 def _name_incident(evidence: Evidence, queue: str | None, incident: Incident) -> NamedMessage:

@@ -3,9 +3,11 @@
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 
+from rmqbench import pieces
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
@@ -148,7 +150,15 @@ def verdict_of(*queues, producers=None, missing=(), allowed=(), restarts=()):
     evidence = Evidence(
         RECIPE, producers or [producer()], queues or (queue(),), restarts, tuple(missing)
     )
-    return judge_evidence(evidence, allowed=allowed, evidence_at="somewhere")
+    return judged(evidence, allowed=allowed)
+
+
+def judged(evidence, **how):
+    """Judge evidence, and require that it comes to the same in parts of a few messages."""
+    verdict = judge_evidence(evidence, evidence_at="somewhere", **how)
+    with mock.patch.object(pieces, "PIECE", 3):
+        assert judge_evidence(evidence, evidence_at="somewhere", **how) == verdict
+    return verdict
 
 
 def found(*deliveries, producers=None, **more):

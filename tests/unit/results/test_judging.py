@@ -4,13 +4,14 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from support.histories import Consumed, History, Published, Queued
 from support.timelines import at, plain, restarted, run_of, write
 
-from rmqbench import judge
+from rmqbench import judge, pieces
 from rmqbench.errors import UsageError
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import (
@@ -118,6 +119,17 @@ def test_the_directory_gives_the_verdict_that_its_writers_would_have_given(histo
         assert judge(path).verdict == said
         moved = shutil.move(path, Path(scratch) / "elsewhere")
         assert judge(moved).verdict.findings == said.findings
+
+
+@settings(max_examples=60)
+@given(history=histories(), most=st.integers(1, 5))
+def test_in_parts_of_any_size_the_evidence_comes_to_the_same(history, most):
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "run"
+        history.write(path)
+        result = judge(path)
+        with mock.patch.object(pieces, "PIECE", most):
+            assert judge(path) == result
 
 
 # --- evidence that is not there -------------------------------------------------------------------

@@ -25,6 +25,6 @@ def test_latency_is_over_what_was_settled():
     settled = sent + 5_000_000
     settled[:50] = 0
     settled[99] = sent[99] + 9_000_000
-    latency = latency_of(sent, settled)
+    latency = latency_of([(sent, settled)])
     assert (latency.p50_ms, latency.max_ms) == (5.0, 9.0)
-    assert latency_of(sent, np.zeros_like(sent)) is None
+    assert latency_of([(sent, np.zeros_like(sent))]) is None
