@@ -116,11 +116,11 @@ def produce(
 
 
 def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) -> None:
-    import numpy as np
     from rich.console import Console
 
     from rmqbench.cli.progress import shown_progress
     from rmqbench.clients.producer import Producer
+    from rmqbench.pieces import count_where
     from rmqbench.run_directory.ledger import PublishLedger
     from rmqbench.runner.run import Progress
     from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT
@@ -135,7 +135,7 @@ def _publish(plan: ProducerPlan, topology: Topology, every: int, as_json: bool) 
             report = producer.run()
 
     def count(bits: int, of: int) -> int:
-        return int(np.count_nonzero(ledger.state & of == bits))
+        return count_where(ledger.state, lambda state: state & of == bits)
 
     known = CONFIRMED | NACKED | RETURNED
     sent = count(SENT, SENT)

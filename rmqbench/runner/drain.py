@@ -36,11 +36,11 @@ class QueueDrain:
     """One queue on its way to being empty.
 
     A round is :meth:`next_round`, its consumers at work with :meth:`progress` called all along,
-    :meth:`recount` when they have ended, and :meth:`end_round`. When all have ended
-    and the queue still holds messages (a consumer died, and what it had not acknowledged came
-    back), the next ones go on. A round that brings nothing new is the last, unless its consumers
-    found nothing and something has come back since, or the queue answers and they were the first in
-    a row whom it served nothing, or it has not had its time yet.
+    :meth:`recount` when they have ended, and :meth:`end_round`. When all have ended and the queue
+    still holds messages (a consumer died, and what it had not acknowledged came back), the next
+    ones go on. A round that brings nothing new is the last, unless its consumers found nothing and
+    something has come back since, or the queue answers and they were the first in a row whom it
+    served nothing, or it has not had its time yet.
     """
 
     def __init__(self, plan: ConsumerPlan, consumers: int, network: Network = REAL_NETWORK) -> None:

@@ -425,3 +425,14 @@ def test_a_message_of_somebody_else_is_not_looked_at_once_more_for_nothing(
     says = [(1, 0)] * (rounds - 1) + [(0, 0) if rounds > 1 else (1, 0)]
     drained = drain([meet], *later, says=says, disturbance=SHAKEN)
     assert drained.proof.proven is (rounds > 1)
+
+
+def test_a_look_at_its_progress_reads_no_column_of_an_only_consumer(tmp_path, clock):
+    plan = consumer_plan(Recipe(uuid.UUID(int=1)), (COUNT,), tmp_path)
+    queue = QueueDrain(plan, 1, Network(clock.clock))
+    (consumer,) = queue.next_round()
+    deliver(range(4), died=True)(consumer)
+    (ledger,) = queue._ledgers
+    ledger.arrays.clear()
+    ledger.state = ledger.stamp = ledger.first_ns = None
+    assert (queue.progress(), queue.distinct) == (4, 4)

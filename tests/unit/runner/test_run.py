@@ -2,14 +2,18 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from rmqbench import reliability
 from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.run_directory.journal import TroubleSeen
+from rmqbench.run_directory.recorder import PublishRecorder
+from rmqbench.runner import run as running
 from rmqbench.runner.isolation import own_place
 from rmqbench.runner.run import Run
+from rmqbench.verdict.evidence import CONFIRMED
 
 
 @pytest.fixture
@@ -69,3 +73,31 @@ def test_a_virtual_host_is_deleted_where_an_interrupt_comes_as_it_is_made():
     with pytest.raises(KeyboardInterrupt):
         place.__enter__()
     assert deleted == ["rmqbench-1"]
+
+
+def test_a_look_at_how_far_the_publishing_is_reads_no_column_of_a_ledger(run, monkeypatch):
+    seen = []
+    plan = SimpleNamespace(directory=run._directory.producer(0), count=10)
+    ledgers = run._publish_ledgers
+
+    def blind():
+        (ledger,) = ledgers()
+        ledger.arrays.clear()
+        ledger.state = ledger.sent_ns = ledger.settled_ns = None
+        return [ledger]
+
+    def poll(plans, *, progress, **_):
+        recorder = PublishRecorder(plan.directory)
+        for done in (3, 5):
+            recorder.send(np.arange(done), 1, 7)
+            recorder.settle(np.arange(done), CONFIRMED, 8)
+            seen.append(progress())
+        recorder.close()
+        raise KeyboardInterrupt
+
+    run._planner = SimpleNamespace(producers=lambda: [plan])
+    monkeypatch.setattr(run, "_publish_ledgers", blind)
+    monkeypatch.setattr(running, "run_workers", poll)
+    with pytest.raises(KeyboardInterrupt):
+        run.publish()
+    assert seen == [3, 5]
