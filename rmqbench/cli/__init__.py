@@ -26,7 +26,7 @@ from rmqbench.text import visible
 __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
-    "run": "Run a scenario and judge it.",
+    "run": "Run a scenario and judge it, or all runs of a campaign: rmqbench run FILE.toml.",
     "judge": "Judge a run by its directory, as the run itself did, and write its result.json.",
     "explain": "Explain a verdict, or show the life of one message, from a run's directory alone.",
     "broker": "Start a RabbitMQ of our own, or fetch one.",

@@ -10,9 +10,10 @@ from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.run_directory.journal import TroubleSeen
 from rmqbench.run_directory.recorder import PublishRecorder
-from rmqbench.runner import run as running
+from rmqbench.runner import workforce
 from rmqbench.runner.isolation import own_place
 from rmqbench.runner.run import Run
+from rmqbench.runner.workforce import Workforce
 from rmqbench.verdict.evidence import CONFIRMED
 
 
@@ -86,7 +87,7 @@ def test_a_look_at_how_far_the_publishing_is_reads_no_column_of_a_ledger(run, mo
         ledger.state = ledger.sent_ns = ledger.settled_ns = None
         return [ledger]
 
-    def poll(plans, *, progress, **_):
+    def poll(shares, *, progress, **_):
         recorder = PublishRecorder(plan.directory)
         for done in (3, 5):
             recorder.send(np.arange(done), 1, 7)
@@ -96,8 +97,9 @@ def test_a_look_at_how_far_the_publishing_is_reads_no_column_of_a_ledger(run, mo
         raise KeyboardInterrupt
 
     run._planner = SimpleNamespace(producers=lambda: [plan])
+    run._workforce = Workforce(run.scenario, run._disturber, lambda _: None)
     monkeypatch.setattr(run, "_publish_ledgers", blind)
-    monkeypatch.setattr(running, "run_workers", poll)
+    monkeypatch.setattr(workforce, "run_workers", poll)
     with pytest.raises(KeyboardInterrupt):
         run.publish()
     assert seen == [3, 5]

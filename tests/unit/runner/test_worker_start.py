@@ -16,7 +16,7 @@ UNNEEDED = {
 }
 ROOMS = {
     *("amqp", "checksum", "clients", "clock", "endpoint", "errors", "memory", "message"),
-    *("once", "open_files", "run_directory", "runner", "sizes", "text", "verdict"),
+    *("once", "open_files", "pieces", "run_directory", "runner", "sizes", "text", "verdict"),
 }
 
 
