@@ -34,7 +34,7 @@ from __future__ import annotations
 import struct
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -72,6 +72,8 @@ MAX_SEQUENCE = (1 << 48) - 1
 CONTENT_TYPE = "application/octet-stream"
 
 _COMPUTED_AT_ONCE = 1 << 14  # what a cache of the processor holds
+_PERIOD_BYTES = 256  # after so many the filling repeats itself
+_PIECE_BYTES = 1 << 16
 _SHOWN = 60  # characters of a value in a sentence
 
 # Headers that RabbitMQ adds by itself when it delivers again or dead-letters
@@ -169,6 +171,22 @@ class Recipe:
         """What follows the head in the largest body, and begins so in all: text, then filling."""
         text = self.text.encode()
         return text + _filling(self.sizes.largest - HEAD_SIZE - len(text))
+
+    def tail_pieces(self, at: int, size: int) -> Iterator[memoryview]:
+        """Yield ``size`` bytes of the tail from ``at`` on, in pieces.
+
+        Those of the filling, which repeats itself, are parts of one short memory.
+        """
+        text, end = len(self.text.encode()), at + size
+        if at < min(text, end):
+            yield memoryview(self.tail)[at : min(end, text)]
+        for begin in range(max(at, text), end, _PIECE_BYTES):
+            phase = (begin - text) % _PERIOD_BYTES
+            yield self._repeated[phase : phase + min(_PIECE_BYTES, end - begin)]
+
+    @cached_property
+    def _repeated(self) -> memoryview:
+        return memoryview(_filling(_PIECE_BYTES + _PERIOD_BYTES))
 
     def size_of(self, producer: int, sequence: int) -> int:
         """Compute the size of one body in bytes."""
@@ -408,5 +426,5 @@ def _head_of(body: bytes) -> tuple[bytes, int, int, int] | None:
 
 def _filling(size: int) -> bytes:
     """Compute the bytes that follow the text up to the size of the body."""
-    pattern = bytes(range(256))
-    return (pattern * (size // 256 + 1))[:size]
+    pattern = bytes(range(_PERIOD_BYTES))
+    return (pattern * (size // _PERIOD_BYTES + 1))[:size]

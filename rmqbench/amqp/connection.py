@@ -10,7 +10,7 @@ What is touched inside of pika, and why: ``_on_data_available`` (where received 
 ``_adapter_emit_data`` (what the socket takes is sent at once), ``bytes_received`` (the heartbeat
 must count what pika does not see), ``_transport`` and its ``_sock`` and ``_tx_buffers`` (what is
 sent at once goes where nothing waits), ``_MAX_RECV_BYTES`` (4096 bytes a read are too few),
-``_MAX_CONSUME_BYTES`` (one read a turn is enough) and ``_sigint_safe_recv`` (received bytes are
+``_MAX_CONSUME_BYTES`` (how many reads a turn has) and ``_sigint_safe_recv`` (received bytes are
 written where they are split), ``_terminate_stream`` (to end at once), and
 ``_cancelled`` of a channel (what is under way to a consumer that is being cancelled is its own).
 Only :mod:`rmqbench.amqp.admin` touches pika's inside, too.
@@ -53,7 +53,8 @@ __all__ = ["TICK_S", "Connection"]
 
 TICK_S = 0.05
 _FIRST_READ_BYTES = 1 << 14
-_MAX_READ_BYTES = 1 << 20
+_MAX_READ_BYTES = 1 << 18  # a cache of the processor holds it until it has been compared
+_MAX_TURN_BYTES = 1 << 20
 _CLOSE_S = 5.0
 
 OnConfirms = Callable[[Confirms], None]
@@ -334,8 +335,7 @@ class Connection:
         self._opened = True
         transport = connection._transport
         transport._MAX_RECV_BYTES = _MAX_READ_BYTES
-        if isinstance(transport, _AsyncPlaintextTransport):  # of TLS more may be there already
-            transport._MAX_CONSUME_BYTES = 1
+        transport._MAX_CONSUME_BYTES = _MAX_TURN_BYTES
         if self._splitter is not None:
             transport._sigint_safe_recv = self._receive
         connection.add_on_connection_blocked_callback(self._on_blocked)
@@ -369,10 +369,14 @@ class Connection:
         """
         assert self._splitter is not None
         self._gathering.source = source
-        room = self._splitter.room(min(size, self._read_bytes))
+        room = self._splitter.room(self._read_bytes)
         received = source.recv_into(room)
-        if received == len(room):
-            self._read_bytes *= 2
+        is_full = received == len(room)
+        if is_full:
+            self._read_bytes = min(2 * self._read_bytes, size)
+        if isinstance(transport := self._pika._transport, _AsyncPlaintextTransport):
+            # What is not full was the last: to ask for more would be in vain (not so with TLS).
+            transport._MAX_CONSUME_BYTES = _MAX_TURN_BYTES if is_full else received
         return room[:received]
 
     def _received_data(self, data: bytes | memoryview) -> None:

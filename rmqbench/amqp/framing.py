@@ -162,6 +162,11 @@ class FrameCutter:
         """Return a copy of what ``buffer`` holds there."""
         return bytes(memoryview(self.buffer)[start:end])
 
+    def put_back(self, data: bytes) -> None:
+        """Put before what has come and was not taken yet what was taken before it."""
+        self.buffer = bytearray(data) + memoryview(self.buffer)[self.at : self.end]
+        self.at, self.end = 0, len(self.buffer)
+
     def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
         """Take the next piece of the stream and yield the frames that it completes, in order."""
         self.add(data)

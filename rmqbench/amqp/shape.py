@@ -32,6 +32,7 @@ from rmqbench.amqp.framing import (
     delivery_tag_at,
     frame_offsets,
 )
+from rmqbench.amqp.growing import Growing, due_behind_head
 from rmqbench.amqp.tail import Buffer, Mark, Piece, Tail
 from rmqbench.checksum import head_checksums
 from rmqbench.message import HEAD_SIZE, MAX_PRODUCERS, Recipe
@@ -47,6 +48,7 @@ _BUFFER_BYTES: Final = 4 << 20  # rendered by one call, or so; more if a single 
 # A message with so many constant bytes behind its head is wide: these are compared with the
 # template as one piece, and its numbers alone are rows of an array.
 _WIDE_BYTES: Final = 1 << 13
+_GROWING_BYTES: Final = 1 << 19  # of so many behind the head, each piece is compared as it comes
 _SENT_APART_BYTES: Final = 1 << 16  # constant bytes so many are sent from where they are: no copy
 _BODY_SIZE: Final = struct.Struct(">Q")
 
@@ -236,6 +238,30 @@ class Shape(ABC):
 
     def match(self, buffer: Buffer, bounds: Sequence[int]) -> Deliveries:
         """Read whole deliveries, up to the first in which a byte is not as computed."""
+        received, rows = self._read(buffer, bounds)
+        return self._deliveries(received[: self._count_whole(buffer, bounds, rows)])
+
+    def begun(self, buffer: Buffer, offset: int, end: int) -> tuple[Growing, Deliveries] | None:
+        """Return a large message that is there from ``offset`` on, but not whole.
+
+        What follows its numbers is compared as it comes. None if it is not so large that this is
+        worth it, or if they are not there, or not as computed.
+        """
+        length, _ = self._expected(buffer, offset, end - offset)
+        if end - offset < self._width or length - self._width < _GROWING_BYTES:
+            return None
+        received, rows = self._read(buffer, (offset, offset + length))
+        if not len(rows):
+            return None
+        frames = self._frames(int(rows["body_size"][0]))
+        pieces = due_behind_head(self._recipe, self._layout.channel, frames)
+        row = bytes(memoryview(buffer)[offset : offset + self._width])
+        return Growing(row, pieces), self._deliveries(received)
+
+    def _read(
+        self, buffer: Buffer, bounds: Sequence[int]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return the rows as received and as computed, up to the first that has a wrong byte."""
         octets = self._octets(buffer, bounds)
         received = octets.view(self.dtype)[:, 0]
         rows = self._take_rows(len(octets))
@@ -247,7 +273,9 @@ class Shape(ABC):
         equal = rows.view(np.uint8).reshape(octets.shape) == octets
         if not equal.all():
             rows = rows[: np.argmin(equal.all(axis=1))]
-        received = received[: self._count_whole(buffer, bounds, rows)]
+        return received[: len(rows)], rows
+
+    def _deliveries(self, received: npt.NDArray[Any]) -> Deliveries:
         return Deliveries(
             channel=self._layout.channel,
             tags=received["tag"].astype(np.int64),
@@ -277,6 +305,10 @@ class Shape(ABC):
     @abstractmethod
     def _count_whole(self, buffer: Buffer, bounds: Sequence[int], rows: npt.NDArray[Any]) -> int:
         """Return behind how many of these rows, which are right, all that follows is right."""
+
+    @abstractmethod
+    def _frames(self, size: int) -> Iterable[int]:
+        """Return how long the payloads are of the frames in which a body of this size comes."""
 
     @abstractmethod
     def _with_rests(self, rows: npt.NDArray[Any]) -> list[Piece]:
@@ -332,6 +364,10 @@ class _OneSize(Shape):
         places = (at + self._width for at in bounds[:count])
         odd = (n for n, at in enumerate(places) if not buffer.startswith(self._rest, at))
         return next(odd, count)
+
+    def _frames(self, size: int) -> Iterable[int]:
+        bodies = (*self._layout.frames[2:], self._stride)
+        return [end - at - OVERHEAD for at, end in itertools.pairwise(bodies)]
 
     def _with_rests(self, rows: npt.NDArray[Any]) -> list[Piece]:
         data, rest = rows.tobytes(), self._rest
@@ -391,6 +427,10 @@ class _MixedSizes(Shape):
             if not tail.is_at(buffer, bounds[number] + width, size):
                 return number
         return len(rows)
+
+    def _frames(self, size: int) -> Iterable[int]:
+        room = self._tail.room
+        return (min(room, size - at) for at in range(0, size, room))
 
     def _with_rests(self, rows: npt.NDArray[Any]) -> list[Piece]:
         pieces: list[Piece] = []

@@ -26,6 +26,7 @@ from rmqbench.amqp.framing import (
     Frame,
     FrameCutter,
 )
+from rmqbench.amqp.growing import Growing
 from rmqbench.amqp.shape import Deliveries, Shape
 
 __all__ = [
@@ -93,6 +94,8 @@ class Splitter:
         self._confirming: set[int] = set()
         self._shapes: dict[int, Shape | None] = {}
         self._row_limit = 64
+        self._growing: tuple[Growing, Deliveries] | None = None
+        self._is_odd = False  # the message that comes next, of which more was expected to be right
 
     def expect_confirms(self, channel: int) -> None:
         """Read acks and nacks on this channel as publisher confirms."""
@@ -113,6 +116,9 @@ class Splitter:
         """
         cutter = self._cutter
         cutter.add(data)
+        if (grown := self._grow()) is not None:
+            yield grown
+        incomplete: Shape | None = None
         buffer, others = cutter.buffer, cutter.at  # between these: frames for pika, not yielded yet
         while (found := cutter.find()) is not None:
             kind, channel, method, end = found
@@ -130,7 +136,9 @@ class Splitter:
                 if rows is not None:
                     end = whole_end
                 elif shape.may_grow_into(buffer, at, cutter.end):
+                    incomplete = shape
                     break
+            self._is_odd = False
             if rows is not None:
                 if others < at:
                     yield Other(cutter.cut(others, at))
@@ -145,6 +153,30 @@ class Splitter:
                     yield Other(frames, b"".join(content.frames))
         if others < cutter.at:
             yield Other(cutter.cut(others, cutter.at))
+        if incomplete is not None and not self._is_odd:
+            self._begin_to_grow(incomplete)
+
+    def _begin_to_grow(self, shape: Shape) -> None:
+        """Let go what is right of an incomplete message, if it is a large one."""
+        cutter = self._cutter
+        self._growing = shape.begun(cutter.buffer, cutter.at, cutter.end)
+        if self._growing is not None:
+            cutter.at += len(self._growing[0].row)
+            self._grow()
+
+    def _grow(self) -> Deliveries | None:
+        """Compare what has come of a large message; return it as soon as it is whole."""
+        if self._growing is None:
+            return None
+        cutter, (growing, delivery) = self._cutter, self._growing
+        cutter.at += growing.take(cutter.buffer, cutter.at, cutter.end)
+        if growing.is_wrong:
+            cutter.put_back(growing.so_far())
+            self._is_odd = True
+        elif growing.missing:
+            return None
+        self._growing = None
+        return None if growing.is_wrong else delivery
 
     def _match(
         self, shape: Shape, buffer: bytearray, offset: int, end: int

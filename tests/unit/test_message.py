@@ -4,6 +4,7 @@ import json
 import uuid
 import zlib
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pika
@@ -521,3 +522,18 @@ def test_of_a_body_that_is_cut_the_part_that_is_there_is_read_alike(recipe, mess
     assert content.head == message
     if "\0" not in recipe.text:
         assert content.data == recipe.text.encode()[:kept]
+
+
+@given(
+    st.text(max_size=300),
+    st.integers(0, 200_000),
+    st.integers(0, 200_000),
+    st.sampled_from([256, 1000, 1 << 16]),
+)
+def test_pieces_of_a_tail_are_the_tail(text, one, other, piece_bytes):
+    recipe = Recipe(RUN, text=text, size_bytes=201_000)
+    at, end = sorted((min(one, len(recipe.tail)), min(other, len(recipe.tail))))
+    with mock.patch("rmqbench.message._PIECE_BYTES", piece_bytes):
+        pieces = [*recipe.tail_pieces(at, end - at)]
+    assert b"".join(pieces) == recipe.tail[at:end]
+    assert all(pieces)

@@ -1,7 +1,9 @@
 """A stream cut anywhere gives what it holds, and leaves to pika what is not exactly as expected."""
 
 import uuid
+from contextlib import contextmanager
 from dataclasses import replace
+from unittest import mock
 
 import pika.frame
 import pika.spec
@@ -12,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.frames import delivery
 
+from rmqbench import message
+from rmqbench.amqp import shape
 from rmqbench.amqp.shape import Deliveries, Shape
 from rmqbench.amqp.vector import Confirms, Splitter
 from rmqbench.message import MAX_SEQUENCE, Recipe
@@ -132,23 +136,37 @@ def streams(draw):
     return recipe, frame_max, stream, cuts, expected
 
 
-@given(streams())
+@contextmanager
+def compared_as_they_come(least_bytes):
+    """Let messages with so many bytes behind their heads be compared before they are whole."""
+    with (
+        mock.patch.object(shape, "_GROWING_BYTES", least_bytes),
+        mock.patch.object(message, "_PIECE_BYTES", 1000),
+    ):
+        yield
+
+
+GROWING = st.sampled_from([1, 3000, 1 << 19])
+
+
+@given(streams(), GROWING)
 @settings(deadline=None)
-def test_a_stream_cut_anywhere_gives_the_same_and_loses_nothing(drawn):
+def test_a_stream_cut_anywhere_gives_the_same_and_loses_nothing(drawn, growing):
     recipe, frame_max, stream, cuts, expected = drawn
     splitter = Splitter()
     splitter.expect_confirms(1)
     first = delivery(recipe, 1, False, (0, 0, NOW), frame_max=frame_max)
     splitter.expect_deliveries(1, Shape.of_delivery(first, recipe, frame_max))
     events = []
-    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        events += splitter.feed(stream[start:end])
+    with compared_as_they_come(growing):
+        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+            events += splitter.feed(stream[start:end])
     assert flatten(events) == expected
 
 
-@given(streams(), st.data())
+@given(streams(), GROWING, st.data())
 @settings(deadline=None)
-def test_a_damaged_stream_cut_anywhere_gives_the_same(drawn, data):
+def test_a_damaged_stream_cut_anywhere_gives_the_same(drawn, growing, data):
     recipe, frame_max, stream, cuts, _ = drawn
     stream = bytearray(stream)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -160,8 +178,9 @@ def test_a_damaged_stream_cut_anywhere_gives_the_same(drawn, data):
         first = delivery(recipe, 1, False, (0, 0, NOW), frame_max=frame_max)
         splitter.expect_deliveries(1, Shape.of_delivery(first, recipe, frame_max))
         events = []
-        for start, end in zip([0, *bounds], [*bounds, len(stream)], strict=True):
-            events += splitter.feed(bytes(stream[start:end]))
+        with compared_as_they_come(growing):
+            for start, end in zip([0, *bounds], [*bounds, len(stream)], strict=True):
+                events += splitter.feed(bytes(stream[start:end]))
         given_events.append(flatten(events))
     assert given_events[0] == given_events[1]
 
