@@ -21,7 +21,7 @@ from rmqbench.run_directory.recorder import DeliveryRecorder
 
 pika = pytest.importorskip("pika")
 
-BURST = 1000
+BURST = 500
 RECIPE = Recipe(uuid.UUID(int=7), size_bytes=100)
 FRAME_MAX = 131072
 READ_BYTES = 1 << 16

@@ -50,7 +50,7 @@ class Rule:
 RULES = [
     Rule(f"rmqbench.verdict.{module}", name, original, mutated)
     for module, name, original, mutated in (
-        ("rules", "lost", "count=total - removed", "count=0"),
+        ("rules", "lost", "count=found.count - removed", "count=0"),
         ("rules", "removed", "count=removed, detail=causes", "count=0, detail=causes"),
         (
             "rules",
@@ -93,14 +93,14 @@ RULES = [
         (
             "rules",
             "corrupted",
-            "yield self._reported(FindingName.CORRUPTED, [*deliveries.altered_send_times()])",
+            "yield self._reported(FindingName.CORRUPTED, self._altered_in_order())",
             "yield self._reported(FindingName.FOREIGN, [])",
         ),
         (
             "rules",
             "corrupted: the send time",
-            "[*deliveries.altered_send_times()]",
-            "[]",
+            "        self._altered += deliveries.altered_send_times()\n",
+            "",
         ),
         (
             "rules",
@@ -136,14 +136,14 @@ RULES = [
         (
             "rules",
             "unsent",
-            "FindingName.UNSENT: ~sent & wanted",
-            "FindingName.UNSENT: sent & ~sent",
+            "FindingName.UNSENT: ~sent & ",
+            "FindingName.UNSENT: sent & ~sent & ",
         ),
         (
-            "rules",
+            "order",
             "order is that of an only consumer",
-            "if queue.only_consumer else []",
-            "if True else []",
+            "if queue.only_consumer else ()",
+            "if True else ()",
         ),
         (
             "rules",
@@ -151,12 +151,12 @@ RULES = [
             "deliveries.after_ack(self._evidence.restarts)",
             "deliveries.after_ack(())",
         ),
-        ("order", "reordered", "late = in_time < highest", "late = in_time < -1"),
+        ("order", "reordered", "self.earliest_ns[1:] < self.at_ns", "self.earliest_ns[1:] < -1"),
         (
             "order",
             "a copy is in the order of its own channel",
-            "        channel = _channels_of_copies(sends, start + sequence, stamp, channel)\n",
-            "",
+            "        channel = _channels_of_copies(sends, place, stamp, channel)\n",
+            "        pass\n",
         ),
         (
             "deliveries",
