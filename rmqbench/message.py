@@ -73,7 +73,7 @@ CONTENT_TYPE = "application/octet-stream"
 
 _COMPUTED_AT_ONCE = 1 << 14  # what a cache of the processor holds
 _PERIOD_BYTES = 256  # after so many the filling repeats itself
-_PIECE_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 17
 _SHOWN = 60  # characters of a value in a sentence
 
 # Headers that RabbitMQ adds by itself when it delivers again or dead-letters

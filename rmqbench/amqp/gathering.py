@@ -37,7 +37,7 @@ class Gathering:
 
         ``burst_bytes`` is how much may gather, 0 if nothing.
         """
-        if not _DENSE_BYTES <= received < ENOUGH_BYTES:
+        if not burst_bytes or not _DENSE_BYTES <= received < ENOUGH_BYTES:
             if received:
                 self._pause_s /= 2
             return

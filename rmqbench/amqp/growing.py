@@ -35,8 +35,9 @@ class Growing:
         """
         begin, end = at, min(end, at + self.missing)
         while at < end:
-            piece = memoryview(self._pieces[self._number])
-            due = piece[self._within : self._within + end - at]
+            piece = due = self._pieces[self._number]
+            if self._within or len(piece) > end - at:  # only a part of it is new
+                due = memoryview(piece)[self._within : self._within + end - at]
             if not buffer.startswith(due, at):
                 self.is_wrong = True
                 break

@@ -253,8 +253,7 @@ class Shape(ABC):
         received, rows = self._read(buffer, (offset, offset + length))
         if not len(rows):
             return None
-        frames = self._frames(int(rows["body_size"][0]))
-        pieces = due_behind_head(self._recipe, self._layout.channel, frames)
+        pieces = self._due(int(rows["body_size"][0]))
         row = bytes(memoryview(buffer)[offset : offset + self._width])
         return Growing(row, pieces), self._deliveries(received)
 
@@ -307,8 +306,8 @@ class Shape(ABC):
         """Return behind how many of these rows, which are right, all that follows is right."""
 
     @abstractmethod
-    def _frames(self, size: int) -> Iterable[int]:
-        """Return how long the payloads are of the frames in which a body of this size comes."""
+    def _due(self, size: int) -> Sequence[Piece]:
+        """Return what follows the head of a body of this size, in short pieces."""
 
     @abstractmethod
     def _with_rests(self, rows: npt.NDArray[Any]) -> list[Piece]:
@@ -365,9 +364,15 @@ class _OneSize(Shape):
         odd = (n for n, at in enumerate(places) if not buffer.startswith(self._rest, at))
         return next(odd, count)
 
-    def _frames(self, size: int) -> Iterable[int]:
-        bodies = (*self._layout.frames[2:], self._stride)
-        return [end - at - OVERHEAD for at, end in itertools.pairwise(bodies)]
+    def _due(self, size: int) -> Sequence[Piece]:
+        return self._due_behind_head
+
+    @cached_property
+    def _due_behind_head(self) -> Sequence[Piece]:
+        layout = self._layout
+        frames = itertools.pairwise((*layout.frames[2:], self._stride))
+        payloads = (end - at - OVERHEAD for at, end in frames)
+        return due_behind_head(layout.recipe, layout.channel, payloads)
 
     def _with_rests(self, rows: npt.NDArray[Any]) -> list[Piece]:
         data, rest = rows.tobytes(), self._rest
@@ -428,9 +433,10 @@ class _MixedSizes(Shape):
                 return number
         return len(rows)
 
-    def _frames(self, size: int) -> Iterable[int]:
+    def _due(self, size: int) -> Sequence[Piece]:
         room = self._tail.room
-        return (min(room, size - at) for at in range(0, size, room))
+        payloads = (min(room, size - at) for at in range(0, size, room))
+        return due_behind_head(self._recipe, self._layout.channel, payloads)
 
     def _with_rests(self, rows: npt.NDArray[Any]) -> list[Piece]:
         pieces: list[Piece] = []

@@ -28,6 +28,7 @@ _CANCEL_S = 30.0
 _LASTING_S = 2.0  # a channel that lives this long is progress, even if nothing comes
 # Deliveries and acknowledgements gather up to this share of the prefetch: the broker never waits.
 _BURSTS = 8
+_LARGE_BYTES = 1 << 19  # a few of these are worth a wake-up: they do not wait for each other
 
 _Form = tuple[Recipe, int]  # what messages are computed by, and where their bodies begin
 
@@ -298,7 +299,9 @@ class Consumer:
             shape = Shape.of_delivery(frames, recipe, connection.frame_max)
             if shape is not None:
                 connection.learn(channel, shape)
-                connection.burst_bytes = self.subscription.prefetch * shape.mean_bytes // _BURSTS
+                if shape.mean_bytes < _LARGE_BYTES:
+                    bytes_prefetched = self.subscription.prefetch * shape.mean_bytes
+                    connection.burst_bytes = bytes_prefetched // _BURSTS
                 self._learned = True
         self._unlearned = form
 
