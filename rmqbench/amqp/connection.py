@@ -94,6 +94,7 @@ class Connection:
         self._opened = False
         self._not_opened: BaseException | None = None
         self._closing = False
+        self.longest_pause_s = 0.0  # in which more may gather
         self.burst_bytes = 0  # how much may gather during a pause; 0: every byte is read at once
         self._received = 0
         self._read_bytes = _FIRST_READ_BYTES
@@ -203,7 +204,7 @@ class Connection:
         reason, if the connection or a channel ended unasked, MessageUnreadable if pika cannot
         decode a message, and what a handler raised.
         """
-        self._gathering.pause(self._received, self.burst_bytes)
+        self._gathering.pause(self._received, self.burst_bytes, self.longest_pause_s)
         self._received = 0
         self._loop.poll()
         self._loop.process_timeouts()

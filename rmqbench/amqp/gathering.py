@@ -15,8 +15,8 @@ __all__ = ["ENOUGH_BYTES", "Gathering"]
 
 ENOUGH_BYTES = 1 << 18  # worth a wake-up by itself
 _DENSE_BYTES = 1 << 10
-_MIN_PAUSE_S = 0.001
-_MAX_PAUSE_S = 0.006
+_MIN_PAUSE_S = 0.0005
+_MAX_PAUSE_S = 0.02
 _FULL_BYTES = 1 << 15  # the smallest socket that may be full
 
 
@@ -32,19 +32,19 @@ class Gathering:
         self._clock = clock
         self._pause_s = 0.0
 
-    def pause(self, received: int, burst_bytes: int) -> None:
-        """Pause as the last turn suggests, which received so many bytes.
+    def pause(self, received: int, burst_bytes: int, most_s: float) -> None:
+        """Pause as the last turn suggests, which received so many bytes, for ``most_s`` at most.
 
         ``burst_bytes`` is how much may gather, 0 if nothing.
         """
-        if not burst_bytes or not _DENSE_BYTES <= received < ENOUGH_BYTES:
+        if not burst_bytes or most_s < _MIN_PAUSE_S or not _DENSE_BYTES <= received < ENOUGH_BYTES:
             if received:
                 self._pause_s /= 2
             return
         if received > burst_bytes:
             self._pause_s /= 2
         else:
-            self._pause_s = min(max(1.5 * self._pause_s, _MIN_PAUSE_S), _MAX_PAUSE_S)
+            self._pause_s = min(max(1.5 * self._pause_s, _MIN_PAUSE_S), most_s, _MAX_PAUSE_S)
         if received < _FULL_BYTES:
             self._clock.sleep(self._pause_s)
             return

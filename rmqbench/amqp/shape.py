@@ -57,8 +57,8 @@ _BODY_SIZE: Final = struct.Struct(">Q")
 class Deliveries:
     """Deliveries in which every byte is as ``recipe`` computes it: one row each, in order.
 
-    ``tags``, ``producers`` and ``sequences`` int64, ``redelivered`` bool, ``stamps`` uint32 (the
-    checksums in their heads), all of shape (n,).
+    ``tags``, ``producers``, ``sequences`` and ``sent_ns`` int64, ``redelivered`` bool, ``stamps``
+    uint32 (the checksums in their heads), all of shape (n,).
     """
 
     channel: int
@@ -66,6 +66,7 @@ class Deliveries:
     redelivered: BoolArray
     producers: Int64Array
     sequences: Int64Array
+    sent_ns: Int64Array
     stamps: npt.NDArray[np.uint32]
     recipe: Recipe
 
@@ -77,6 +78,7 @@ class Deliveries:
             self.redelivered[:count],
             self.producers[:count],
             self.sequences[:count],
+            self.sent_ns[:count],
             self.stamps[:count],
             self.recipe,
         )
@@ -281,6 +283,7 @@ class Shape(ABC):
             redelivered=received["redelivered"].astype(np.bool_),
             producers=received["producer"].astype(np.int64),
             sequences=received["sequence"].astype(np.int64),
+            sent_ns=received["sent_ns"].astype(np.int64),
             stamps=received["crc"].astype(np.uint32),
             recipe=self._recipe,
         )

@@ -28,7 +28,9 @@ _CANCEL_S = 30.0
 _LASTING_S = 2.0  # a channel that lives this long is progress, even if nothing comes
 # Deliveries and acknowledgements gather up to this share of the prefetch: the broker never waits.
 _BURSTS = 8
-_LARGE_BYTES = 1 << 19  # a few of these are worth a wake-up: they do not wait for each other
+# No message waits longer for others than this share of its age: latencies stay true.
+_AGE_SHARE = 8
+_LARGE_BYTES = 1 << 15  # a few of these are worth a wake-up: they do not wait for each other
 
 _Form = tuple[Recipe, int]  # what messages are computed by, and where their bodies begin
 
@@ -209,6 +211,8 @@ class Consumer:
                         f"The broker cancelled the consumer of queue {asked.queue!r}.",
                         "The queue was deleted, or the node that led it is gone.",
                     )
+                if self.delivered > before:
+                    connection.longest_pause_s = self._age_s() / _AGE_SHARE
                 if self.delivered > before or self._monotonic() - began >= _LASTING_S:
                     self._recovery.progressed()
             limit_s = min(asked.stall_s, _CANCEL_S)
@@ -222,10 +226,15 @@ class Consumer:
             self._handler.end()
             self._goes_on = goes_on
 
+    def _age_s(self) -> float:
+        """Return how long ago the message was sent that has come last."""
+        return (self._network.clock.time_ns() - self._newest_ns) / 1e9
+
     def _begin(self) -> None:
         self._tags, self._places = [], []
         self._holds_some = self._cancelled = False
         self._learned, self._unlearned = False, None
+        self._newest_ns = self._network.clock.time_ns()
         if not self._goes_on:
             self._pace.start()
         self._goes_on = False
@@ -262,6 +271,7 @@ class Consumer:
             if first:
                 self._on_deliveries(deliveries.up_to(first))
             _require_tag(int(deliveries.tags[first]))
+        self._newest_ns = int(deliveries.sent_ns[-1])
         taken, places = self._handler.take_many(deliveries)
         if taken < len(deliveries.tags):
             self._holds_some = True

@@ -22,9 +22,9 @@ class Pauses:
         self._slept += seconds
         self.during()
 
-    def __call__(self, received, burst_bytes=BURST):
+    def __call__(self, received, burst_bytes=BURST, most_s=0.006):
         self._slept = 0.0
-        self.gathering.pause(received, burst_bytes)
+        self.gathering.pause(received, burst_bytes, most_s)
         return self._slept
 
 
@@ -43,10 +43,15 @@ def source(pause):
 
 
 def test_while_the_stream_stays_dense_the_pause_grows_up_to_a_limit(pause):
-    pauses = [pause(DENSE) for _ in range(10)]
-    assert pauses[0] == pytest.approx(0.001)
+    pauses = [pause(DENSE, most_s=1.0) for _ in range(20)]
+    assert pauses[0] == pytest.approx(0.0005)
     assert pauses == sorted(pauses)
-    assert pauses[-1] == pytest.approx(0.006)
+    assert pauses[-1] == pytest.approx(0.02)
+
+
+def test_no_pause_is_longer_than_it_may_be_and_a_short_one_is_none(pause):
+    assert max(pause(DENSE, most_s=0.003) for _ in range(20)) == pytest.approx(0.003)
+    assert [pause(DENSE, most_s=0.0004) for _ in range(20)] == [0.0] * 20
 
 
 @pytest.mark.parametrize("received", [0, 300, 1023, ENOUGH_BYTES, 10 * ENOUGH_BYTES])

@@ -1,14 +1,17 @@
 """A consumer acknowledges what its handler has taken, and nothing else."""
 
 import uuid
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from rmqbench.amqp.network import REAL_NETWORK
 from rmqbench.amqp.shape import Deliveries
 from rmqbench.clients import consumer as consumers
 from rmqbench.clients.consumer import Consumer, Subscription, Taken
+from rmqbench.clients.lifetime import Churn
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
@@ -98,12 +101,13 @@ def receive(link):
     link.on_message(link, SimpleNamespace(delivery_tag=link.tags), None, b"")
 
 
-def receive_many(count):
+def receive_many(count, sent_ns=0):
     def step(link):
         tags = link.tags + np.arange(1, count + 1)
         link.tags += count
         zeros = np.zeros(count, np.int64)
-        link.on_deliveries(Deliveries(1, tags, zeros > 0, zeros, zeros, zeros, RECIPE))
+        sent = zeros + sent_ns
+        link.on_deliveries(Deliveries(1, tags, zeros > 0, zeros, zeros, sent, zeros, RECIPE))
 
     return step
 
@@ -131,7 +135,7 @@ def die(link):
 def subscribe(monkeypatch):
     """Have a handler take what comes over these connections, one after the other."""
 
-    def subscribe(handler, *scripts, **changes):
+    def subscribe(handler, *scripts, network=REAL_NETWORK, **changes):
         links = [Link(script) for script in scripts]
         left, opened = iter(links), []
 
@@ -141,7 +145,9 @@ def subscribe(monkeypatch):
 
         monkeypatch.setattr(consumers, "Connection", connect)
         consumer = Consumer(
-            Subscription(Endpoint(), "work.queue", "name", "tag", **changes), handler
+            Subscription(Endpoint(), "work.queue", "name", "tag", **changes),
+            handler,
+            network=network,
         )
         assert consumer.run(lambda _: bool(opened[-1].steps)) is None
         return consumer, links
@@ -163,6 +169,42 @@ def test_what_comes_in_bulk_is_acknowledged_together_up_to_a_share_of_the_prefet
     _, (link,) = subscribe(handler, [*bulk, in_bulk(receive_many(1), more=False)], prefetch=80)
     assert link.acks == [(11, True), (17, True)]
     assert handler.acknowledged == list(range(1, 18))
+
+
+@pytest.mark.parametrize(("age_ms", "pause_ms"), [(0, 0), (8, 1), (800, 100), (-80, -10)])
+def test_messages_wait_for_others_no_longer_than_for_a_share_of_their_age(
+    subscribe, age_ms, pause_ms
+):
+    now_ns = 1_790_000_000_000_000_000
+    clock = replace(REAL_NETWORK.clock, time_ns=lambda: now_ns)
+    script = [receive_many(3, now_ns - age_ms * 1_000_000)]
+    network = replace(REAL_NETWORK, clock=clock)
+    _, (link,) = subscribe(Chooser(3), script, network=network)
+    assert link.longest_pause_s == pytest.approx(pause_ms / 1000)
+
+
+def test_a_consumer_goes_on_over_another_connection_when_one_has_lived_long_enough(monkeypatch):
+    """All that came on the first one is acknowledged, and the rest comes on the second one."""
+    links = [Link([receive_many(2), receive_many(3)]), Link([receive_many(4), lambda _: None])]
+    left, now = iter(links), [0.0]
+    handler = Chooser(2, 3, 4)
+
+    def connect(*_, **__):
+        now[0] = 100.0 * (links.index(link := next(left)))
+        return link
+
+    def go_on(_):
+        now[0] += 1.0
+        return handler.left != []
+
+    monkeypatch.setattr(consumers, "Connection", connect)
+    clock = replace(REAL_NETWORK.clock, monotonic=lambda: now[0])
+    subscription = Subscription(Endpoint(), "work.queue", "n", "t", churn=Churn(1 / 3, 1))
+    consumer = Consumer(subscription, handler, network=replace(REAL_NETWORK, clock=clock))
+    assert consumer.run(go_on) is None
+    assert [link.acks for link in links] == [[(2, True), (5, True)], [(4, True)]]
+    assert handler.channels == 2
+    assert consumer.interruptions == ()
 
 
 def test_what_has_come_in_bulk_is_acknowledged_at_the_end(subscribe):

@@ -38,7 +38,7 @@ def take(consumer, *senders):
 
 def take_many(consumer, count, recipe=RECIPE):
     zeros = np.zeros(count, np.int64)
-    deliveries = Deliveries(1, zeros + 1, zeros > 0, zeros, zeros, zeros, recipe)
+    deliveries = Deliveries(1, zeros + 1, zeros > 0, zeros, zeros, zeros, zeros, recipe)
     taken, places = consumer.take_many(deliveries)
     assert taken == len(places)
     return places

@@ -1,5 +1,6 @@
 """A producer's evidence: written before anything is sent, and settled by what the broker says."""
 
+import itertools
 import re
 import time
 import uuid
@@ -9,6 +10,7 @@ import pytest
 from support.confirms import ack, confirms, nack
 
 from rmqbench.clients import producer as producers
+from rmqbench.clients.lifetime import Churn
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.clock import Clock
 from rmqbench.endpoint import Endpoint
@@ -191,6 +193,20 @@ def test_only_what_is_indeterminate_is_sent_again_and_on_record_before(publish, 
     assert places(ledger, CONFIRMED) == [0, 1, *range(3, COUNT)]
     assert channels(tmp_path) == [(1, 0), (2, 8)]
     assert (end(tmp_path).repeats, end(tmp_path).incidents) == (4, 0)
+
+
+def test_a_connection_that_has_lived_long_enough_is_left_when_all_on_it_is_confirmed(
+    publish, ledger, tmp_path
+):
+    """Each lives for no time: at least one batch is sent on it, and all of that is confirmed."""
+    report, links = publish(*[confirm_all] * 10, churn=Churn(1e9, 1))
+    used = [[sequence for sequence, _ in link.sent] for link in links if link.sent]
+    assert len(used) > 1
+    assert all(used)
+    assert [*itertools.chain(*used)] == list(range(COUNT))
+    assert places(ledger, CONFIRMED) == list(range(COUNT))
+    assert channels(tmp_path) == [(n + 1, each[0]) for n, each in enumerate(used)]
+    assert (report.error, report.interruptions) == (None, ())
 
 
 def test_what_is_sent_a_third_time_is_a_further_copy_with_a_time_of_its_own(publish, ledger):

@@ -139,7 +139,7 @@ def receive_many(*sequences):
         zeros = np.zeros(len(sequences), np.int64)
         numbers = np.array(sequences)
         stamps = RECIPE.stamps(0, numbers, np.full(len(numbers), NOW))
-        link.on_deliveries(Deliveries(1, tags, zeros > 0, zeros, numbers, stamps, RECIPE))
+        link.on_deliveries(Deliveries(1, tags, zeros > 0, zeros, numbers, zeros, stamps, RECIPE))
 
     return step
 
