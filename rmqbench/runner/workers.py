@@ -20,7 +20,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, Self
@@ -251,12 +250,20 @@ def main() -> None:
     allow_open_files(_OPEN_FILES + len(plans) * _OPEN_FILES_EACH)
     finish = threading.Event()
     threading.Thread(target=_listen, args=(finish,), daemon=True).start()
-    with ThreadPoolExecutor(len(plans)) as pool:
-        ends = [pool.submit(plan.run, finish) for plan in plans]
-    errors = [error for end in ends if (error := end.exception())]
-    with contextlib.suppress(OSError):  # the log may be on the disk that is full
-        for error in errors:
-            traceback.print_exception(error)
-    if any(isinstance(error, OSError | EvidenceNotWritten) for error in errors):
-        os._exit(_CANNOT_WRITE)
-    sys.exit(bool(errors))
+    threads = [threading.Thread(target=_work, args=(plan, finish)) for plan in plans]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _work(plan: WorkerPlan, finish: threading.Event) -> None:
+    """Do what is planned; what fails ends the process, which then has nothing to wait for."""
+    try:
+        plan.run(finish)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # the log may be on the disk that is full
+            traceback.print_exc()
+            sys.stdout.flush()
+        cannot_write = isinstance(error, OSError | EvidenceNotWritten)
+        os._exit(_CANNOT_WRITE if cannot_write else 1)

@@ -137,17 +137,14 @@ def test_the_plans_of_a_process_work_at_the_same_time_each_in_its_own_thread(dee
     assert len({plan.left["thread"] for plan in plans}) == 3
 
 
-def test_what_one_plan_raises_keeps_no_other_of_its_process_from_its_work(deeds):
-    *plans, other = deeds("raise", "linger", "cannot write", "report")
-    (trouble,) = run_workers(
-        [plans, [other]],
-        progress=lambda: 0,
-        stall_s=30.0,
-        needed=lambda worker: worker.plans == [other],
-    )
-    assert plans[1].left is True
-    assert "could not write what it saw" in trouble
-    assert "RuntimeError: a bug" in (plans[0].directory / "worker.log").read_text()
+@pytest.mark.parametrize("what", ["raise", "cannot write"])
+def test_what_one_plan_raises_ends_its_process_and_no_other_one(deeds, what):
+    """Nobody waits for a client that does not come, and which one it was is said."""
+    failing, hanging, other = deeds(what, "hang", "report")
+    (trouble,) = run_workers([[hanging, failing], [other]], progress=lambda: 0, stall_s=30.0)
+    said = "RuntimeError: a bug" if what == "raise" else f"write what it saw to {hanging.directory}"
+    assert said in trouble
+    assert other.left["pid"]
 
 
 @pytest.mark.parametrize(
