@@ -19,6 +19,7 @@ from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
 from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupts_told
 from rmqbench.cli.size import SizeOption
+from rmqbench.cli.units import ChurnOption, DurationOption, RateOption
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible_line
 
@@ -36,16 +37,6 @@ app = new_app(
 )
 
 
-def _per_second(text: str) -> float:
-    """Read ``50/s`` or ``50``."""
-    try:
-        return float(text.removesuffix("/s"))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a number of times a second, such as 50/s."
-        ) from None
-
-
 InPlaceOption = Annotated[
     bool,
     typer.Option(
@@ -56,6 +47,13 @@ InPlaceOption = Annotated[
     ),
 ]
 MessagesOption = Annotated[int, typer.Option(help="Messages to publish.")]
+MostMessagesOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Messages to publish.",
+        show_default="as above, or with --duration as many as a fast broker takes",
+    ),
+]
 QueueKindOption = Annotated[str, typer.Option(help="classic, lazy or quorum.")]
 ProducersOption = Annotated[int, typer.Option(help="Producers, each with its own connection.")]
 ConsumersOption = Annotated[
@@ -69,15 +67,6 @@ ProcessesOption = Annotated[
     ),
 ]
 WindowOption = Annotated[int, typer.Option(help="Unconfirmed publishes of each producer, at most.")]
-ChurnOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Connections closed and opened anew each second, of all clients at work together.",
-        parser=_per_second,
-        metavar="N/s",
-        show_default="none",
-    ),
-]
 ProgressOption = Annotated[
     int,
     typer.Option(min=1, help="A progress line every N messages, if there is no terminal."),
@@ -127,7 +116,7 @@ def _command(name: str) -> Callable[..., None]:
     @with_options(BrokerOptions)
     def command(
         broker: BrokerOptions,
-        messages: MessagesOption = own["messages"],
+        messages: MostMessagesOption = None,
         size: SizeOption = own["size_bytes"],
         queue_kind: QueueKindOption = own["queue_kind"],
         producers: ProducersOption = own["producers"],
@@ -135,6 +124,8 @@ def _command(name: str) -> Callable[..., None]:
         window: WindowOption = own["window"],
         prefetch: PrefetchOption = own["prefetch"],
         processes: ProcessesOption = None,
+        duration: DurationOption = None,
+        rate: RateOption = None,
         churn: ChurnOption = None,
         publish_again: PublishAgainOption = False,
         in_place: InPlaceOption = False,
@@ -146,9 +137,13 @@ def _command(name: str) -> Callable[..., None]:
     ) -> None:
         from rmqbench import scenarios
 
+        if messages is None and duration is None:
+            messages = own["messages"]
         describe: Callable[..., Scenario] = getattr(scenarios, name)
         scenario = describe(
             messages=messages,
+            duration_s=duration,
+            publish_rate=rate,
             size_bytes=size,
             queue_kind=queue_kind,
             producers=producers,
