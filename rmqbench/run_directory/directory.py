@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from rmqbench.clock import REAL_CLOCK, Clock
-from rmqbench.errors import UsageError
+from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.run_directory.journal import JOURNAL_FILE, Journal
-from rmqbench.run_directory.ledger import PublishLedger
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.run_directory.whole_file import write_whole
+from rmqbench.text import counted
 
 __all__ = ["FORMAT", "RunDirectory"]
 
@@ -54,6 +56,22 @@ class RunDirectory:
                 f"The run's directory cannot be made: {error}.", "Name another one."
             ) from None
         return cls(path, new=new)
+
+    def require_room(self, publishes: int, deliveries: int) -> None:
+        """Raise RmqbenchError where the disk has no room for the evidence of so many.
+
+        It is asked before anything is written: to reserve as much as there is would take it from
+        all others.
+        """
+        needed = publishes * PublishLedger.row_bytes() + deliveries * DeliveryLedger.row_bytes()
+        free = shutil.disk_usage(self.path).free
+        if needed > free:
+            raise RmqbenchError(
+                f"The evidence of up to {counted(publishes, 'message')} takes "
+                f"{needed / 2**30:,.1f} GiB, and the disk of {self.path} has {free / 2**30:,.1f}.",
+                "Ask for fewer messages, or for a lower rate or a shorter time where the time says "
+                "how many there are; or name a directory on another disk.",
+            )
 
     def remove(self, *others: str) -> None:
         """Remove a run that has not begun, as far as that is possible: it is no evidence.

@@ -67,6 +67,11 @@ class _Columns:
             ) from None
 
     @classmethod
+    def row_bytes(cls) -> int:
+        """Return how many bytes the arrays have for each message."""
+        return sum(np.dtype(each).itemsize for each in cls.columns.values())
+
+    @classmethod
     def _steps(cls, count: int) -> int:
         """Return how many numbers tell how far the writer of ``count`` messages has come."""
         raise NotImplementedError

@@ -160,6 +160,9 @@ class Run:
         return self
 
     def _enter(self) -> None:
+        most = self.scenario.most_messages
+        consumers = self.scenario.clients - self.scenario.producers
+        self._directory.require_room(most, most * consumers)
         description = describe(
             self._id, self.scenario, self._recipe, self.broker, in_place=self._in_place
         )

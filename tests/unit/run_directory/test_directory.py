@@ -1,11 +1,12 @@
 """The directory of a run: made where it was asked for, and nothing is written over."""
 
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
 
-from rmqbench.errors import UsageError
+from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.run_directory import RunDirectory
 
 
@@ -82,3 +83,17 @@ def test_a_file_is_no_directory_of_a_run(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(UsageError, match=r"run\.json is not the directory of a run"):
         RunDirectory(tmp_path / "run.json").read_description()
+
+
+def test_a_run_whose_evidence_has_no_room_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=17 * 1000 + 13 * 2000))
+    directory = RunDirectory.make(tmp_path / "run", "any")
+    directory.require_room(1000, 2000)
+    with pytest.raises(RmqbenchError, match=r"1001 messages takes 0\.0 GiB"):
+        directory.require_room(1001, 2000)
+    with pytest.raises(RmqbenchError, match="lower rate or a shorter time"):
+        directory.require_room(1000, 2001)
+    assert [*(tmp_path / "run").iterdir()] == []

@@ -8,6 +8,8 @@ import pytest
 from rmqbench import reliability
 from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
+from rmqbench.errors import RmqbenchError
+from rmqbench.message import MAX_SEQUENCE
 from rmqbench.run_directory.journal import TroubleSeen
 from rmqbench.run_directory.recorder import PublishRecorder
 from rmqbench.runner import workforce
@@ -103,3 +105,11 @@ def test_a_look_at_how_far_the_publishing_is_reads_no_column_of_a_ledger(run, mo
     with pytest.raises(KeyboardInterrupt):
         run.publish()
     assert seen == [3, 5]
+
+
+def test_a_run_for_which_there_is_no_room_leaves_nothing(tmp_path):
+    broker = Broker("external", Endpoint(), "4.3.6", "named by its URL")
+    scenario = reliability(messages=MAX_SEQUENCE)
+    with pytest.raises(RmqbenchError, match="The evidence of up to"):
+        Run(scenario, broker, directory=tmp_path / "run").__enter__()
+    assert [*tmp_path.iterdir()] == []
