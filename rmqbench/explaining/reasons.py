@@ -17,6 +17,10 @@ SETTLING: Final[tuple[tuple[str, str], ...]] = (
         "a run whose producers end by themselves: this one was killed, or the run was. Its "
         "worker.log has its last words",
     ),
+    (
+        r".* cannot be read \(its evidence did not come back",
+        "hosts that stay until the run has ended: see what became of its jobs, and run it again",
+    ),
     (r".* cannot be read \(", _COPY),
     (r"the (journal|evidence) of .* is not there", _COPY),
     (r".* (recorded|reported) \d+ .*, and \d+ of them (is|are) there", _COPY),

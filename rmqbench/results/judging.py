@@ -12,6 +12,7 @@ from rmqbench.results.result import Backlog, Event, QueueFigures, Result
 from rmqbench.run_directory.journal import (
     BacklogShown,
     ChannelOpened,
+    ClockCompared,
     Counted,
     Declared,
     FaultEvent,
@@ -75,8 +76,26 @@ def _notes(record: RunRecord) -> Iterator[str]:
         yield f"RabbitMQ added headers to the messages, as configured: {', '.join(sorted(added))}."
     if record.description["scenario"].get("churn"):
         yield _churned(record)
+    yield from _clocks(record)
     for restart in record.of(Restarted):
         yield from _came_back(record, restart)
+
+
+def _clocks(record: RunRecord) -> Iterator[str]:
+    """Yield by how much the clock of each other host was off: its first and its worst reading."""
+    hosts: dict[str, list[ClockCompared]] = {}
+    for each in record.of(ClockCompared):
+        hosts.setdefault(each.host, []).append(each)
+    for host, readings in sorted(hosts.items()):
+        offset_ms = readings[0].offset_ns / 1e6
+        within_ms = max(each.uncertainty_ns for each in readings) / 1e6
+        drifts = [abs(each.drift_ns) for each in readings if each.drift_ns is not None]
+        drifted = f", and moved by at most {max(drifts) / 1e6:.3f} ms meanwhile" if drifts else ""
+        yield (
+            f"{counted(len(readings), 'job')} worked on {host}: its clock was "
+            f"{abs(offset_ms):.3f} ms {'behind' if offset_ms < 0 else 'ahead'}, within "
+            f"{within_ms:.3f} ms{drifted}. Its times are corrected."
+        )
 
 
 def _churned(record: RunRecord) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "BacklogShown",
     "ChannelClosed",
     "ChannelOpened",
+    "ClockCompared",
     "ConsumerLeaving",
     "Counted",
     "Declared",
@@ -273,6 +274,21 @@ class MemoryUsed(Entry):
     peak_rss_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClockCompared(Entry):
+    """A worker on another host has asked the run what time it is, and recorded by that.
+
+    The host's time of day was ahead by ``offset_ns``, which is known within ``uncertainty_ns``.
+    ``drift_ns`` is by how much the clocks moved apart until it ended (None: that is not known).
+    """
+
+    kind = "clock"
+    host: str
+    offset_ns: int
+    uncertainty_ns: int
+    drift_ns: int | None = None
+
+
 _ENTRIES: dict[str, type[Entry]] = {
     each.kind: each
     for each in (
@@ -295,6 +311,7 @@ _ENTRIES: dict[str, type[Entry]] = {
         DrainTried,
         TroubleSeen,
         MemoryUsed,
+        ClockCompared,
     )
 }
 

@@ -40,6 +40,7 @@ from rmqbench.run_directory.records import (
     RunRecord,
     WorkerRecord,
 )
+from rmqbench.run_directory.transfer import is_away
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import (
     AGAIN,
@@ -191,6 +192,8 @@ class _Reader:
     ) -> tuple[_Ledger, bool]:
         """Return a ledger, or an empty one in its place, and whether it could be read."""
         try:
+            if is_away(place):
+                raise ValueError("its evidence did not come back from the host where it worked")
             ledger = kind.read(place)
             if any(array.shape != (count,) for array in ledger.arrays.values()):
                 raise ValueError(f"it is not of {counted(count, 'message')}")

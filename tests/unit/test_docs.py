@@ -35,6 +35,7 @@ from rmqbench.results.metrics import Throughput
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import JOURNAL_FILE, Entry
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.transfer import AWAY_FILE
 from rmqbench.runner.description import describe
 from rmqbench.sizes import Sizes
 from rmqbench.verdict.evidence import (
@@ -368,7 +369,8 @@ def test_every_file_of_a_run_is_in_the_table(directory):
     columns = [f"{name}.npy" for name in (*PublishLedger.columns, *DeliveryLedger.columns)]
     rows = ("copies.bin", "again.bin")
     assert {*columns, *rows, "progress.npy", JOURNAL_FILE, "run.json", "incidents.jsonl"} == here
-    assert short == here | {SAMPLES_FILE, "worker.log", "result.json", "broker.log"}
+    others = {SAMPLES_FILE, AWAY_FILE, "worker.log", "result.json", "broker.log"}
+    assert short == here | others
 
 
 def test_every_key_of_the_description_is_in_the_table():

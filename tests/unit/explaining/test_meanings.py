@@ -92,6 +92,7 @@ def test_every_cause_is_asked_by_some_finding():
         "the journal of producer 0 cannot be read (No such file or directory)",
         "the journal of consumer 0 of work.queue is not there",
         "the ledger of producer 0 cannot be read (No such file or directory)",
+        "the ledger of producer 0 cannot be read (its evidence did not come back from the host)",
         "/somewhere/incidents.jsonl cannot be read (garbage)",
         "the repeats of consumer 0 of a cannot be read (Is a directory: again.bin)",
         "producer 0 recorded 2 copies, and 1 of them is there",

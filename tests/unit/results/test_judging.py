@@ -15,7 +15,9 @@ from rmqbench import judge, pieces
 from rmqbench.errors import UsageError
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import (
+    JOURNAL_FILE,
     ChannelOpened,
+    ClockCompared,
     Declared,
     FaultEvent,
     Interrupted,
@@ -23,7 +25,8 @@ from rmqbench.run_directory.journal import (
     PoliciesFound,
     read_journal,
 )
-from rmqbench.run_directory.ledger import DeliveryLedger
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.transfer import mark_away
 from rmqbench.verdict.evidence import (
     AGAIN,
     CONFIRMED,
@@ -34,7 +37,7 @@ from rmqbench.verdict.evidence import (
     SENT,
     Drain,
 )
-from rmqbench.verdict.findings import FINDINGS, FindingName
+from rmqbench.verdict.findings import FINDINGS, FindingName, Judgement
 from rmqbench.verdict.rules import judge_evidence
 
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
@@ -438,6 +441,50 @@ def test_who_never_came_back_is_counted(tmp_path):
     path = restarted(run_of(tmp_path / "run", plain()), 4.5, 4.6)
     (note,) = notes_of(path, "connected again")
     assert note.startswith("0 of 2 clients were connected again")
+
+
+def test_a_worker_that_is_away_is_missing_evidence_and_nothing_against_the_broker(tmp_path):
+    path = run_of(tmp_path / "run", plain())
+    assert judge(path).verdict.outcome is Judgement.PASS
+    for column in PublishLedger.open(path / "producer-0").arrays.values():
+        column[:] = 0  # as the run made it, before its worker began elsewhere
+    (path / "producer-0" / JOURNAL_FILE).unlink()
+    mark_away(path / "producer-0")
+    verdict = judge(path).verdict
+    assert verdict.outcome is Judgement.INCONCLUSIVE
+    assert {name for name, count in verdict.counts().items() if count} <= {"unsent"}
+    assert any("did not come back" in reason for reason in verdict.reasons)
+
+
+def test_a_consumer_that_is_away_leaves_the_verdict_open(tmp_path):
+    path = run_of(tmp_path / "run", plain())
+    place = path / "queue-0" / "consumer-0"
+    for column in DeliveryLedger.open(place).arrays.values():
+        column[:] = 0
+    (place / JOURNAL_FILE).unlink()
+    mark_away(place)
+    verdict = judge(path).verdict
+    assert verdict.outcome is Judgement.INCONCLUSIVE
+    assert not any(verdict.counts().values())
+
+
+def test_by_how_much_the_clocks_of_other_hosts_were_off_is_told(tmp_path):
+    path = run_of(tmp_path / "run", plain())
+    for host, offset_ns, drift_ns in [
+        ("b", -1_500_000, None),
+        ("a", 20_000_000, 3_000),
+        ("a", 20_100_000, -8_000),
+    ]:
+        entry = ClockCompared(
+            host=host, offset_ns=offset_ns, uncertainty_ns=100_000, drift_ns=drift_ns
+        )
+        write(path, ".", entry)
+    assert notes_of(path, "clock") == [
+        "2 jobs worked on a: its clock was 20.000 ms ahead, within 0.100 ms, and moved by at most "
+        "0.008 ms meanwhile. Its times are corrected.",
+        "1 job worked on b: its clock was 1.500 ms behind, within 0.100 ms. Its times are "
+        "corrected.",
+    ]
 
 
 def test_how_many_connections_took_the_place_of_others_is_told(tmp_path):
