@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -47,6 +48,7 @@ from rmqbench.runner.drain import QueueDrain
 from rmqbench.runner.inspection import Inspection
 from rmqbench.runner.isolation import Place, declared, own_place
 from rmqbench.runner.plans import Planner
+from rmqbench.runner.remote import Elsewhere, require_bearable
 from rmqbench.runner.watch import BrokerWatch
 from rmqbench.runner.workforce import Workforce
 from rmqbench.scenarios import Scenario
@@ -81,17 +83,22 @@ def run(
     directory: str | os.PathLike[str] | None = None,
     in_place: bool = False,
     watch: Callable[[Progress], None] = lambda _: None,
+    executor: Executor | None = None,
 ) -> Result:
     """Run a scenario against a broker and judge it.
 
     The evidence is kept in ``directory`` (None: a new one among the user's runs, which the command
     line tidies). The run has a virtual host of its own unless ``in_place``; see
     :func:`rmqbench.runner.isolation.own_place`. ``watch`` is called all along, with the progress.
+    Producers and consumers are processes of this host, or jobs for an ``executor``, which may be
+    that of many hosts; see :mod:`rmqbench.runner.remote`.
 
     A bad verdict is not raised: ``result.verdict.require_pass()`` does that. Raise RmqbenchError
     where the run could not be begun, AccessRefused also where nothing could be published.
     """
-    with Run(scenario, broker, directory=directory, in_place=in_place, watch=watch) as stages:
+    with Run(
+        scenario, broker, directory=directory, in_place=in_place, watch=watch, executor=executor
+    ) as stages:
         stages.publish()
         if scenario.consume == "after":
             stages.look_at_backlog()
@@ -118,9 +125,13 @@ class Run:
         directory: str | os.PathLike[str] | None = None,
         in_place: bool = False,
         watch: Callable[[Progress], None] = lambda _: None,
+        executor: Executor | None = None,
     ) -> None:
         """Make the run's directory; raise UsageError for what makes no run."""
         require_possible(scenario, in_place=in_place)
+        if executor is not None:
+            require_bearable(scenario.faults)
+        self._executor = executor
         allow_open_files(_OPEN_FILES + scenario.clients * _OPEN_FILES_EACH)
         self.scenario = scenario
         self.broker = broker
@@ -203,7 +214,12 @@ class Run:
                 time.sleep(self.scenario.rest_s)
             self._stack = stack.pop_all()
         self._write = journal.note  # from here on a full disk does not take the verdict away
-        self._workforce = Workforce(self.scenario, self._disturber, journal.note)
+        make_crew = None
+        if self._executor is not None:
+            make_crew = Elsewhere(
+                self._executor, place.endpoint, self._name, self._clock, journal.note
+            ).crew
+        self._workforce = Workforce(self.scenario, self._disturber, journal.note, make_crew)
 
     def __exit__(
         self,

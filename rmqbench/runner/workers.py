@@ -1,5 +1,7 @@
 """Producers and consumers in processes beside this one: no lock of Python is shared with them.
 
+:func:`run_workers` runs those of other hosts, too (:mod:`rmqbench.runner.remote`).
+
 A worker is a Python that runs :func:`main`: it reads its plans from standard input and runs them,
 each in a thread of its own. The plans travel by pipe, so no password is in a process title.
 Standard input stays open as long as the parent lives: one byte on it is the word for which the
@@ -22,12 +24,23 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Protocol, Self
 
 from rmqbench.errors import EvidenceNotWritten
 from rmqbench.open_files import allow_open_files
 
-__all__ = ["Crew", "Gate", "Worker", "WorkerPlan", "main", "run_workers", "spread"]
+__all__ = [
+    "AtWork",
+    "Crew",
+    "Gate",
+    "MakeCrew",
+    "Worker",
+    "WorkerPlan",
+    "main",
+    "run_workers",
+    "spread",
+]
 
 _POLL_S = 0.02
 _OPEN_FILES, _OPEN_FILES_EACH = 100, 12  # columns, journal, rows, socket, what wakes its loop
@@ -51,11 +64,32 @@ class WorkerPlan(Protocol):
         """
 
 
+class AtWork(Protocol):
+    """A worker and its plans, wherever it is."""
+
+    @property
+    def plans(self) -> Sequence[WorkerPlan]:
+        """What it does."""
+
+    def connected(self) -> int:
+        """Return how many of its plans are connected, or have been."""
+
+    def ended(self) -> bool:
+        """Whether it has ended."""
+
+    def tell(self) -> None:
+        """Signal it to begin, or to come to its end, whichever it waits for."""
+
+    def trouble(self) -> str | None:
+        """Return a sentence on how it ended where it did not end by itself, else None."""
+
+
 class Worker:
     """One worker process, and its plans."""
 
     def __init__(self, plans: Sequence[WorkerPlan]) -> None:
         self.plans = plans
+        self._connected: set[Path] = set()
         self._log = plans[0].directory / "worker.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -76,6 +110,15 @@ class Worker:
     def _stdin(self) -> IO[bytes]:
         assert self._process.stdin is not None
         return self._process.stdin
+
+    def connected(self) -> int:
+        """Return how many of its plans are connected, or have been."""
+        from rmqbench.run_directory.reading import stands_ready  # noqa: PLC0415  no worker reads it
+
+        for plan in self.plans:
+            if plan.directory not in self._connected and stands_ready(plan.directory):
+                self._connected.add(plan.directory)
+        return len(self._connected)
 
     def ended(self) -> bool:
         """Whether the process has ended."""
@@ -126,7 +169,7 @@ class Gate:
     needed ones are told to begin. What it raises ends them all.
     """
 
-    ready: Callable[[Worker], bool]
+    ready: Callable[[AtWork], bool]
     open: Callable[[], object]
 
 
@@ -151,13 +194,43 @@ class Crew:
         """End all workers that are still there."""
         self._kill()
 
-    def ended(self) -> bool:
-        """Whether all workers have ended."""
-        return all(worker.ended() for worker in self.workers)
+    def progress(self) -> int:
+        """Return nothing new: all that workers of this host do is seen in their directories."""
+        return 0
 
     def _kill(self) -> None:
         for worker in self.workers:
             worker.kill()
+
+
+class AnyCrew(Protocol):
+    """Workers that end together, whatever happens: a context manager."""
+
+    @property
+    def workers(self) -> Sequence[AtWork]:
+        """All of them."""
+
+    def progress(self) -> int:
+        """Return a number that grows with what is done and not seen in their directories."""
+
+    def __enter__(self) -> Self:
+        """Return the crew itself, with its workers at work."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        """End all workers that are still there."""
+
+
+class MakeCrew(Protocol):
+    """Makes a crew with a worker for each share of the plans, as :class:`Crew` does."""
+
+    def __call__(self, shares: Sequence[Sequence[WorkerPlan]], /) -> AnyCrew:
+        """Return the crew."""
 
 
 def spread(plans: Sequence[WorkerPlan], processes: int | None = None) -> list[Sequence[WorkerPlan]]:
@@ -176,11 +249,12 @@ def run_workers(
     *,
     progress: Callable[[], int],
     stall_s: float,
-    started: Callable[[Sequence[Worker]], None] = lambda _: None,
-    needed: Callable[[Worker], bool] = lambda _: False,
+    started: Callable[[Sequence[AtWork]], None] = lambda _: None,
+    needed: Callable[[AtWork], bool] = lambda _: False,
     gate: Gate | None = None,
+    make_crew: MakeCrew = Crew,
 ) -> list[str]:
-    """Run each share of the plans in a process of its own, and wait until all have ended.
+    """Run each share of the plans by a worker of its own, and wait until all have ended.
 
     ``progress`` is called all along, and once when all have ended; it returns a number that grows
     while anything is done.
@@ -189,12 +263,16 @@ def run_workers(
     they are stuck; those who do not, with no progress for ``stall_s``, are killed, and what they
     have recorded stays. Return a sentence for each that did not end by itself.
     """
-    with Crew(shares) as crew:
+    with make_crew(shares) as crew:
+
+        def count() -> int:
+            return crew.progress() + progress()
+
         started(crew.workers)
-        done, changed_at = progress(), time.monotonic()
+        done, changed_at = count(), time.monotonic()
         waited_for = [worker for worker in crew.workers if needed(worker)]
         told = False
-        while not crew.ended():
+        while not all([worker.ended() for worker in crew.workers]):
             if gate is not None and all(gate.ready(each) or each.ended() for each in crew.workers):
                 gate.open()
                 gate = None
@@ -205,7 +283,7 @@ def run_workers(
                 for worker in crew.workers:
                     worker.tell()
             time.sleep(_POLL_S)
-            now_done = progress()
+            now_done = count()
             if now_done != done:
                 done, changed_at = now_done, time.monotonic()
             elif time.monotonic() - changed_at > stall_s:
@@ -218,7 +296,7 @@ def run_workers(
     return troubles
 
 
-def _troubles(workers: Sequence[Worker]) -> list[str]:
+def _troubles(workers: Sequence[AtWork]) -> list[str]:
     return [trouble for worker in workers if (trouble := worker.trouble())]
 
 

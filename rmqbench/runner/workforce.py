@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.run_directory.journal import Entry, MemoryUsed, TroubleSeen
-from rmqbench.run_directory.reading import peak_of, stands_ready
-from rmqbench.runner.workers import Gate, Worker, WorkerPlan, run_workers, spread
+from rmqbench.run_directory.reading import peak_of
+from rmqbench.runner.workers import (
+    AtWork,
+    Crew,
+    Gate,
+    MakeCrew,
+    Worker,
+    WorkerPlan,
+    run_workers,
+    spread,
+)
 from rmqbench.scenarios import Scenario
 
 __all__ = ["Workforce"]
@@ -20,11 +28,17 @@ _PATIENCE = 2.0  # workers end by themselves after stall_s; after this many time
 
 
 class Workforce:
-    """Runs plans in processes, and writes down what became of them as far as they cannot."""
+    """Runs plans by workers, and writes down what became of them as far as they cannot."""
 
     def __init__(
-        self, scenario: Scenario, disturber: Disturber, write: Callable[[Entry], None]
+        self,
+        scenario: Scenario,
+        disturber: Disturber,
+        write: Callable[[Entry], None],
+        make_crew: MakeCrew | None = None,
     ) -> None:
+        """Take who makes the workers; None: they are processes of this host."""
+        self._make_crew = make_crew
         self._scenario = scenario
         self._disturber = disturber
         self._write = write
@@ -44,25 +58,25 @@ class Workforce:
 
         ``begin`` is called when all of them are connected, and then the publishing begins.
         """
-        connected: set[Path] = set()
+        connected: dict[AtWork, int] = {}
 
-        def ready(worker: Worker) -> bool:
-            for plan in worker.plans:
-                if plan.directory not in connected:
-                    if not stands_ready(plan.directory):
-                        return False
-                    connected.add(plan.directory)
-            return True
+        def ready(worker: AtWork) -> bool:
+            connected[worker] = worker.connected()
+            return connected[worker] == len(worker.plans)
 
         self._run(
             [*self._shares(producers), *self._shares(consumers)],
-            lambda: progress() + len(connected),
+            lambda: progress() + sum(connected.values()),
             Gate(ready, begin),
         )
 
     def _shares(self, plans: Sequence[WorkerPlan]) -> list[Sequence[WorkerPlan]]:
-        """Return the plans of each process; who may be killed alone works alone."""
+        """Return the plans of each worker; who may be killed alone works alone.
+
+        On other hosts, of which nobody here knows how many there are, a share has one plan.
+        """
         alone = any(fault.kind.kills_consumer for fault in self._scenario.faults)
+        alone |= self._make_crew is not None and self._scenario.processes is None
         return spread(plans, len(plans) if alone else self._scenario.processes)
 
     def _run(
@@ -78,17 +92,19 @@ class Workforce:
             started=self._note_consumers,
             needed=lambda worker: isinstance(worker.plans[0], ProducerPlan),
             gate=gate,
+            make_crew=self._make_crew or Crew,
         )
         for trouble in troubles:
             self._write(TroubleSeen(text=trouble))
         peaks = (max(peak_of(plan.directory) for plan in plans) for plans in shares)
         self._write(MemoryUsed(peak_rss_bytes=peak_rss_bytes() + sum(peaks)))
 
-    def _note_consumers(self, workers: Sequence[Worker]) -> None:
+    def _note_consumers(self, workers: Sequence[AtWork]) -> None:
         self._disturber.note_consumers(
             [
                 ConsumerAtWork(worker, plan.queue, plan.directory, plan.subscription.auto_ack)
                 for worker in workers
+                if isinstance(worker, Worker)  # no other can be killed from here
                 for plan in worker.plans
                 if isinstance(plan, ConsumerPlan)
             ]
