@@ -14,6 +14,7 @@ from rmqbench.cli import campaign
 from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.evidence import DirectoryOption, Evidence, KeepDaysOption, KeepOption
+from rmqbench.cli.executor import ExecutorOption, opened_executor
 from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
 from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
 from rmqbench.cli.output import say, write_out
@@ -24,6 +25,8 @@ from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible_line
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from rmqbench.broker import Broker
     from rmqbench.faults import Phase
     from rmqbench.results.result import Result
@@ -62,8 +65,9 @@ ConsumersOption = Annotated[
 ProcessesOption = Annotated[
     int | None,
     typer.Option(
-        help="Processes that the producers share, and as many that the consumers share.",
-        show_default="a quarter of the processors",
+        help="Processes that the producers share, and as many that the consumers share; with "
+        "--executor, jobs.",
+        show_default="a quarter of the processors; with --executor, one each",
     ),
 ]
 WindowOption = Annotated[int, typer.Option(help="Unconfirmed publishes of each producer, at most.")]
@@ -128,6 +132,7 @@ def _command(name: str) -> Callable[..., None]:
         rate: RateOption = None,
         churn: ChurnOption = None,
         publish_again: PublishAgainOption = False,
+        executor: ExecutorOption = None,
         in_place: InPlaceOption = False,
         directory: DirectoryOption = None,
         keep: KeepOption = 10,
@@ -155,7 +160,16 @@ def _command(name: str) -> Callable[..., None]:
             publish_again=publish_again,
         )
         evidence = Evidence(directory, keep, keep_days)
-        _run(scenario, broker.open(), evidence, json_file, progress_every, in_place=in_place)
+        with opened_executor(executor) as there:
+            _run(
+                scenario,
+                broker.open(),
+                evidence,
+                json_file,
+                progress_every,
+                in_place=in_place,
+                executor=there,
+            )
 
     return command
 
@@ -295,6 +309,7 @@ def _run(
     every: int,
     *,
     in_place: bool = False,
+    executor: Executor | None = None,
 ) -> NoReturn:
     """Open the broker, run the scenario, show its result and exit with the verdict's code."""
     from rich.console import Console
@@ -307,7 +322,12 @@ def _run(
         say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
         with shown_progress(Console(stderr=True), every=every) as watch:
             result = run(
-                scenario, opened, directory=evidence.directory, in_place=in_place, watch=watch
+                scenario,
+                opened,
+                directory=evidence.directory,
+                in_place=in_place,
+                watch=watch,
+                executor=executor,
             )
     evidence.tidy()
     written = (result.directory / "result.json").exists()

@@ -19,7 +19,7 @@ from rmqbench.monitor.model import DEEP, VERY_DEEP
 
 HEAVY = {
     *("docker", "numpy", "pika", "psutil", "pydantic", "requests", "rich", "testcontainers"),
-    *("tkinter", "urllib3"),
+    *("distributed", "tkinter", "urllib3"),
 }
 RUN = "from rmqbench.__main__ import main; main()"
 # Of rmqbench's other rooms a help needs these.
@@ -50,7 +50,10 @@ def test_a_help_imports_its_command_and_nothing_heavy(command: str) -> None:
     assert {each for each in ours if each.rpartition(".")[2] in cli.COMMANDS} == called
 
 
-@pytest.mark.parametrize("name", sorted(HEAVY - {"pydantic", "tkinter"}))  # not everybody has them
+NOT_EVERYWHERE = {"distributed", "pydantic", "tkinter"}
+
+
+@pytest.mark.parametrize("name", sorted(HEAVY - NOT_EVERYWHERE))
 def test_what_is_called_heavy_would_be_seen(name: str) -> None:
     assert name in packages(loaded_by(f"import {name}"))
 
