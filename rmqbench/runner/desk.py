@@ -20,6 +20,7 @@ from rmqbench.runner.line import ANSWER_S, PAUSE_S, TICKET, Names, Report, publi
 __all__ = ["Desk"]
 
 _WORD = b"word"
+_ASK_S = 5.0  # how often the broker is asked whether it answers
 _UNUSED_MS = 3_600_000  # what a run that was killed leaves in a virtual host deletes itself
 
 
@@ -36,6 +37,7 @@ class Desk:
         self._reports: dict[int, Report] = {}
         self._heard_at: dict[int, float] = {}
         self._to_tell: set[int] = set()
+        self._hearing = False  # whether a report would be heard
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="rmqbench: reports")
 
@@ -85,9 +87,13 @@ class Desk:
             return self._reports.get(job)
 
     def silent_s(self, job: int) -> float:
-        """Return for how long a job that has begun could have reported, and did not."""
+        """Return for how long a job that has begun could have reported, and did not.
+
+        While the broker does not answer, or blocks publishers, none can.
+        """
         with self._lock:
-            return time.monotonic() - self._heard_at.get(job, time.monotonic())
+            now = time.monotonic()
+            return now - self._heard_at.get(job, now) if self._hearing else 0.0
 
     def tell(self, job: int) -> None:
         """Give a job the word for which it waits, as soon as there is a connection."""
@@ -100,6 +106,7 @@ class Desk:
                 with Connection(self._endpoint, name="rmqbench reports", vector=False) as link:
                     self._listen(link)
             except RmqbenchError:
+                self._hear(hearing=False)
                 self._ended.wait(PAUSE_S)
 
     def _listen(self, connection: Connection) -> None:
@@ -108,26 +115,40 @@ class Desk:
         telling = connection.channel()
         confirmed: list[object] = []
         connection.expect_confirms(telling, confirmed.append)
-        self._hear_all()
+        asked_at = time.monotonic()
+        self._hear(hearing=True)
         while not self._ended.is_set():
             connection.turn()
             if connection.blocked:
-                self._hear_all()  # whoever publishes is not read: nobody can report
+                self._hear(hearing=True)
                 continue
-            with self._lock:
-                to_tell = sorted(self._to_tell)
-            for job in to_tell:
-                confirmed.clear()
-                publish(telling, self._names.job(job), _WORD)
-                connection.wait_until(lambda: bool(confirmed), ANSWER_S, "the word to a job")
-                with self._lock:
-                    self._to_tell.discard(job)
+            if time.monotonic() - asked_at > _ASK_S:
+                self._ask(connection, telling)
+                asked_at = time.monotonic()
+            self._tell_all(connection, telling, confirmed)
 
-    def _hear_all(self) -> None:
-        """Begin to count anew for how long nothing was heard of each."""
+    def _ask(self, connection: Connection, channel: Any) -> None:
+        """Ask the broker for any answer; raise RmqbenchError where none comes."""
+        answers: list[object] = []
+        channel.queue_declare(self._names.desk, passive=True, callback=answers.append)
+        connection.wait_until(lambda: bool(answers), ANSWER_S, "the broker to answer")
+
+    def _tell_all(self, connection: Connection, channel: Any, confirmed: list[object]) -> None:
+        """Give the word to all who are to have it; ``confirmed`` takes the broker's confirms."""
         with self._lock:
-            now = time.monotonic()
-            self._heard_at = dict.fromkeys(self._heard_at, now)
+            to_tell = sorted(self._to_tell)
+        for job in to_tell:
+            confirmed.clear()
+            publish(channel, self._names.job(job), _WORD)
+            connection.wait_until(lambda: bool(confirmed), ANSWER_S, "the word to be confirmed")
+            with self._lock:
+                self._to_tell.discard(job)
+
+    def _hear(self, *, hearing: bool) -> None:
+        """Begin to count anew for how long nothing is heard of each, or do not count."""
+        with self._lock:
+            self._hearing = hearing
+            self._heard_at = dict.fromkeys(self._heard_at, time.monotonic())
 
     def _on_report(self, channel: Any, _: object, properties: Any, body: bytes) -> None:
         if properties.reply_to:

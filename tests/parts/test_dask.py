@@ -160,6 +160,8 @@ def test_a_host_that_is_lost_leaves_the_verdict_open_and_publishes_nothing_twice
     (trouble,) = {each.text for each in record.of(TroubleSeen)}
     assert "begun a second time" in trouble
     assert any("did not come back" in reason for reason in result.verdict.reasons)
+    assert "begun a second time" in cluster.log(), "Dask logs the job that failed"
+    assert rmqbench_broker.endpoint.password not in cluster.log()
 
 
 def test_a_consumer_that_is_lost_leaves_the_verdict_open(

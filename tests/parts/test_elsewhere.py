@@ -359,6 +359,24 @@ def test_a_desk_that_loses_its_connection_connects_again(desk, place, rmqbench_b
         wait_until(lambda: desk.report(0).connected == 5)
 
 
+def test_no_job_is_silent_while_the_broker_is(desk, place, rmqbench_broker, monkeypatch):
+    monkeypatch.setattr("rmqbench.runner.desk._ASK_S", 0.5)
+    monkeypatch.setattr("rmqbench.runner.desk.ANSWER_S", 1.0)
+    with line(place) as job:
+        job.take_ticket()
+        job.look(Report(0))
+        wait_until(lambda: desk.silent_s(0) > 0.1)
+        rmqbench_broker.pause()
+        try:
+            wait_until(lambda: desk.silent_s(0) == 0.0)
+            until = time.monotonic() + 3
+            wait_until(lambda: desk.silent_s(0) or time.monotonic() > until)
+            assert time.monotonic() > until
+        finally:
+            rmqbench_broker.resume()
+        wait_until(lambda: desk.silent_s(0) > 0.1)
+
+
 def test_the_queues_go_with_the_desk(place):
     with Desk(place, Names("test"), 2, Clock.since(0)):
         pass
