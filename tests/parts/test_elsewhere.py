@@ -212,6 +212,17 @@ def test_a_process_that_is_lost_leaves_the_verdict_open(rmqbench_broker, tmp_pat
     assert any("BrokenProcessPool" in each for each in troubles)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["kill-broker", "pause-broker"])
+@pytest.mark.parametrize("during", ["publish", "drain"])
+def test_jobs_go_on_when_the_broker_does(rmqbench_broker, tmp_path, threads, fault, during):
+    scenario = rmqbench.faulty(fault, during, queue_kind="quorum")
+    result = rmqbench.run(scenario, rmqbench_broker, directory=tmp_path / "run", executor=threads)
+    assert not [*tmp_path.rglob("away")]
+    assert result.verdict.outcome is not Judgement.INCONCLUSIVE, result.verdict
+    assert "lost" not in [name for name, count in result.verdict.counts().items() if count]
+
+
 def test_a_job_that_is_told_to_stop_sends_back_what_it_has(rmqbench_broker, tmp_path, threads):
     def stop(progress):
         if progress.phase == "publish" and progress.done > 500:
