@@ -89,7 +89,7 @@ class Worker:
 
     def __init__(self, plans: Sequence[WorkerPlan]) -> None:
         self.plans = plans
-        self._connected: set[Path] = set()
+        self._connected = 0
         self._log = plans[0].directory / "worker.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -112,13 +112,14 @@ class Worker:
         return self._process.stdin
 
     def connected(self) -> int:
-        """Return how many of its plans are connected, or have been."""
+        """Return how many of its plans are connected, or have been, up to the first that is not."""
         from rmqbench.run_directory.reading import stands_ready  # noqa: PLC0415  no worker reads it
 
-        for plan in self.plans:
-            if plan.directory not in self._connected and stands_ready(plan.directory):
-                self._connected.add(plan.directory)
-        return len(self._connected)
+        for plan in self.plans[self._connected :]:  # in their order: most looks then read one
+            if not stands_ready(plan.directory):
+                break
+            self._connected += 1
+        return self._connected
 
     def ended(self) -> bool:
         """Whether the process has ended."""
