@@ -60,6 +60,12 @@ class Victim(Protocol):
     def ended(self) -> bool:
         """Whether the process has ended."""
 
+    def halt(self) -> None:
+        """Stop it as it is, until it is ended or told to :meth:`go_on`."""
+
+    def go_on(self) -> None:
+        """Let it go on."""
+
     def strike(self) -> None:
         """End it by SIGKILL, as if from outside."""
 
@@ -206,21 +212,33 @@ class Disturber:
         With automatic acknowledgement that is whatever is on its way to it, which nobody can count.
         Whoever shares its process dies with it.
         """
-        here: list[tuple[int, ConsumerAtWork]] = []
+        victims: list[tuple[int, ConsumerAtWork]] = []
+        left = True
 
-        def one_has_some() -> bool:
-            here[:] = [
-                (_at_stake(each), each)
-                for each in self._consumers
-                if each.queue == queue and not each.worker.ended()
-            ]
-            return not here or max(at_stake for at_stake, _ in here) > 0
+        def struck() -> bool:
+            """Strike one that holds some; it is halted first, for it may acknowledge them now."""
+            nonlocal left
+            here = [each for each in self._consumers if each.queue == queue]
+            here = [each for each in here if not each.worker.ended()]
+            left = bool(here)
+            if not here:
+                return True
+            consumer = max(here, key=_at_stake)
+            if not _at_stake(consumer):
+                return False
+            consumer.worker.halt()
+            count = _at_stake(consumer)
+            if not count:
+                consumer.worker.go_on()
+                return False
+            consumer.worker.strike()
+            victims.append((count, consumer))
+            return True
 
-        wait_until(one_has_some, _HOLDS_S, "a consumer to hold messages")
-        if not here:
+        wait_until(struck, _HOLDS_S, "a consumer to hold messages")
+        if not left:
             raise BrokerError("There was no consumer left that could be killed.")
-        count, consumer = max(here, key=lambda each: each[0])
-        consumer.worker.strike()
+        ((count, consumer),) = victims
         others = sum(each.worker is consumer.worker for each in self._consumers) - 1
         what = "delivery" if consumer.auto_ack else "unacknowledged message"
         many = "deliveries" if consumer.auto_ack else "unacknowledged messages"

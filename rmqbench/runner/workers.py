@@ -148,6 +148,14 @@ class Worker:
         how = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
         return f"a worker (process {self.pid}) ended without a report, {how}{why}"
 
+    def halt(self) -> None:
+        """Stop the process as it is, until it is ended or told to :meth:`go_on`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let the process go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def strike(self) -> None:
         """End it by SIGKILL as if from outside: it does not record its end."""
         self._process.kill()

@@ -76,6 +76,7 @@ class Workforce:
         On other hosts, of which nobody here knows how many there are, a share has one plan.
         """
         alone = any(fault.kind.kills_consumer for fault in self._scenario.faults)
+        alone &= any(isinstance(plan, ConsumerPlan) for plan in plans)
         alone |= self._make_crew is not None and self._scenario.processes is None
         return spread(plans, len(plans) if alone else self._scenario.processes)
 
