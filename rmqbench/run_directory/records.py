@@ -93,7 +93,12 @@ class RunRecord:
         return (each for each in self.entries if isinstance(each, kind))
 
     def require_access(self) -> None:
-        """Raise AccessRefused if a producer got no access: there is nothing to judge then."""
+        """Raise AccessRefused if a producer got no access, and nothing was published.
+
+        There is nothing to judge then. What others have published is judged.
+        """
+        if any(producer.ledger.confirmed for producer in self.producers):
+            return
         for producer in self.producers:
             if producer.end is not None and producer.end.refused:
                 raise AccessRefused(producer.end.error or f"{producer.name} got no access.")
