@@ -201,7 +201,7 @@ class Consumer:
             look = Look(connection, channel, connection.channel(), asked.queue)
             began = self._monotonic()
             self._lifetime.begin()
-            while (goes_on := go_on(look)) and not self._lifetime.is_over:
+            while (goes_on := go_on(look)) and (self.holds_back or not self._lifetime.is_over):
                 before = self.delivered
                 connection.turn()
                 if self._pace.allowance() > 0 and not self._may_gather(connection):
@@ -224,6 +224,7 @@ class Consumer:
             # The answer comes after all that was sent: the acknowledgements were taken.
             connection.close_channel(channel, limit_s)
             self._handler.end()
+            self._recovery.progressed()
             self._goes_on = goes_on
 
     def _age_s(self) -> float:

@@ -27,6 +27,7 @@ from rmqbench.message import Recipe
 from rmqbench.pieces import count_where
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
+    ChannelClosed,
     ChannelOpened,
     Interrupted,
     Journal,
@@ -228,6 +229,8 @@ class Producer:
             self._journal.write(ChannelOpened(number=self._channels, first=self._unsent))
             try:
                 self._publish(connection, channel, settling)
+                if self._goes_on:
+                    self._journal.write(ChannelClosed(number=self._channels))
             finally:
                 self._known += settling.settled
 

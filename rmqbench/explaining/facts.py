@@ -328,8 +328,8 @@ def breaks_of(worker: ProducerRecord | ConsumerRecord) -> Iterator[Break]:
     """Yield the channels of a worker that broke off.
 
     One behind which another was opened did, unless it was closed cleanly, and so did the last one
-    of a worker that gave up or did not record its end. Of a producer no clean end is written down:
-    the last channel of one that has ended well is taken for sound.
+    of a worker that gave up or did not record its end. Of a producer's last channel no clean end is
+    written down: that of one that has ended well is taken for sound.
     """
     opened = list(worker.of(ChannelOpened))
     closed = {each.number for each in worker.of(ChannelClosed)}

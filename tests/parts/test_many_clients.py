@@ -74,7 +74,10 @@ def test_clients_that_open_new_connections_all_along_lose_nothing(rmqbench_broke
     assert result.verdict.found() == {}, "nothing comes twice where channels end in order"
     record = read_run(tmp_path / "run")
     opened = [sum(1 for _ in worker.of(ChannelOpened)) for worker in workers_of(record)]
-    assert min(opened) > 1
+    producers, consumers = opened[:3], opened[3:]
+    assert min(producers) > 1
+    # A quorum queue may deliver again what was acknowledged on a channel closed just now.
+    assert set(consumers) == {1} if kind == "quorum" else min(consumers) > 1
     for consumer in (one for queue in record.queues for one in queue.consumers):
         closed = [each.number for each in consumer.of(ChannelClosed)]
         assert closed == [each.number for each in consumer.of(ChannelOpened)]
