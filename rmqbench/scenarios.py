@@ -46,7 +46,7 @@ def _require_between(name: str, value: int, least: int, most: int) -> None:
 
 
 def _require_rate(name: str, rate: float | None) -> None:
-    if rate is not None and not rate > 0:
+    if rate is not None and not 0 < rate < math.inf:
         raise UsageError(f"{name} is {rate}.", "Give messages a second, more than 0.")
 
 
@@ -202,7 +202,7 @@ class Scenario:
         if self.messages is not None:
             _require_between("messages", self.messages, 1, MAX_SEQUENCE)
         _require_rate("publish_rate", self.publish_rate)
-        if self.churn is not None and not self.churn > 0:
+        if self.churn is not None and not 0 < self.churn < math.inf:
             raise UsageError(f"churn is {self.churn}.", "Give connections a second, more than 0.")
         _require_between("producers", self.producers, 1, min(MAX_PRODUCERS, self.most_messages))
 

@@ -96,7 +96,7 @@ class Desk:
             return now - self._heard_at.get(job, now) if self._hearing else 0.0
 
     def tell(self, job: int) -> None:
-        """Give a job the word for which it waits, as soon as there is a connection."""
+        """Send a job the word for which it waits, as soon as there is a connection."""
         with self._lock:
             self._to_tell.add(job)
 
@@ -134,7 +134,7 @@ class Desk:
         connection.wait_until(lambda: bool(answers), ANSWER_S, "the broker to answer")
 
     def _tell_all(self, connection: Connection, channel: Any, confirmed: list[object]) -> None:
-        """Give the word to all who are to have it; ``confirmed`` takes the broker's confirms."""
+        """Send the word to all who are to have it; ``confirmed`` takes the broker's confirms."""
         with self._lock:
             to_tell = sorted(self._to_tell)
         for job in to_tell:

@@ -149,7 +149,7 @@ def _here(plan: Plan, directory: Path, epoch_ns: int) -> Plan:
 
 
 def _work(plans: Sequence[Plan], reports: _Reports) -> str | None:
-    """Let the plans work until they have ended, or the run is over; return what went wrong."""
+    """Run the plans until they have ended, or the run is over; return what went wrong."""
     worker = Worker(plans)
     told = False
     try:

@@ -124,7 +124,7 @@ class RemoteCrew:
             each.collect()
 
     def progress(self) -> int:
-        """Note how far the jobs have come; return a number that grows while anything is done.
+        """Record how far the jobs have come; return a number that grows while anything is done.
 
         Raise UsageError where some of them do not begin.
         """
@@ -192,7 +192,7 @@ class RemoteWorker:
         return self._trouble
 
     def follow(self) -> int:
-        """Note how far it has come by its last report; return how many have brought news."""
+        """Record how far it has come by its last report; return how many have brought news."""
         report = self._desk.report(self._number)
         if report is not None and report != self._report and not self._collected:
             self._report = report

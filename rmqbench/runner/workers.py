@@ -153,7 +153,7 @@ class Worker:
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let the process go on."""
+        """Continue the process."""
         self._process.send_signal(signal.SIGCONT)
 
     def strike(self) -> None:

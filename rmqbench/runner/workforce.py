@@ -44,7 +44,7 @@ class Workforce:
         self._write = write
 
     def consume(self, plans: Sequence[ConsumerPlan], progress: Callable[[], int]) -> None:
-        """Let consumers work until all of them have ended; ``progress`` is called all along."""
+        """Run consumers until all of them have ended; ``progress`` is called all along."""
         self._run(self._shares(plans), progress)
 
     def publish(
@@ -54,7 +54,7 @@ class Workforce:
         progress: Callable[[], int],
         begin: Callable[[], object],
     ) -> None:
-        """Let producers work, and at the same time the consumers, until all of them have ended.
+        """Run producers, and at the same time the consumers, until all of them have ended.
 
         ``begin`` is called when all of them are connected, and then the publishing begins.
         """

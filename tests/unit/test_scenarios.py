@@ -1,6 +1,7 @@
 """Descriptions refuse what makes no run."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -42,6 +43,12 @@ def test_the_default_is_the_documented_one():
         ("text", "\ud800"),
         ("allowed", ("losst",)),
         ("stall_s", 0.0),
+        ("publish_rate", math.inf),
+        ("consume_rate", math.inf),
+        ("churn", 0.0),
+        ("churn", math.inf),
+        ("churn", math.nan),
+        ("processes", 0),
     ],
 )
 def test_what_makes_no_run_is_refused(field, value):
