@@ -18,6 +18,7 @@ from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
     ChannelOpened,
+    ConsumerLeaving,
     Declared,
     DrainTried,
     Entry,
@@ -292,6 +293,7 @@ class _Reader:
             drain=drain,
             only_consumer=queue.asked["consumers"] == 1,
             auto_ack=bool(queue.asked.get("auto_ack")),
+            close_takes_acks=queue.asked.get("kind") != "quorum",
             complete=self._has_all_consumers(queue, len(drains))
             and all(each.readable for each in queue.consumers),
             removals=(
@@ -353,6 +355,7 @@ class _Reader:
         incidents = self._incidents(consumer)
         self._require_incidents(consumer, incidents)
         closed = {each.number: each.time_ns for each in consumer.of(ChannelClosed)}
+        left = {each.number: each.time_ns for each in consumer.of(ConsumerLeaving)}
         return ConsumerEvidence(
             state=ledger.state,
             stamp=ledger.stamp,
@@ -360,7 +363,9 @@ class _Reader:
             again=consumer.again,
             incidents=incidents,
             channels=tuple(
-                ConsumerChannel(each.number, each.time_ns, closed.get(each.number))
+                ConsumerChannel(
+                    each.number, each.time_ns, closed.get(each.number), left.get(each.number)
+                )
                 for each in consumer.of(ChannelOpened)
             ),
         )

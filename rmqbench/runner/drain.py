@@ -39,8 +39,8 @@ class QueueDrain:
     :meth:`recount` when they have ended, and :meth:`end_round`. When all have ended and the queue
     still holds messages (a consumer died, and what it had not acknowledged came back), the next
     ones go on. A round that brings nothing new is the last, unless its consumers found nothing and
-    something has come back since, or the queue answers and they were the first in a row whom it
-    served nothing, or it has not had its time yet.
+    something has come back since, or less has come back than after the round before, or the queue
+    answers and they were the first in a row whom it served nothing, or it has not had its time yet.
     """
 
     def __init__(self, plan: ConsumerPlan, consumers: int, network: Network = REAL_NETWORK) -> None:
@@ -59,6 +59,7 @@ class QueueDrain:
         self._looked = False  # whether any message was given to whoever asked, and given back
         self._was_in_vain = False  # the last round, although the queue answered behind it
         self._before = 0
+        self._left = sum(plan.counts) + 1  # ready messages after the last round
         self._came_on_at = self._ended_at = self._monotonic()
         subscription = plan.subscription
         self._prover = Prover(
@@ -206,7 +207,9 @@ class QueueDrain:
             return nothing_new or all(map(_ended_in_order, self._round))
         received = any(map(_received_any, self._round))
         found_nothing = not received and any(map(_ended_well, self._round))
-        came_back = ready > 0 and found_nothing
+        # A quorum queue may lose acknowledgements with the channel, and gives their messages back.
+        came_back = ready > 0 and (found_nothing or ready < self._left)
+        self._left = ready
         return nothing_new and not (came_back or may_serve or has_time)
 
 

@@ -90,7 +90,10 @@ class Planner:
                 heartbeat_s=scenario.heartbeat_s,
                 stall_s=scenario.stall_s,
                 tick_s=TICK_S if rate else _tick_s(scenario.clients - scenario.producers),
-                churn=self._churn_of_consumers(index),
+                churn=self._churn(
+                    scenario.producers + sum(each.consumers for each in scenario.queues[:index]),
+                    queue.consumers,
+                ),
             ),
             recipe=self.recipe,
             counts=scenario.counts,
@@ -101,27 +104,12 @@ class Planner:
             epoch_ns=self.epoch_ns,
         )
 
-    def _churn_of_consumers(self, index: int) -> Churn | None:
-        """Return that of a queue's consumers; those of a quorum queue keep their connections.
-
-        It may deliver again what was acknowledged on a channel that was closed just now: the answer
-        to the closing does not say that the acknowledgements have reached its leader.
-        """
-        queues = self.scenario.queues
-        if queues[index].kind == "quorum":
-            return None
-        before = self.scenario.producers + sum(
-            each.consumers for each in queues[:index] if each.kind != "quorum"
-        )
-        return self._churn(before, queues[index].consumers)
-
     def _churn(self, before: int, alike: int) -> Churn | None:
         """Return that of a client with so many ``before`` it, ``alike`` its own kind."""
         scenario = self.scenario
         if scenario.churn is None:
             return None
-        staying = [each.consumers for each in scenario.queues if each.kind == "quorum"]
-        together = scenario.clients - sum(staying) if scenario.consume == "during" else alike
+        together = scenario.clients if scenario.consume == "during" else alike
         return Churn(scenario.churn, together, before)
 
 

@@ -99,6 +99,13 @@ class Behaviour:
         """Whether the acknowledgement of a message is still known after a kill."""
         return True
 
+    def ack_delay_s(self, queue: str) -> float:
+        """Return how long a channel keeps what it has to tell a quorum queue's leader.
+
+        What is acknowledged, and not told when the channel ends, is given back.
+        """
+        return 0.0
+
     def recovery_s(self, queue: str) -> float:
         """Return how long a queue holds its messages back after the node has started."""
         return 0.0
@@ -139,6 +146,7 @@ class SeededBehaviour(Behaviour):
         grouped: float = 1.0,
         survival: float = 0.5,
         ack_survival: float = 1.0,
+        ack_delay_s: float = 0.0,
         recovery_s: float = 0.0,
         alter: Callable[[Content], Content] | None = None,
         forge: Callable[[Content], Content] | None = None,
@@ -147,7 +155,7 @@ class SeededBehaviour(Behaviour):
         """Decide by ``source``.
 
         ``rates`` has the probability of a misdeed at each of its moments. ``plan`` names misdeeds
-        that are tried at the n-th time that their moment comes, counted from 0. The three ``…_s``
+        that are tried at the n-th time that their moment comes, counted from 0. All ``…_s``
         are upper limits; ``most_at_once`` is one of a burst's size.
         ``grouped``, ``survival`` and ``ack_survival`` are probabilities.
         """
@@ -158,6 +166,7 @@ class SeededBehaviour(Behaviour):
         self._grouped = grouped
         self._survival = survival
         self._ack_survival = ack_survival
+        self._ack_delay_s = ack_delay_s
         self._recovery_s = recovery_s
         self._alter, self._forge, self._foreign = alter, forge, foreign
         self._rates: dict[Moment, list[tuple[Misdeed, float]]] = {}
@@ -194,6 +203,12 @@ class SeededBehaviour(Behaviour):
     def ack_survives_kill(self, queue: str, message: int) -> bool:
         """Whether this one survives."""
         return self._ack_survival >= 1 or self._random.random() < self._ack_survival
+
+    def ack_delay_s(self, queue: str) -> float:
+        """Return nothing as a rule, or some quarters of the longest delay."""
+        if not self._ack_delay_s or self._random.random() < 0.8:
+            return 0.0
+        return self._random.randrange(1, 5) / 4 * self._ack_delay_s
 
     def recovery_s(self, queue: str) -> float:
         """Return a random part of the longest time."""

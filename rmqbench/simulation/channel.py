@@ -6,6 +6,7 @@ What is declared and consumed through it is in :mod:`rmqbench.simulation.declari
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from collections import deque
@@ -75,6 +76,7 @@ class Channel:
         # Given back only in the end: what a misdeed keeps although it was acknowledged, and what a
         # quorum queue learns of once the client has answered.
         self._kept: list[Held] = []
+        self._untold: list[list[Held]] = []  # acknowledged, and not told the leader yet
         self._next_tag = 1
         self._waiting: deque[tuple[int, bytes, list[bytes]]] | None = None
 
@@ -329,14 +331,35 @@ class Channel:
         """Forget deliveries that the client has acknowledged."""
         for group in _settled_together(self._collect(tag, multiple)):
             queue = group[0].queue
-            for held in group:
-                if held.consumer is not None:
-                    held.consumer.in_flight -= 1
-                if queue.stalled:
-                    queue.when_it_goes_on(partial(self._acknowledged, held))
-                elif queue.exists:
-                    self._acknowledged(held)
-            queue.pump()
+            delay_s = 0.0
+            if queue.type == "quorum":
+                delay_s = self.broker.behaviour.ack_delay_s(queue.name)
+            if delay_s:
+                self._untold.append(group)
+                self.broker.later(delay_s, partial(self._tell, group))
+            else:
+                self._settle(group)
+
+    def tell(self) -> None:
+        """Tell quorum queues all that was acknowledged."""
+        for group in self._untold.copy():
+            self._tell(group)
+
+    def _tell(self, group: list[Held]) -> None:
+        if group in self._untold:
+            self._untold.remove(group)
+            self._settle(group)
+
+    def _settle(self, group: list[Held]) -> None:
+        queue = group[0].queue
+        for held in group:
+            if held.consumer is not None:
+                held.consumer.in_flight -= 1
+            if queue.stalled:
+                queue.when_it_goes_on(partial(self._acknowledged, held))
+            elif queue.exists:
+                self._acknowledged(held)
+        queue.pump()
 
     def _acknowledged(self, held: Held) -> None:
         queue, entry = held.queue, held.entry
@@ -408,8 +431,9 @@ class Channel:
             if consumer.queue in queues:
                 consumer.queue.remove_consumer(consumer)
                 del self.consumers[tag]
-        held = [*self._kept, *self.unacked.values()]
+        held = [*self._kept, *itertools.chain(*self._untold), *self.unacked.values()]
         self._kept.clear()
+        self._untold.clear()
         self.unacked.clear()
         if not answered:
             self._kept = [each for each in held if each.queue.type == "quorum"]

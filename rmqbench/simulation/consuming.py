@@ -24,6 +24,7 @@ from rmqbench.simulation.truth import FoundEmpty
 __all__ = ["HANDLERS"]
 
 _spec: Final = pika.spec
+_CANCELLING_TELLS_SINCE: Final = (4, 0)  # the leader of all acknowledgements before
 
 
 def _qos(channel: Channel, method: Any) -> None:
@@ -86,6 +87,8 @@ def _cancel(channel: Channel, method: Any) -> None:
 def _remove(channel: Channel, consumer: Consumer, method: Any) -> None:
     if not channel.is_open:
         return
+    if channel.broker.version_number >= _CANCELLING_TELLS_SINCE:
+        channel.tell()
     channel.consumers.pop(consumer.tag, None)
     consumer.queue.remove_consumer(consumer)
     _cancelled(channel, method)

@@ -33,6 +33,7 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 _NEVER = np.iinfo(np.int64).max
+_APART_NS = 100_000_000  # by less than that do the clocks of two hosts differ, once measured
 
 
 class Sends:
@@ -86,7 +87,7 @@ class _Table:
 
     ``copy`` tells the copies of one message apart: 0 where there is one only, else its stamp.
     ``channel`` numbers the consuming channels of the queue, 0 where it is not known. At
-    ``closed_ns`` the acknowledgement had surely been taken.
+    ``closed_ns`` it was closed cleanly, and until ``left_ns`` its consumer was there.
     """
 
     place: IntArray
@@ -96,6 +97,7 @@ class _Table:
     consumer: IntArray
     channel: IntArray
     opened_ns: IntArray
+    left_ns: IntArray
     closed_ns: IntArray
 
     @cached_property
@@ -147,11 +149,20 @@ class QueueDeliveries:
     """What one queue delivered of a part. ``delivered``: which messages came at all."""
 
     def __init__(
-        self, sends: Sends, consumers: Sequence[ConsumerEvidence], *, auto_ack: bool = False
+        self,
+        sends: Sends,
+        consumers: Sequence[ConsumerEvidence],
+        *,
+        auto_ack: bool = False,
+        close_takes_acks: bool = True,
     ) -> None:
-        """Merge what the consumers recorded of the part."""
+        """Merge what the consumers recorded of the part.
+
+        ``auto_ack`` and ``close_takes_acks`` are those of its :class:`QueueEvidence`.
+        """
         self._sends = sends
         self._auto_ack = auto_ack
+        self._close_takes_acks = close_takes_acks
         self._consumers = consumers
         size = len(sends.part)
         self.delivered = np.zeros(size, np.bool_)
@@ -193,11 +204,13 @@ class QueueDeliveries:
         if not parts:
             nothing = np.zeros(0, np.int64)
             none = nothing.astype(np.bool_)
-            return _Table(nothing, nothing, nothing, none, nothing, nothing, nothing, nothing)
+            return _Table(
+                nothing, nothing, nothing, none, nothing, nothing, nothing, nothing, nothing
+            )
         place, stamp, *others = (np.concatenate(column) for column in zip(*parts, strict=True))
         copy = np.where(self._sends.copied[place], stamp.astype(np.int64), 0)
         at_ns = others[0]
-        if self._auto_ack:
+        if self._auto_ack and self._close_takes_acks:
             others[-1] = at_ns  # its acknowledgement is taken as it is sent
         order = np.lexsort((at_ns, copy, place))
         return _Table(place[order], copy[order], *(column[order] for column in others))
@@ -281,7 +294,9 @@ class QueueDeliveries:
         What came on a channel that was opened after that came after it. Of several deliveries whose
         acknowledgements were all taken, none had been given back: each flagged one but the first
         came after an acknowledgement, in whatever order their consumers recorded them. Where a copy
-        is a duplicate too, a flagged one may be that which was given back.
+        is a duplicate too, a flagged one may be that which was given back. Where closing a channel
+        does not say that acknowledgements were taken, only that counts which came while the
+        consumer of the rightful one was there.
         """
         table = self.repeats
         clean = table.closed_ns != _NEVER
@@ -296,7 +311,11 @@ class QueueDeliveries:
         taken_ns = np.minimum.reduceat(table.closed_ns, table.starts)[table.group]
         later = table.opened_ns >= taken_ns
         other = clean & has_one & (table.channel != table.channel[at])
-        found = table.flagged & (later | other) & ~self._again_on_channel
+        if self._close_takes_acks:
+            after = later | other
+        else:
+            after = other & (table.at_ns + _APART_NS < table.left_ns[at])
+        found = table.flagged & after & ~self._again_on_channel
         excused = np.zeros(len(found), np.bool_)
         for restart in restarts:
             excused |= (restart.before_ns > table.at_ns[at]) & (restart.after_ns < table.at_ns)
@@ -339,15 +358,17 @@ def _channels_at(consumer: ConsumerEvidence, at_ns: IntArray) -> IntArray:
 
 def _channel_columns(
     number: int, consumer: ConsumerEvidence, channel: IntArray
-) -> tuple[IntArray, IntArray, IntArray]:
-    """Return the columns ``channel``, ``opened_ns`` and ``closed_ns`` of a consumer's deliveries.
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Return the last columns of a consumer's deliveries, from ``channel`` on.
 
     A consumer numbers its channels by itself; among all consumers of the queue each has a number.
     """
     opened = {each.number: each.opened_ns for each in consumer.channels}
     closed = {each.number: each.closed_ns for each in consumer.channels if each.closed_ns}
+    left = {each.number: each.left_ns for each in consumer.channels if each.left_ns}
     numbers, which = np.unique(channel, return_inverse=True)
     opened_ns = np.array([opened.get(each, -1) for each in numbers.tolist()], np.int64)
+    left_ns = np.array([left.get(each, -1) for each in numbers.tolist()], np.int64)
     closed_ns = np.array([closed.get(each, _NEVER) for each in numbers.tolist()], np.int64)
     among_all = np.where(channel > 0, channel + (number << 32), 0)
-    return among_all, opened_ns[which], closed_ns[which]
+    return among_all, opened_ns[which], left_ns[which], closed_ns[which]

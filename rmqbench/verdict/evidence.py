@@ -87,12 +87,14 @@ class ProducerChannel:
 class ConsumerChannel:
     """A consuming channel: when it began, and when it was closed cleanly (None: it was not).
 
-    One that was closed cleanly had lost nothing: every acknowledgement sent on it was taken.
+    One that was closed cleanly had lost nothing: every acknowledgement sent on it was taken, but by
+    a quorum queue. At ``left_ns`` its consumer was about to be cancelled.
     """
 
     number: int
     opened_ns: int
     closed_ns: int | None = None
+    left_ns: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +180,10 @@ class QueueEvidence:
     """What one queue delivered, to whom, and what the run itself did to it.
 
     Where it is not ``complete``, because what a consumer received cannot be read, nothing is missed
-    from it. With ``auto_ack`` a delivery needs no acknowledgement.
+    from it. With ``auto_ack`` a delivery needs no acknowledgement. ``close_takes_acks``: whether a
+    channel that was closed cleanly has had its acknowledgements taken. A quorum queue takes them by
+    way of its leader, and what a channel still has to send it (rabbit_fifo_client.erl keeps it back
+    when too much is under way) is lost when the channel is closed.
     """
 
     name: str
@@ -186,6 +191,7 @@ class QueueEvidence:
     drain: Drain
     only_consumer: bool = True
     auto_ack: bool = False
+    close_takes_acks: bool = True
     removals: tuple[Removal, ...] = ()
     complete: bool = True
 

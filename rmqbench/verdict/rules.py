@@ -200,7 +200,12 @@ class _QueueJudge:
     def take(self, sends: Sends, outcomes: _Outcomes) -> None:
         """Judge a part."""
         queue, part = self._queue, sends.part
-        deliveries = QueueDeliveries(sends, self._consumers.of(part), auto_ack=queue.auto_ack)
+        deliveries = QueueDeliveries(
+            sends,
+            self._consumers.of(part),
+            auto_ack=queue.auto_ack,
+            close_takes_acks=queue.close_takes_acks,
+        )
         delivered = deliveries.delivered
         indeterminate = outcomes.others[FindingName.INDETERMINATE]
         nacked = outcomes.others[FindingName.NACKED]

@@ -209,8 +209,14 @@ RULES = [
         (
             "deliveries",
             "redelivered after ack, between clean channels",
-            "found = table.flagged & (later | other) & ~self",
-            "found = table.flagged & later & ~self",
+            "after = later | other",
+            "after = later",
+        ),
+        (
+            "deliveries",
+            "a quorum queue's closing takes no acknowledgement",
+            "        if self._close_takes_acks:\n",
+            "        if True:\n",
         ),
         (
             "deliveries",

@@ -71,13 +71,12 @@ def test_clients_that_open_new_connections_all_along_lose_nothing(rmqbench_broke
     )
     result = run(scenario, rmqbench_broker, directory=tmp_path / "run")
     result.verdict.require_pass()
-    assert result.verdict.found() == {}, "nothing comes twice where channels end in order"
+    found = result.verdict.found()
+    # A quorum queue may deliver again what was acknowledged on a channel closed just then.
+    assert found.keys() <= ({"redelivered"} if kind == "quorum" else set())
     record = read_run(tmp_path / "run")
     opened = [sum(1 for _ in worker.of(ChannelOpened)) for worker in workers_of(record)]
-    producers, consumers = opened[:3], opened[3:]
-    assert min(producers) > 1
-    # A quorum queue may deliver again what was acknowledged on a channel closed just now.
-    assert set(consumers) == {1} if kind == "quorum" else min(consumers) > 1
+    assert min(opened) > 1
     for consumer in (one for queue in record.queues for one in queue.consumers):
         closed = [each.number for each in consumer.of(ChannelClosed)]
         assert closed == [each.number for each in consumer.of(ChannelOpened)]

@@ -15,7 +15,11 @@ _ACTS = (
 )
 # There is no further queue that a message could be misrouted to.
 DRAWN = tuple(misdeed for misdeed in Misdeed if misdeed is not Misdeed.MISROUTE_QUEUE)
-_MISDEEDS = (*DRAWN, Misdeed.LOSE, Misdeed.LOSE)  # the worst is tried most
+_MISDEEDS = (  # the worst is tried most, and what shows only where a consumer is cut off as well
+    *DRAWN,
+    *(Misdeed.LOSE, Misdeed.LOSE),
+    *(Misdeed.FORGET_ACK, Misdeed.FORGET_ACK, Misdeed.FORGET_ACK),
+)
 _LIMITS = (
     (("x-max-length", 4),),
     (("x-max-length-bytes", 300),),
@@ -99,6 +103,7 @@ def _history(seed: int, source: _Source) -> History:
         grouped=choose((1.0, 0.5, 0.0)),
         recovery_s=choose((0.0, 2.0)),
         ack_survival=choose((1.0, 1.0, 0.5)),
+        ack_delay_s=choose((0.0, 0.0, 0.0, 0.02, 0.5)),
         latency_s=choose((0.0001, 0.005)),
         piece_bytes=choose((*(0,) * 20, 7, 100, 100, 100)),  # the smallest take longest to play
         publish_rate=choose((None, None, 20.0, 200.0)),
@@ -121,7 +126,7 @@ def _queue(name: str, source: _Source) -> QueuePlan:
         arguments=source.choose(limits) if source.chance(12) else (),
         consumers=source.choose((1, 1, 1, 2, 3)),
         prefetch=source.choose((100, 10, 3, 1)),
-        auto_ack=source.chance(10),
+        auto_ack=source.chance(20),
     )
 
 

@@ -12,6 +12,7 @@ from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
     ChannelOpened,
+    ConsumerLeaving,
     read_journal,
 )
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
@@ -89,12 +90,13 @@ def consumer(
     counts=(COUNT,),
     acked=True,
     opened=None,
+    left=None,
 ):
     """Return what the recorder writes of these deliveries, each a nanosecond after the last.
 
     A list among them is a burst. The first channel is opened when it ``begins``, a later one when
     something comes on it, or when ``opened`` says, by its number. Those in ``closed`` are closed
-    cleanly, behind the last delivery on them.
+    cleanly, behind the last delivery on them, and their consumer was cancelled at ``left``.
     """
     bursts = all_but() if deliveries is None else deliveries
     bursts = [one if isinstance(one, list) else [one] for one in bursts]
@@ -121,7 +123,7 @@ def consumer(
             ledger.again(),
             (*ledger.incidents(), *incidents),
             tuple(
-                ConsumerChannel(n, at, ended.get(n, at + 1) if n in closed else None)
+                ConsumerChannel(n, at, ended.get(n, at + 1) if n in closed else None, left)
                 for n, at in begun.items()
             ),
         )
@@ -184,6 +186,7 @@ def consumer_evidence(directory):
     """Return what a consumer left in its directory."""
     ledger, entries = DeliveryLedger.read(directory), list(read_journal(directory / JOURNAL_FILE))
     closed = {each.number: each.time_ns for each in entries if isinstance(each, ChannelClosed)}
+    left = {each.number: each.time_ns for each in entries if isinstance(each, ConsumerLeaving)}
     return ConsumerEvidence(
         ledger.state,
         ledger.stamp,
@@ -191,7 +194,9 @@ def consumer_evidence(directory):
         ledger.again(),
         tuple(ledger.incidents()),
         tuple(
-            ConsumerChannel(each.number, each.time_ns, closed.get(each.number))
+            ConsumerChannel(
+                each.number, each.time_ns, closed.get(each.number), left.get(each.number)
+            )
             for each in entries
             if isinstance(each, ChannelOpened)
         ),

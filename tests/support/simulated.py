@@ -89,6 +89,7 @@ class History:
     most_at_once: int = 1000
     grouped: float = 1.0
     recovery_s: float = 0.0
+    ack_delay_s: float = 0.0  # until a quorum queue's leader hears of it
     ack_survival: float = 1.0  # of those that were under way to the disk at a kill
     latency_s: float = 0.0002
     piece_bytes: int = 0  # how small the network cuts what it carries; 0: not at all
@@ -112,7 +113,7 @@ class Wire:
     session: int
     transport: Transport
     received: list[tuple[float, bytes]] = field(default_factory=list)  # when, and what
-    sent: list[bytes] = field(default_factory=list)
+    sent: list[tuple[float, bytes]] = field(default_factory=list)
 
 
 @dataclass
@@ -163,6 +164,7 @@ class Play:
             grouped=history.grouped,
             recovery_s=history.recovery_s,
             ack_survival=history.ack_survival,
+            ack_delay_s=history.ack_delay_s,
             alter=self._alter,
             forge=self._forge,
         )
@@ -204,7 +206,7 @@ class Play:
         wire = Wire(transport.peer.number, transport)
         self.wires.append(wire)
         transport.on_read = lambda data: wire.received.append((self.world.now(), data))
-        transport.on_write = wire.sent.append
+        transport.on_write = lambda data: wire.sent.append((self.world.now(), data))
 
     def _alter(self, content: Content) -> Content:
         """Change one bit: of the body, of the send time (the checksum redone), or a property."""

@@ -142,6 +142,14 @@ def test_what_a_dead_consumer_recorded_is_kept_and_another_goes_on(drain):
     assert drained.interrupted == [True, True]
 
 
+def test_as_long_as_less_comes_back_each_time_there_is_another_round(drain):
+    """A quorum queue may lose acknowledgements that were sent just before a channel's end."""
+    rounds = [[deliver(each)] for each in (ALL, range(4), [0, 1])]
+    drained = drain(*rounds, says=((4, 0), (2, 0), (2, 0)))
+    assert len(drained.proofs) == 3
+    assert drained.proof == Drain(False, 2, "2 messages are still ready in it")
+
+
 def test_the_second_round_that_brings_nothing_is_the_last(drain, clock):
     """The first may have met a queue that stood still."""
 

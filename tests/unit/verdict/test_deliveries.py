@@ -273,6 +273,32 @@ def test_again_while_the_other_channel_was_open_is_none_unless_both_closed_clean
     assert shared(early, beside) == {"redelivered": 1}
 
 
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [(200_000_000, AFTER), (100_001_500, {"redelivered": 1}), (None, {"redelivered": 1})],
+    ids=["long there", "there by other clocks", "it is not known"],
+)
+def test_a_quorum_queue_may_lose_acknowledgements_with_their_channel(left, expected):
+    """What comes while the consumer that had it is there was given back by nobody."""
+    early = consumer([*all_but(0), D(0)], left=left)
+    beside = consumer([again(0)], begins=1_600, opened={1: 900})
+    of_quorum = queue(early, beside, close_takes_acks=False)
+    assert verdict_of(of_quorum).found() == expected
+    late = consumer([again(0)], **LATE)
+    of_quorum = queue(consumer(left=1_000), late, close_takes_acks=False)
+    assert verdict_of(of_quorum).found() == {"redelivered": 1}
+    of_quorum = queue(consumer(left=1_000), late, close_takes_acks=False, auto_ack=True)
+    assert verdict_of(of_quorum).found() == {"redelivered": 1}
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,)])
+def test_of_a_quorum_queue_too_both_channels_must_have_been_closed_cleanly(closed):
+    early = consumer([*all_but(0), D(0)], left=10**9, closed=closed)
+    beside = consumer([again(0)], begins=1_600, opened={1: 900}, closed=(3 - closed[0],))
+    of_quorum = queue(early, beside, close_takes_acks=False)
+    assert verdict_of(of_quorum).found() == {"redelivered": 1}
+
+
 def test_again_without_the_flag_is_a_duplicate_and_not_after_its_acknowledgement():
     assert shared(consumer([D(0)]), consumer(**LATE)) == {"duplicate": 1}
 
