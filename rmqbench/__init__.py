@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python d
         faulty,
         online,
         reliability,
+        soak,
         storm,
         stress,
     )
@@ -55,6 +56,7 @@ __all__ = [
     "reliability",
     "run",
     "run_campaign",
+    "soak",
     "storm",
     "stress",
 ]
@@ -85,6 +87,7 @@ _HOMES = {
     "reliability": "rmqbench.scenarios",
     "run": "rmqbench.runner.run",
     "run_campaign": "rmqbench.campaign",
+    "soak": "rmqbench.scenarios",
     "storm": "rmqbench.scenarios",
     "stress": "rmqbench.scenarios",
 }

@@ -28,6 +28,7 @@ __all__ = [
     "login_name",
     "online",
     "reliability",
+    "soak",
     "storm",
     "stress",
 ]
@@ -113,6 +114,10 @@ class Scenario:
     own. With ``churn`` they close their connections when all is confirmed or acknowledged on them,
     and open others: so many a second, all clients at work together.
 
+    With ``lets_go`` the run is judged while it is under way, every minute, and evidence is let go
+    in which there is nothing left to be found, so that the disk holds what is under way, however
+    long the run is. It needs ``consume`` ``"during"``.
+
     ``faults`` strike while it runs. Then the workers reconnect and go on; what is indeterminate is
     published again only with ``publish_again``.
 
@@ -144,6 +149,7 @@ class Scenario:
     declare_last: bool = False
     processes: int | None = None
     churn: float | None = None
+    lets_go: bool = False
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -171,6 +177,12 @@ class Scenario:
                 "With declare_last the queues are there only when the publishing begins: they "
                 "cannot rest, nor have consumers, before it.",
                 "Leave out rest_s, and consume them after the publishing.",
+            )
+        if self.lets_go and self.consume != "during":
+            raise UsageError(
+                "With lets_go queues are consumed during the publishing: before that there is "
+                "nothing to judge.",
+                "Give consume='during'.",
             )
         require_utf8("text", self.text)
         if not self.stall_s > 0:
@@ -370,6 +382,32 @@ def storm(fault: str = "restart-broker", **changes: Any) -> Scenario:
         "stall_s": 60.0,
     }
     return faulty(fault, "publish", **defaults | changes)
+
+
+def soak(*, fault: str | None = None, every_s: float = 300.0, **changes: Any) -> Scenario:
+    """Return a run that goes on for half an hour, or as long as ``duration_s`` says.
+
+    5,000 messages a second are consumed while they are published, and what is clean is let go. A
+    ``fault`` strikes again and again, each time after ``every_s``, the last time well before the
+    end. What RabbitMQ promises under it is expected. ``changes`` are those of :func:`reliability`.
+    """
+    if not every_s > 0:
+        raise UsageError(f"every_s is {every_s}.", "Give seconds, more than 0.")
+    defaults: dict[str, Any] = {
+        "name": "soak",
+        "consume": "during",
+        "messages": None,
+        "duration_s": 1800.0,
+        "publish_rate": 5000.0,
+        "lets_go": True,
+    }
+    asked = defaults | changes
+    if fault is None:
+        return _two_queues(asked, {})
+    strikes = [Fault(fault, "publish", after_s=every_s)]
+    while (next_s := (len(strikes) + 1) * every_s) < (asked["duration_s"] or 0) - every_s / 2:
+        strikes.append(Fault(fault, "publish", after_s=next_s))
+    return faulty(fault, "publish", **asked | {"faults": tuple(strikes)})
 
 
 _OF_BOTH = {

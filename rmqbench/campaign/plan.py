@@ -16,7 +16,7 @@ from rmqbench.campaign.tables import Combination, combinations, meant
 from rmqbench.errors import UsageError
 from rmqbench.faults import Phase
 from rmqbench.runner.run import require_possible
-from rmqbench.scenarios import Scenario, faulty, online, reliability, storm, stress
+from rmqbench.scenarios import Scenario, faulty, online, reliability, soak, storm, stress
 
 __all__ = ["SCENARIOS", "Campaign", "PlannedRun"]
 
@@ -26,7 +26,8 @@ SCENARIOS: Mapping[str, Callable[..., Scenario]] = {
     "stress": stress,
 }
 _OF_FAULTS = ("fault", "during")
-_UNDER_FAULTS = {"faults": _OF_FAULTS, "storm": ("fault",)}  # what is said of their faults
+# What is said of their faults.
+_UNDER_FAULTS = {"faults": _OF_FAULTS, "storm": ("fault",), "soak": ("fault",)}
 _FIRST = ("name", "scenario", *_OF_FAULTS, "queue_kind", "broker")  # of a title, by values alone
 
 
@@ -144,7 +145,7 @@ _EXAMPLES = {"scenario": 'scenario = "reliability"', "broker": 'broker = "local"
 
 def _scenario(settings: Mapping[str, Any]) -> Scenario:
     """Return the scenario that is meant by its name and its changes."""
-    changes = {
+    changes: dict[str, Any] = {
         "size_bytes" if key == "size" else key: tuple(value) if key == "allowed" else value
         for key, value in settings.items()
         if key not in ("scenario", *_OF_FAULTS)
@@ -165,6 +166,8 @@ def _scenario(settings: Mapping[str, Any]) -> Scenario:
         return faulty(of_fault.get("fault", "kill-broker"), during, **changes)
     if name == "storm":
         return storm(of_fault.get("fault", "restart-broker"), **changes)
+    if name == "soak":
+        return soak(fault=of_fault.get("fault"), **changes)
     return SCENARIOS[name](**changes)
 
 

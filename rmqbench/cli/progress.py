@@ -61,6 +61,8 @@ def _bar(console: Console, clock: Callable[[], float]) -> Iterator[Watch]:
             name = escape(visible(now.phase))
             tasks[now.phase] = progress.add_task(name, total=now.total)
         progress.update(tasks[now.phase], completed=now.done)
+        if now.so_far is not None:
+            progress.console.print(escape(visible(now.so_far)), highlight=False)
 
     with progress:
         yield watch
@@ -84,6 +86,8 @@ class _Lines:
         self._next: dict[str, int] = {}
 
     def __call__(self, now: runner.Progress) -> None:
+        if now.so_far is not None:
+            say(visible(now.so_far))
         if now.phase not in self._started:
             self._started[now.phase], self._next[now.phase] = self._clock(), self._every
         due = self._next[now.phase]

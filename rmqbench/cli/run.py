@@ -20,7 +20,14 @@ from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
 from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupts_told
 from rmqbench.cli.size import SizeOption
-from rmqbench.cli.units import ChurnOption, DurationOption, RateOption
+from rmqbench.cli.units import (
+    ChurnOption,
+    DurationOption,
+    EveryOption,
+    RateOption,
+    SoakDurationOption,
+    SoakRateOption,
+)
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible_line
 
@@ -273,6 +280,60 @@ def _storm(
     )
     evidence = Evidence(directory, keep, keep_days)
     _run(scenario, own.open(), evidence, json_file, progress_every)
+
+
+@app.command(
+    "soak",
+    cls=Command,
+    help="Messages at a steady rate for half an hour, or for hours, consumed while they are "
+    "published. Every minute the run is judged, and evidence that is clean is let go. With "
+    "--fault, on a broker of our own, a fault strikes again and again.\n\n"
+    "Example: rmqbench run soak --duration 8h --fault kill-broker --every 10m",
+)
+@with_options(BrokerOptions)
+def _soak(
+    broker: BrokerOptions,
+    duration: SoakDurationOption = None,
+    rate: SoakRateOption = None,
+    fault: Annotated[
+        str | None,
+        typer.Option(help="One that is for publish, of `rmqbench run faults --list`."),
+    ] = None,
+    every: EveryOption = None,
+    size: SizeOption = None,
+    queue_kind: QueueKindOption = "classic",
+    producers: ProducersOption = 1,
+    consumers: ConsumersOption = 1,
+    window: WindowOption = 2000,
+    prefetch: PrefetchOption = 1000,
+    processes: ProcessesOption = None,
+    churn: ChurnOption = None,
+    publish_again: PublishAgainOption = False,
+    in_place: InPlaceOption = False,
+    directory: DirectoryOption = None,
+    keep: KeepOption = 10,
+    keep_days: KeepDaysOption = 30,
+    json_file: JsonOption = None,
+    progress_every: ProgressOption = 1_000_000,
+) -> None:
+    from rmqbench.scenarios import soak
+
+    given = {"every_s": every, "duration_s": duration, "publish_rate": rate}
+    scenario = soak(
+        fault=fault,
+        **{name: value for name, value in given.items() if value is not None},
+        size_bytes=size,
+        queue_kind=queue_kind,
+        producers=producers,
+        consumers=consumers,
+        window=window,
+        prefetch=prefetch,
+        processes=processes,
+        churn=churn,
+        publish_again=publish_again,
+    )
+    evidence = Evidence(directory, keep, keep_days)
+    _run(scenario, broker.open(), evidence, json_file, progress_every, in_place=in_place)
 
 
 app.command(

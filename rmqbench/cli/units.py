@@ -8,7 +8,14 @@ from typing import Annotated, Final
 
 import typer
 
-__all__ = ["ChurnOption", "DurationOption", "RateOption"]
+__all__ = [
+    "ChurnOption",
+    "DurationOption",
+    "EveryOption",
+    "RateOption",
+    "SoakDurationOption",
+    "SoakRateOption",
+]
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -64,5 +71,32 @@ DurationOption = Annotated[
         parser=_duration,
         metavar="TIME",
         show_default="until all messages are published",
+    ),
+]
+SoakDurationOption = Annotated[
+    float | None,
+    typer.Option(
+        help="How long messages are published: 90s, 30m, 8h.",
+        parser=_duration,
+        metavar="TIME",
+        show_default="30m",
+    ),
+]
+SoakRateOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Messages published each second, of all producers together.",
+        parser=_per_second,
+        metavar="N/s",
+        show_default="5000/s",
+    ),
+]
+EveryOption = Annotated[
+    float | None,
+    typer.Option(
+        help="The time between two strikes of the fault: 90s, 5m.",
+        parser=_duration,
+        metavar="TIME",
+        show_default="5m",
     ),
 ]

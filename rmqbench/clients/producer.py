@@ -24,7 +24,6 @@ from rmqbench.endpoint import Endpoint
 from rmqbench.errors import AccessRefused, BrokerError, DeadlineExceeded
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
-from rmqbench.pieces import count_where
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
     ChannelClosed,
@@ -190,7 +189,7 @@ class Producer:
 
     @property
     def _confirmed_any(self) -> bool:
-        return count_where(self._ledger.state, lambda state: state & CONFIRMED) > 0
+        return self._ledger.confirmed > 0
 
     @property
     def _time_is_up(self) -> bool:
@@ -254,8 +253,7 @@ class Producer:
         """Return the messages that are to be sent again: those whose fate is not known."""
         if not (self.plan.publish_again and self._unsent):
             return np.empty(0, np.int64)
-        known = CONFIRMED | NACKED | RETURNED
-        return np.flatnonzero(self._ledger.state[: self._unsent] & known == 0)
+        return self._recorder.indeterminate(self._unsent)
 
     def _publish(
         self, connection: Connection, channel: pika.channel.Channel, settling: _Settling

@@ -189,6 +189,13 @@ class _Writer:
             return 0
         return int(record.ledger.state[self._sequence])
 
+    @property
+    def _was_let_go(self) -> bool:
+        """Whether its evidence was clean, and nothing more of it was kept."""
+        record = self._facts.producer_of(self._producer)
+        let_go = record.ledger.let_go if record is not None and self._place is not None else None
+        return let_go is not None and bool(let_go.among(self._sequence, self._sequence + 1)[0])
+
     def _first_channel(self, record: ProducerRecord) -> int:
         """Return the channel on which a message was new."""
         opened = [each for each in record.of(ChannelOpened) if each.first is not None]
@@ -217,7 +224,9 @@ class _Writer:
             self._add(settled_ns, f"the broker {' and '.join(said)} it")
         on = {channel for _, channel in self._copies}
         self._channel_ends(record, on, acknowledged=False)
-        if not state & SENT:
+        if self._was_let_go:
+            said = ["confirmed, and its evidence let go as clean"]
+        elif not state & SENT:
             silent = "" if record.end else f"; {name} did not record its end"
             return f"It was never sent{silent}."
         if not said:
@@ -240,6 +249,9 @@ class _Writer:
         proofs = self._facts.drains(name)
         if not came and proofs:
             self._until_ns.append(proofs[-1].time_ns)
+        if self._was_let_go:
+            times = "once" if not came else f"{1 + len(came)} times, the first one clean"
+            return f"{name}: delivered {times}, and acknowledged"
         return f"{name}: {self._verdict_of(queue, came)}"
 
     def _delivery(self, queue: QueueFacts, one: Delivery, *, again: bool) -> str:

@@ -193,8 +193,16 @@ class Disturber:
         )
         after = fault.after_messages
         if after is None:
-            after = 1 if fault.kind.first_message else self._messages // 3
-        return Injection(fault.name, target, during=fault.phase, after_messages=after, own=number)
+            at_once = fault.kind.first_message or fault.after_s is not None
+            after = 1 if at_once else self._messages // 3
+        return Injection(
+            fault.name,
+            target,
+            during=fault.phase,
+            after_messages=after,
+            after_s=fault.after_s or 0.0,
+            own=number,
+        )
 
     def _take(self, injection: Injection, entry: Entry) -> None:
         if not isinstance(entry, MessagesRemoved) or self._is_here(injection):

@@ -59,6 +59,7 @@ class Injection:
         *,
         during: Phase | None = None,
         after_messages: int = 0,
+        after_s: float = 0.0,
         own: int | None = None,
     ) -> None:
         self.name = name
@@ -67,6 +68,8 @@ class Injection:
         self.failure: RmqbenchError | None = None
         self._during = during
         self._after_messages = after_messages
+        self._after_s = after_s
+        self._came_so_far_at: float | None = None
         self._own = own
         self._ended = False
         self._entries: list[Entry] = []
@@ -118,13 +121,18 @@ class Injection:
 
     def reached(self, phase: str, queue: str | None, done: int) -> bool:
         """Whether it is to strike, now that a phase (of a queue) has come so far."""
-        return (
+        came_so_far = (
             self.struck_at is None
             and not self._ended
             and self._during in (None, phase)
             and (queue is None or self._during is None or self.target.queue in ("", queue))
             and done >= max(1, self._after_messages)
         )
+        if not came_so_far or not self._after_s:
+            return came_so_far
+        if self._came_so_far_at is None:
+            self._came_so_far_at = time.monotonic()
+        return time.monotonic() - self._came_so_far_at >= self._after_s
 
     def strike(self) -> None:
         """Strike now, in a thread of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
@@ -142,9 +143,14 @@ def _describe_scenario(result: Result) -> str:
     queues = result.scenario["queues"]
     kinds = " and ".join(dict.fromkeys(queue["kind"] for queue in queues))
     consumers = queues[0]["consumers"]
-    faults = ""
-    for fault in result.scenario["faults"]:
-        faults += fault["name"] + (f" during {fault['during']}, " if fault["during"] else ", ")
+    struck = Counter(
+        fault["name"] + (f" during {fault['during']}" if fault["during"] else "")
+        for fault in result.scenario["faults"]
+    )
+    faults = "".join(
+        f"{fault}, " if times == 1 else f"{fault} ({times} times), "
+        for fault, times in struck.items()
+    )
     return (
         f"{result.scenario['name']}, {faults}{kinds} queue{'s' if len(queues) > 1 else ''}, "
         f"{counted(consumers, 'consumer')}"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.pieces import pieces
+from rmqbench.results.latencies import percentile_of, read_latencies, steps_of, sum_of
 from rmqbench.results.ranks import percentiles
 from rmqbench.run_directory.journal import WorkStarted
 from rmqbench.run_directory.records import ConsumerRecord, ProducerRecord
@@ -22,6 +23,8 @@ __all__ = [
     "publish_throughput",
     "throughput_of",
 ]
+
+_PERCENTS = (50, 95, 99, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,19 @@ def consume_throughput(consumers: Sequence[ConsumerRecord]) -> Throughput:
 
 
 def confirm_latency(producers: Sequence[ProducerRecord]) -> Latency | None:
-    """Return percentiles over the messages that were settled; None if none was."""
-    return latency_of([(each.ledger.sent_ns, each.ledger.settled_ns) for each in producers])
+    """Return percentiles over the messages that were settled; None if none was.
+
+    Where evidence was let go they are those of steps, see :mod:`rmqbench.results.latencies`.
+    """
+    columns = [(each.ledger.sent_ns, each.ledger.settled_ns) for each in producers]
+    counts = [read_latencies(each.ledger.directory) for each in producers]
+    gone = [each for each in counts if each is not None]
+    if not gone:
+        return latency_of(columns)
+    for piece in _waited_ns(columns):
+        gone.append(steps_of(piece))
+    together = sum_of(gone)
+    return Latency(*(percentile_of(together, percent) / 1e6 for percent in _PERCENTS))
 
 
 def latency_of(
@@ -74,17 +88,20 @@ def latency_of(
     Of each producer the arrays ``sent_ns`` and ``settled_ns``, both of shape (n,), Unix
     nanoseconds; 0 in ``settled_ns`` is not settled.
     """
-
-    def waited_ns() -> Iterator[npt.NDArray[np.int64]]:
-        for sent_ns, settled_ns in times_ns:
-            for piece in pieces(len(settled_ns)):
-                settled = settled_ns[piece] > 0
-                yield settled_ns[piece][settled] - sent_ns[piece][settled]
-
-    count = sum(map(len, waited_ns()))
+    count = sum(map(len, _waited_ns(times_ns)))
     if not count:
         return None
-    return Latency(*percentiles(waited_ns, count, (50, 95, 99, 100), unit=1e6))
+    return Latency(*percentiles(lambda: _waited_ns(times_ns), count, _PERCENTS, unit=1e6))
+
+
+def _waited_ns(
+    times_ns: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
+) -> Iterator[npt.NDArray[np.int64]]:
+    for sent_ns, settled_ns in times_ns:
+        for piece in pieces(len(settled_ns)):
+            settled = settled_ns[piece] > 0
+            if settled.any():
+                yield settled_ns[piece][settled] - sent_ns[piece][settled]
 
 
 def _span(

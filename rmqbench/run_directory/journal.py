@@ -35,6 +35,7 @@ __all__ = [
     "HeadersAdded",
     "Interrupted",
     "Journal",
+    "JudgedSoFar",
     "MemoryUsed",
     "MessagesRemoved",
     "PoliciesFound",
@@ -275,6 +276,19 @@ class MemoryUsed(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgedSoFar(Entry):
+    """The run was judged while it was under way: what of it fails, a few words each.
+
+    ``let_go`` is of how many messages nothing is kept but that they were confirmed and consumed.
+    """
+
+    kind = "judged so far"
+    confirmed: int
+    let_go: int
+    failing: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClockCompared(Entry):
     """A worker on another host has asked the run what time it is, and recorded by that.
 
@@ -312,6 +326,7 @@ _ENTRIES: dict[str, type[Entry]] = {
         TroubleSeen,
         MemoryUsed,
         ClockCompared,
+        JudgedSoFar,
     )
 }
 

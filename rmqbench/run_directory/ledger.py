@@ -11,7 +11,7 @@ beside its arrays, so that whoever watches need not look through them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self
 
@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import RmqbenchError
-from rmqbench.pieces import count_where
+from rmqbench.pieces import count_where, pieces
+from rmqbench.run_directory.let_go import LetGo, holding
 from rmqbench.text import counted
-from rmqbench.verdict.evidence import AGAIN, CONFIRMED, COPY, NACKED, RETURNED, Incident
+from rmqbench.verdict.evidence import AGAIN, CONFIRMED, COPY, NACKED, RETURNED, SENT, Incident
 
 __all__ = [
     "BLOCK",
@@ -46,19 +47,23 @@ class _Columns:
     def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
         self.directory = directory
         self.arrays = arrays
+        self.let_go = LetGo.of(directory)
 
     @classmethod
-    def create(cls, directory: Path, count: int) -> None:
+    def create(cls, directory: Path, count: int, *, lets_go: Sequence[int] | None = None) -> None:
         """Create the files for ``count`` messages, all zero.
 
         Their space on the disk is reserved here, where a full disk is an error: later, in a mapped
-        page, it would end the process.
+        page, it would end the process. With ``lets_go``, how many of them each producer has, it is
+        not: only some are there at the same time (:mod:`rmqbench.run_directory.let_go`).
         """
         directory.mkdir(parents=True, exist_ok=True)
         try:
             for name, dtype in cls.columns.items():
-                _make_array(directory / f"{name}.npy", dtype, count)
+                _make_array(directory / f"{name}.npy", dtype, count, takes_room=lets_go is None)
             _make_array(directory / _PROGRESS_FILE, "<i8", cls._steps(count))
+            if lets_go is not None:
+                LetGo.create(directory, lets_go)
         except OSError as error:
             raise RmqbenchError(
                 f"The ledger for {counted(count, 'message')} cannot be written to {directory}: "
@@ -110,6 +115,22 @@ class _Columns:
 class _Ledger(_Columns):
     """Arrays, and the incidents beside them."""
 
+    def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
+        super().__init__(directory, arrays)
+        self.state: _Column = arrays["state"]
+
+    def _where(
+        self, places: slice, holds: Callable[[_Column], npt.NDArray[np.bool_]]
+    ) -> npt.NDArray[np.bool_]:
+        """Return for which of these ``holds`` their state, or they were let go."""
+        if self.let_go is None:
+            return holds(self.state[places])
+        start, stop, _ = places.indices(len(self.state))
+        gone = self.let_go.among(start, stop)
+        if not gone.all():  # else nothing is read
+            gone |= holds(self.state[places])
+        return gone
+
     @property
     def incidents_path(self) -> Path:
         """Where the incidents stand, one JSON object a line."""
@@ -136,7 +157,6 @@ class PublishLedger(_Ledger):
 
     def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
         super().__init__(directory, arrays)
-        self.state: _Column = self.arrays["state"]
         self.sent_ns: _Column = self.arrays["sent_ns"]
         self.settled_ns: _Column = self.arrays["settled_ns"]
 
@@ -147,12 +167,25 @@ class PublishLedger(_Ledger):
     @property
     def confirmed(self) -> int:
         """How many publishes the broker has confirmed (and not returned)."""
-        return count_where(self.state, are_confirmed)
+        found = (self.are_confirmed(each) for each in pieces(len(self.state)))
+        return sum(int(np.count_nonzero(each)) for each in found)
 
     @property
     def settled(self) -> int:
         """How many publishes the broker has confirmed or refused."""
-        return count_where(self.state, lambda state: state & (CONFIRMED | NACKED))
+        found = (
+            self._where(each, lambda state: state & (CONFIRMED | NACKED) != 0)
+            for each in pieces(len(self.state))
+        )
+        return sum(int(np.count_nonzero(each)) for each in found)
+
+    def sent(self, these: slice) -> npt.NDArray[np.bool_]:
+        """Return which of some messages were sent."""
+        return self._where(these, lambda state: state & SENT != 0)
+
+    def are_confirmed(self, these: slice) -> npt.NDArray[np.bool_]:
+        """Return which of some publishes the broker has confirmed (and not returned)."""
+        return self._where(these, are_confirmed)
 
     @property
     def copies_path(self) -> Path:
@@ -178,13 +211,44 @@ class DeliveryLedger(_Ledger):
 
     def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
         super().__init__(directory, arrays)
-        self.state: _Column = self.arrays["state"]
         self.stamp: _Column = self.arrays["stamp"]
         self.first_ns: _Column = self.arrays["first_ns"]
 
     @classmethod
     def _steps(cls, count: int) -> int:
         return count // BLOCK + 1
+
+    @property
+    def deliveries(self) -> int:
+        """How many first deliveries there were, those that were let go included.
+
+        Of a segment that was let go, what came again is a first delivery once more.
+        """
+        if self.let_go is None:
+            return count_where(self.state, lambda state: state)
+        count, starts = 0, self.let_go.segments["start"].tolist()
+        ends = [*starts[1:], len(self.state)]
+        rows = zip(starts, ends, self.let_go.segments, self.may_hold(), strict=True)
+        for start, end, segment, holds in rows:
+            count += abs(int(segment["rows"]))
+            if holds:
+                later = self.first_ns[start:end] > segment["last_ns"]
+                count += int(np.count_nonzero((self.state[start:end] != 0) & later))
+        return count
+
+    def may_hold(self) -> npt.NDArray[np.bool_]:
+        """Return of each segment whether the columns may hold anything of it; they are not read."""
+        if self.let_go is None:
+            return np.zeros(0, np.bool_)
+        starts = self.let_go.segments["start"].tolist()
+        return np.array(holding(self.directory / "state.npy", self.state, starts), np.bool_)
+
+    def came(self, places: slice) -> npt.NDArray[np.bool_]:
+        """Return which of some messages came; of a segment that was let go, all of them.
+
+        All of that came, to this consumer or to another.
+        """
+        return self._where(places, lambda state: state != 0)
 
     @property
     def again_path(self) -> Path:
@@ -202,10 +266,11 @@ def are_confirmed(state: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return confirmed
 
 
-def _make_array(path: Path, dtype: str, length: int) -> None:
+def _make_array(path: Path, dtype: str, length: int, *, takes_room: bool = True) -> None:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(length,))
     del array
-    _take_room(path)
+    if takes_room:
+        _take_room(path)
 
 
 def _map_array(path: Path, dtype: str, mode: Literal["r", "r+"]) -> _Column:

@@ -46,8 +46,8 @@ from rmqbench.text import counted
 from rmqbench.verdict.evidence import (
     AGAIN,
     COPY,
+    LET_GO,
     REPORTED,
-    SENT,
     ConsumerChannel,
     ConsumerEvidence,
     Drain,
@@ -231,6 +231,7 @@ class _Reader:
             channels=tuple(channels),
             incidents=self._incidents(producer),
             wanted=end.messages if end else None,
+            let_go=_let_go(ledger),
             ended=end is not None and producer.readable,
             readable=producer.readable,
         )
@@ -307,9 +308,8 @@ class _Reader:
         recipe = self._recipe
         count = total = 0
         for number, each in enumerate(producers):
-            state = each.ledger.state
-            for piece in pieces(len(state)):
-                sequences = piece.start + np.flatnonzero(state[piece] & SENT)
+            for piece in pieces(len(each.ledger.state)):
+                sequences = piece.start + np.flatnonzero(each.ledger.sent(piece))
                 count += len(sequences)
                 total += recipe.total_bytes(number, sequences)
             count += len(each.copies)
@@ -368,6 +368,8 @@ class _Reader:
                 )
                 for each in consumer.of(ChannelOpened)
             ),
+            let_go=_let_go(ledger),
+            holds=ledger.may_hold(),
         )
 
     def _require_incidents(self, consumer: ConsumerRecord, incidents: Sequence[Incident]) -> None:
@@ -383,6 +385,10 @@ class _Reader:
 
 
 _Ledger = TypeVar("_Ledger", PublishLedger, DeliveryLedger)
+
+
+def _let_go(ledger: PublishLedger | DeliveryLedger) -> npt.NDArray[Any]:
+    return np.zeros(0, LET_GO) if ledger.let_go is None else ledger.let_go.segments
 
 
 def _recipe(description: Mapping[str, Any]) -> Recipe:

@@ -7,11 +7,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.pieces import piece_at
 from rmqbench.run_directory.ledger import BLOCK, DeliveryLedger, PublishLedger
+from rmqbench.run_directory.let_go import LetGo, free_rows
 from rmqbench.verdict.evidence import (
     ACKED,
     AGAIN,
@@ -21,6 +24,7 @@ from rmqbench.verdict.evidence import (
     NACKED,
     REDELIVERED,
     REPORTED,
+    RETURNED,
     SENT,
     Incident,
 )
@@ -32,9 +36,12 @@ __all__ = ["DeliveryRecorder", "PublishRecorder"]
 class _Recorder:
     """What each recorder writes beside its ledger: rows of what came again, and incidents."""
 
-    def __init__(self, rows: Path, incidents: Path) -> None:
+    ledger: PublishLedger | DeliveryLedger
+
+    def __init__(self, rows: Path, incidents: Path, let_go: LetGo | None) -> None:
         self._rows = _Appended(rows)
         self._incidents = _Appended(incidents)
+        self._let_go = let_go
 
     def close(self) -> None:
         """Close its files."""
@@ -51,6 +58,26 @@ class _Recorder:
         """How many incidents were reported."""
         return self._incidents.count
 
+    def _is_final(self, segment: npt.NDArray[Any]) -> bool:
+        """Whether a segment that was judged has not changed since."""
+        return True
+
+    def _free_what_was_let_go(self) -> None:
+        """Free the space of what the run has judged and let go meanwhile, if it has."""
+        if self._let_go is None:
+            return
+        columns = self.ledger.arrays.values()
+        for segment in self._let_go.to_be_freed():
+            these = piece_at(int(segment["start"]))
+            if not self._is_final(segment):
+                continue
+            try:
+                for column in columns:
+                    free_rows(column, these.start, these.stop)
+            except OSError:  # this file system gives no space back: all stays as it is
+                self._let_go = None
+                return
+
     def report(self, incident: Incident) -> None:
         """Write one incident, a JSON object in a line."""
         line = json.dumps(asdict(incident), ensure_ascii=True)
@@ -60,11 +87,13 @@ class _Recorder:
 class PublishRecorder(_Recorder):
     """Writes a :class:`PublishLedger`: all that becomes evidence of a publish."""
 
+    ledger: PublishLedger
+
     def __init__(self, directory: Path) -> None:
         """Open the ledger in ``directory``."""
         self.ledger = PublishLedger.open(directory)
         self._progress = self.ledger.progress("r+")
-        super().__init__(self.ledger.copies_path, self.ledger.incidents_path)
+        super().__init__(self.ledger.copies_path, self.ledger.incidents_path, self.ledger.let_go)
 
     def send(self, sequences: npt.NDArray[np.int64], channel: int, now_ns: int) -> None:
         """Record that these are about to be sent on a channel, some of them perhaps again."""
@@ -87,6 +116,14 @@ class PublishRecorder(_Recorder):
         ledger.settled_ns[sequences] = now_ns
         ledger.state[sequences] = state | bit
         self._progress[0] += np.count_nonzero(state & (CONFIRMED | NACKED) == 0)
+        self._free_what_was_let_go()
+
+    def indeterminate(self, sent: int) -> npt.NDArray[np.int64]:
+        """Return which of the first ``sent`` messages are in an unknown state."""
+        unknown = self.ledger.state[:sent] & (CONFIRMED | NACKED | RETURNED) == 0
+        if self.ledger.let_go is not None:
+            unknown &= ~self.ledger.let_go.among(0, sent)
+        return np.flatnonzero(unknown)
 
 
 class DeliveryRecorder(_Recorder):
@@ -96,11 +133,13 @@ class DeliveryRecorder(_Recorder):
     what they mean is the verdict's.
     """
 
+    ledger: DeliveryLedger
+
     def __init__(self, directory: Path, counts: Sequence[int]) -> None:
         """Open the ledger in ``directory``; ``counts`` is the messages of each producer."""
         self.ledger = DeliveryLedger.open(directory)
         self._progress = self.ledger.progress("r+")
-        super().__init__(self.ledger.again_path, self.ledger.incidents_path)
+        super().__init__(self.ledger.again_path, self.ledger.incidents_path, self.ledger.let_go)
         self.deliveries = 0  # of this run's messages, those that came again included
         self.distinct = 0  # of this run's messages, each counted once
         self.channel = 0  # number of the consuming channel, from 1 on
@@ -158,6 +197,12 @@ class DeliveryRecorder(_Recorder):
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
         """Record that the acknowledgement of these is being sent on the present channel."""
         self.ledger.state[places] |= ACKED
+        self._free_what_was_let_go()
+
+    def _is_final(self, segment: npt.NDArray[Any]) -> bool:
+        """Whether nothing has come since a segment was judged: what has would be forgotten."""
+        these = piece_at(int(segment["start"]))
+        return int(self.ledger.first_ns[these].max()) <= int(segment["last_ns"])
 
     def _first_deliveries(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
         """Return which of these are first deliveries; None: all of them."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import AccessRefused
@@ -64,7 +63,7 @@ class ConsumerRecord(WorkerRecord):
     @property
     def deliveries(self) -> int:
         """How many messages of the run it received, those that came again included."""
-        return int(np.count_nonzero(self.ledger.state)) + len(self.again)
+        return self.ledger.deliveries + len(self.again)
 
 
 @dataclass(frozen=True, eq=False)

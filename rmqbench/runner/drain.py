@@ -18,7 +18,7 @@ from rmqbench.run_directory.journal import (
     Interrupted,
     WorkEnded,
 )
-from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger, are_confirmed
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.run_directory.reading import entries_of
 from rmqbench.runner.emptiness import SETTLE_S, Patience, Prover
 from rmqbench.runner.received import Received
@@ -43,9 +43,20 @@ class QueueDrain:
     answers and they were the first in a row whom it served nothing, or it has not had its time yet.
     """
 
-    def __init__(self, plan: ConsumerPlan, consumers: int, network: Network = REAL_NETWORK) -> None:
-        """Take the plan by which all consumers work; ``plan.directory`` is the queue's."""
+    def __init__(
+        self,
+        plan: ConsumerPlan,
+        consumers: int,
+        network: Network = REAL_NETWORK,
+        *,
+        lets_go: bool = False,
+    ) -> None:
+        """Take the plan by which all consumers work; ``plan.directory`` is the queue's.
+
+        ``lets_go``: whether evidence is let go while they work.
+        """
         self.plan = plan
+        self._lets_go = plan.counts if lets_go else None
         self._monotonic = network.clock.monotonic
         self.consumers = consumers
         self.distinct = 0  # messages that any of the consumers has received
@@ -89,7 +100,7 @@ class QueueDrain:
             for number in range(first, first + self.consumers)
         ]
         for plan in plans:
-            DeliveryLedger.create(plan.directory, total)
+            DeliveryLedger.create(plan.directory, total, lets_go=self._lets_go)
         self._round = [DeliveryLedger.read(plan.directory) for plan in plans]
         self._ledgers += self._round
         for ledger in self._round:
@@ -122,9 +133,9 @@ class QueueDrain:
         count = start = 0
         for producer in published:
             for piece in pieces(len(producer.state)):
-                missing = are_confirmed(producer.state[piece])
+                missing = producer.are_confirmed(piece)
                 for ledger in self._ledgers:
-                    missing &= ledger.state[start + piece.start : start + piece.stop] == 0
+                    missing &= ~ledger.came(slice(start + piece.start, start + piece.stop))
                 count += int(np.count_nonzero(missing))
             start += len(producer.state)
         return count

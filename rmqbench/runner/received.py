@@ -63,9 +63,9 @@ class Received:
     def _count(self, block: int) -> int:
         """Count the messages of a block that any of them has received."""
         places = slice(block * BLOCK, (block + 1) * BLOCK)
-        came = self._ledgers[0].state[places] != 0
+        came = self._ledgers[0].came(places)
         for ledger in self._ledgers[1:]:
-            came |= ledger.state[places] != 0
+            came |= ledger.came(places)
         return int(np.count_nonzero(came))
 
     def _note(self, counts: npt.NDArray[np.int64]) -> None:

@@ -47,6 +47,7 @@ from rmqbench.runner.description import describe
 from rmqbench.runner.drain import QueueDrain
 from rmqbench.runner.inspection import Inspection
 from rmqbench.runner.isolation import Place, declared, own_place
+from rmqbench.runner.letting_go import LettingGo
 from rmqbench.runner.plans import Planner
 from rmqbench.runner.remote import Elsewhere, require_bearable
 from rmqbench.runner.watch import BrokerWatch
@@ -61,6 +62,7 @@ _R = TypeVar("_R")
 
 _LOG_LINES = 10_000
 _OPEN_FILES, _OPEN_FILES_EACH = 200, 4  # of what the workers write, their columns are read
+_LETS_GO_ROOM = 10_000_000  # messages, of which there is room for the evidence at the beginning
 _PROOFS = 32  # at the same time, each with a connection
 
 
@@ -68,12 +70,14 @@ _PROOFS = 32  # at the same time, each with a connection
 class Progress:
     """How far one phase (``publish``, or ``drain`` and a queue's name) has come.
 
-    ``total`` is None where the end is not known.
+    ``total`` is None where the end is not known. ``so_far`` is there once a minute where the run is
+    judged while it is under way: what was found so far, in a sentence.
     """
 
     phase: str
     done: int
     total: int | None
+    so_far: str | None = None
 
 
 def run(
@@ -131,6 +135,12 @@ class Run:
         require_possible(scenario, in_place=in_place)
         if executor is not None:
             require_bearable(scenario.faults)
+            if scenario.lets_go:
+                raise UsageError(
+                    "With lets_go the evidence is judged where it is recorded, and an executor's "
+                    "workers record it elsewhere.",
+                    "Leave out the executor, or lets_go.",
+                )
         self._executor = executor
         allow_open_files(_OPEN_FILES + scenario.clients * _OPEN_FILES_EACH)
         self.scenario = scenario
@@ -173,6 +183,8 @@ class Run:
     def _enter(self) -> None:
         most = self.scenario.most_messages
         consumers = self.scenario.clients - self.scenario.producers
+        if self.scenario.lets_go:
+            most = min(most, _LETS_GO_ROOM)
         self._directory.require_room(most, most * consumers)
         description = describe(
             self._id, self.scenario, self._recipe, self.broker, in_place=self._in_place
@@ -253,7 +265,8 @@ class Run:
         self._write(StageBegan(stage="publish"))
         producers = self._plans.producers()
         for plan in producers:
-            PublishLedger.create(plan.directory, plan.count)
+            lets_go = [plan.count] if self.scenario.lets_go else None
+            PublishLedger.create(plan.directory, plan.count, lets_go=lets_go)
         ledgers = self._publish_ledgers()
         settled = [each.progress() for each in ledgers]
         drains = []
@@ -265,9 +278,19 @@ class Run:
             self._disturber.announce("publish", done)
             self._watch(Progress("publish", done, self.scenario.messages))
 
+        def say(text: str) -> None:
+            done = sum(int(each[0]) for each in settled)
+            self._watch(Progress("publish", done, self.scenario.messages, text))
+
+        letting_go = None
+        if self.scenario.lets_go:
+            letting_go = LettingGo(self._directory, self._clock, self._write, say)
+
         def progress() -> int:
             done = sum(int(each[0]) for each in settled)
             announce(done)
+            if letting_go is not None:
+                letting_go.look()
             return done + sum(self._progress_of(drain) for drain in drains)
 
         def begin() -> None:
@@ -384,7 +407,9 @@ class Run:
     def _begin_drain(self, queue: str) -> QueueDrain:
         index = self.scenario.queue_names.index(queue)
         asked = self.scenario.queues[index]
-        drain = self._drains[queue] = QueueDrain(self._plans.consumer(index), asked.consumers)
+        drain = self._drains[queue] = QueueDrain(
+            self._plans.consumer(index), asked.consumers, lets_go=self.scenario.lets_go
+        )
         return drain
 
     def _consume(self, drains: Sequence[QueueDrain]) -> None:

@@ -23,6 +23,7 @@ from rmqbench.verdict.evidence import (
     ConsumerEvidence,
     Incident,
     Restart,
+    channels_at,
 )
 from rmqbench.verdict.findings import FindingName
 from rmqbench.verdict.parts import Part
@@ -221,7 +222,7 @@ class QueueDeliveries:
         """Yield the columns of a consumer's first deliveries, and those of its later ones."""
         again = consumer.again
         places = np.flatnonzero(self._several & (consumer.state & DELIVERED != 0))
-        channel = _channels_at(consumer, consumer.first_ns[places])
+        channel = channels_at(consumer, consumer.first_ns[places])
         yield (
             places,
             consumer.stamp[places],
@@ -327,6 +328,8 @@ class QueueDeliveries:
     def altered_send_times(self) -> Iterator[Altered]:
         """Yield the deliveries whose head is sound and tells another send time than was sent."""
         sends = self._sends
+        if sends.part.let_go is not None:
+            return  # the times of sending are gone, and with them what could be compared
         for number, consumer in enumerate(self._consumers):
             again = consumer.again
             looked_at = (consumer.state & (DELIVERED | REPORTED) == DELIVERED) & sends.sent
@@ -334,7 +337,7 @@ class QueueDeliveries:
             places = np.flatnonzero(looked_at)
             places = places[~sends.is_stamp_of(places, consumer.stamp[places])]
             firsts_ns = consumer.first_ns[places]
-            channels = _channels_at(consumer, firsts_ns)
+            channels = channels_at(consumer, firsts_ns)
             for row in zip(places.tolist(), firsts_ns.tolist(), channels.tolist(), strict=True):
                 yield Altered(number, False, self._altered(*row))
             rows = again[sends.sent[again["place"]] & (again["flags"] & REPORTED == 0)]
@@ -346,14 +349,6 @@ class QueueDeliveries:
         part, detail = self._sends.part, "the send time in the head of the body"
         sequence = part.first + place
         return Incident(FindingName.CORRUPTED, at_ns, part.number, sequence, detail, channel)
-
-
-def _channels_at(consumer: ConsumerEvidence, at_ns: IntArray) -> IntArray:
-    """Return the numbers of the channels that a consumer had at these moments, 0 for none."""
-    opened = sorted((each.opened_ns, each.number) for each in consumer.channels)
-    opened_ns = np.array([each for each, _ in opened], np.int64)
-    numbers = np.array([0, *(number for _, number in opened)], np.int64)
-    return numbers[np.searchsorted(opened_ns, at_ns, side="right")]
 
 
 def _channel_columns(

@@ -19,6 +19,7 @@ __all__ = [
     "CONFIRMED",
     "COPY",
     "DELIVERED",
+    "LET_GO",
     "NACKED",
     "REDELIVERED",
     "REPORTED",
@@ -34,6 +35,7 @@ __all__ = [
     "QueueEvidence",
     "Removal",
     "Restart",
+    "channels_at",
 ]
 
 # Bits of ProducerEvidence.state.
@@ -51,6 +53,23 @@ AGAIN: Final = np.dtype(
     [("place", "<i8"), ("at_ns", "<i8"), ("stamp", "<u4"), ("channel", "<i4"), ("flags", "u1")]
 )
 """A delivery of a message that its consumer had received before."""
+
+LET_GO: Final = np.dtype(
+    [
+        ("start", "<i8"),
+        ("rows", "<i8"),
+        ("earliest_ns", "<i8"),
+        ("last_ns", "<i8"),
+        ("flagged", "<i8"),
+    ]
+)
+"""A segment of a producer's messages that was judged while the run was under way, and let go: each
+was confirmed, and delivered by each queue once, in order and intact. ``start`` is its first place
+in a worker's arrays, ``rows`` how many of its messages the worker has recorded (0: it was not let
+go; negative: nobody has freed it), between which times: a producer sent them, a consumer received
+them, ``flagged`` of them with the flag. What the arrays still hold up to ``last_ns`` is of that;
+what is later came again.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +122,8 @@ class ProducerEvidence:
 
     ``state`` holds bits, ``sent_ns`` when it was first sent, ``copies`` what was sent again (dtype
     :data:`COPY`, in the order of sending). Where no ``channels`` are known its order is not judged.
-    ``wanted`` is how many messages it was to send (None: all of them). One that has not ``ended``
+    ``wanted`` is how many messages it was to send (None: all of them). ``let_go`` is dtype LET_GO.
+    One that has not ``ended``
     did not record why it stopped: what it did not send, and what it did not hear of, is missing
     evidence and no finding against the broker. Of one that is not ``readable`` nothing is known.
     """
@@ -114,6 +134,7 @@ class ProducerEvidence:
     channels: tuple[ProducerChannel, ...] = (ProducerChannel(1, 0),)
     incidents: Sequence[Incident] = ()
     wanted: int | None = None
+    let_go: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, LET_GO))
     ended: bool = True
     readable: bool = True
 
@@ -124,7 +145,8 @@ class ConsumerEvidence:
 
     Of the first delivery of each message: ``state`` holds bits, ``stamp`` is the checksum in its
     head (:meth:`rmqbench.message.Recipe.stamps`), ``first_ns`` says when, and by its order in which
-    order. ``again`` holds all later ones (dtype :data:`AGAIN`), in their order.
+    order. ``again`` holds all later ones (dtype :data:`AGAIN`), in their order. ``let_go`` is dtype
+    :data:`LET_GO`; ``holds`` says of each of these segments whether the arrays may hold anything.
     """
 
     state: npt.NDArray[np.uint8]
@@ -133,6 +155,8 @@ class ConsumerEvidence:
     again: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, AGAIN))
     incidents: Sequence[Incident] = ()
     channels: tuple[ConsumerChannel, ...] = ()
+    let_go: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, LET_GO))
+    holds: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,3 +239,11 @@ class Evidence:
     restarts: tuple[Restart, ...] = ()
     missing: tuple[str, ...] = ()
     troubles: tuple[str, ...] = ()
+
+
+def channels_at(consumer: ConsumerEvidence, at_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the numbers of the channels that a consumer had at these moments, 0 for none."""
+    opened = sorted((each.opened_ns, each.number) for each in consumer.channels)
+    opened_ns = np.array([each for each, _ in opened], np.int64)
+    numbers = np.array([0, *(number for _, number in opened)], np.int64)
+    return numbers[np.searchsorted(opened_ns, at_ns, side="right")]

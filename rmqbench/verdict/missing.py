@@ -9,6 +9,7 @@ import numpy as np
 
 from rmqbench.verdict.deliveries import BoolArray, IntArray, Sends
 from rmqbench.verdict.evidence import ProducerEvidence, Removal
+from rmqbench.verdict.parts import Part
 
 __all__ = ["Missing"]
 
@@ -32,6 +33,13 @@ class Missing:
         self._before_ns = max(befores, default=None)
         self._old = 0  # that a cause can have removed because they were sent so early
         self._of: dict[int, _OfProducer] = {}
+
+    def pass_over(self, part: Part) -> None:
+        """Take in that no message of a part is missing."""
+        of = self._of.setdefault(part.number, _OfProducer())
+        if of.first is None:
+            of.first = part.first
+        of.last = part.first + len(part) - 1
 
     def add(self, sends: Sends, missing: BoolArray) -> None:
         """Take in which messages of a part are missing."""

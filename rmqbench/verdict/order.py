@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from rmqbench.verdict.deliveries import BoolArray, IntArray, QueueDeliveries, Sends
 from rmqbench.verdict.evidence import Evidence, QueueEvidence
-from rmqbench.verdict.parts import ConsumerParts, Parts
+from rmqbench.verdict.parts import ConsumerParts, Part, Parts
 
 __all__ = ["Late", "late_deliveries"]
 
@@ -119,6 +119,12 @@ def _backwards(evidence: Evidence, queue: QueueEvidence) -> Iterator[_Came]:
     for part in reversed(parts):
         if not part.producer.channels:
             continue
+        if part.let_go is not None:
+            known = _let_go(part, queue)
+            before_ns = earliest_ns.get(known.key, _NEVER)
+            earliest_ns[known.key] = min(int(known.earliest_ns[0]), before_ns)
+            yield known
+            continue
         sends = Sends(evidence.recipe, part)
         deliveries = QueueDeliveries(sends, consumers.of(part))
         for channel, sequence, at_ns, flagged in _by_channel(sends, deliveries):
@@ -127,6 +133,21 @@ def _backwards(evidence: Evidence, queue: QueueEvidence) -> Iterator[_Came]:
             earliest = np.minimum.accumulate(onward[::-1])[::-1]
             earliest_ns[key] = int(earliest[0])
             yield _Came(part.number, channel, sequence, at_ns, flagged, earliest)
+
+
+def _let_go(part: Part, queue: QueueEvidence) -> _Came:
+    """Return what is known of a part that was let go: its first message came first, and when."""
+    rows = [each.let_go[part.segment] for each in queue.consumers if len(each.let_go)]
+    at_ns = min((int(each["earliest_ns"]) for each in rows if each["rows"]), default=_NEVER)
+    channel = max(each.number for each in part.producer.channels if each.first <= part.first)
+    return _Came(
+        part.number,
+        channel,
+        np.array([part.first]),
+        np.array([at_ns]),
+        np.zeros(1, np.bool_),
+        np.array([at_ns, _NEVER]),
+    )
 
 
 def _by_channel(

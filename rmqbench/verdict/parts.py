@@ -12,8 +12,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.pieces import pieces
-from rmqbench.verdict.evidence import ConsumerEvidence, Evidence, ProducerEvidence
+from rmqbench.pieces import PIECE, piece_of, pieces
+from rmqbench.verdict.evidence import (
+    ACKED,
+    AGAIN,
+    CONFIRMED,
+    DELIVERED,
+    LET_GO,
+    REDELIVERED,
+    REPORTED,
+    SENT,
+    ConsumerEvidence,
+    Evidence,
+    ProducerEvidence,
+    channels_at,
+)
 
 __all__ = ["ConsumerParts", "Part", "Parts"]
 
@@ -24,17 +37,24 @@ class Part:
 
     ``start`` is the place of the first in arrays that hold all producers' messages in a row.
     ``producer`` has these messages only; within it, and within all that is computed of it, they
-    are counted from 0 on.
+    are counted from 0 on. One that was let go has its producer's row of LET_GO, and ``segment`` is
+    its place among all of them.
     """
 
     number: int  # of the producer
     first: int
     start: int
     producer: ProducerEvidence
+    segment: int = 0
+    let_go: Any = None
 
     def __len__(self) -> int:
         """Return how many messages they are."""
         return len(self.producer.state)
+
+    def as_of_now(self) -> Part:
+        """Return the part with what is known now of its messages, however it goes on."""
+        return replace(self, producer=replace(self.producer, state=self.producer.state.copy()))
 
 
 class Parts:
@@ -47,11 +67,15 @@ class Parts:
         self._producers = evidence.producers
         self.count = 0
         self._starts = []
+        self._segments = []
         self._copies = []
+        segments = 0
         for producer in evidence.producers:
             count = len(producer.state)
             self._starts.append(self.count)
+            self._segments.append(segments)
             self.count += count
+            segments += len(list(pieces(count)))
             self._copies.append(_Rows(producer.copies, "sequence", count))
 
     def __iter__(self) -> Iterator[Part]:
@@ -77,7 +101,15 @@ class Parts:
             copies=self._copies[number].between(these.start, these.stop),
             wanted=wanted - these.start,
         )
-        return Part(number, these.start, self._starts[number] + these.start, part)
+        within, let_go = piece_of(these.start), None
+        if len(producer.let_go) and producer.let_go["rows"][within] > 0:
+            let_go = producer.let_go[within]
+            part = replace(part, state=_SETTLED[: len(part.state)])
+        return Part(
+            *(number, these.start, self._starts[number] + these.start, part),
+            segment=self._segments[number] + within,
+            let_go=let_go,
+        )
 
 
 class ConsumerParts:
@@ -88,19 +120,84 @@ class ConsumerParts:
         self._consumers = consumers
         self._again = [_Rows(each.again, "place", count) for each in consumers]
 
-    def of(self, part: Part) -> list[ConsumerEvidence]:
-        """Return what each of them received of a part."""
+    def receive_none_of(self, part: Part) -> bool:
+        """Whether none of them has anything of a part, or any more."""
         these = slice(part.start, part.start + len(part))
-        return [
+        may_hold = [
+            each for each in self._consumers if not len(each.holds) or each.holds[part.segment]
+        ]
+        return not any(each.state[these].any() for each in may_hold) and not any(
+            len(each.between(these.start, these.stop)) for each in self._again
+        )
+
+    def of(self, part: Part) -> list[ConsumerEvidence]:
+        """Return what each of them has received of a part by now."""
+        these = slice(part.start, part.start + len(part))
+        found = [
             replace(
                 consumer,
-                state=consumer.state[these],
+                state=consumer.state[these].copy(),
                 stamp=consumer.stamp[these],
                 first_ns=consumer.first_ns[these],
                 again=again.between(these.start, these.stop),
             )
             for consumer, again in zip(self._consumers, self._again, strict=True)
         ]
+        return found if part.let_go is None else _as_it_was(part, found)
+
+
+_SETTLED = np.full(PIECE, SENT | CONFIRMED, np.uint8)
+
+
+def _as_it_was(part: Part, found: Sequence[ConsumerEvidence]) -> list[ConsumerEvidence]:
+    """Return what the consumers received of a part that was let go: all of it once, and what later.
+
+    Which consumer had which message is known only where one had all of them; else it was one of
+    which nothing is known, behind all others. Which of them had the flag is not known: where any
+    had it, all may have.
+    """
+    rows = [
+        each.let_go[part.segment] if len(each.let_go) else np.zeros(1, LET_GO)[0] for each in found
+    ]
+    had = [each for each in rows if each["rows"]]
+    result = [
+        _with_later(part, consumer, row, all_of_it=len(had) == 1 and bool(row["rows"]))
+        for consumer, row in zip(found, rows, strict=True)
+    ]
+    if len(had) != 1:
+        row = np.zeros(1, LET_GO)[0]
+        row["earliest_ns"] = min((int(each["earliest_ns"]) for each in had), default=0)
+        row["flagged"] = sum(int(each["flagged"]) for each in had)
+        result.append(ConsumerEvidence(*_columns(part, row, all_of_it=True)))
+    return result
+
+
+def _with_later(
+    part: Part, consumer: ConsumerEvidence, row: Any, *, all_of_it: bool
+) -> ConsumerEvidence:
+    """Return a consumer with all or nothing of a part, and what it has received of it later."""
+    state, first_ns, last_ns = consumer.state, consumer.first_ns, int(row["last_ns"])
+    later = np.flatnonzero((state & DELIVERED != 0) & (first_ns > last_ns))
+    again = np.zeros(len(later), AGAIN)
+    again["place"], again["at_ns"], again["stamp"] = later, first_ns[later], consumer.stamp[later]
+    again["flags"] = state[later] & (REDELIVERED | REPORTED)
+    again["channel"] = channels_at(consumer, first_ns[later])
+    again = np.concatenate([again, consumer.again[consumer.again["at_ns"] > last_ns]])
+    again = again[np.argsort(again["at_ns"], kind="stable")]
+    state, stamp, first_ns = _columns(part, row, all_of_it=all_of_it)
+    return replace(consumer, state=state, stamp=stamp, first_ns=first_ns, again=again)
+
+
+def _columns(
+    part: Part, row: Any, *, all_of_it: bool
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    """Return the columns of who received all of a part at once, or nothing of it."""
+    count, taken = len(part), DELIVERED | ACKED
+    if row["flagged"]:
+        taken |= REDELIVERED
+    state = np.full(count, taken if all_of_it else 0, np.uint8)
+    first_ns = np.full(count, int(row["earliest_ns"]) if all_of_it else 0, np.int64)
+    return state, np.zeros(count, np.uint32), first_ns
 
 
 class _Rows:

@@ -20,6 +20,7 @@ from rmqbench.verdict.evidence import (
     NACKED,
     RETURNED,
     SENT,
+    ConsumerEvidence,
     Evidence,
     Incident,
     QueueEvidence,
@@ -60,11 +61,16 @@ def judge_evidence(
     outcomes = _OutcomeJudge(evidence)
     queues = [_QueueJudge(evidence, queue, parts.count) for queue in evidence.queues]
     for part in parts:
-        masks = _outcomes(part)
-        outcomes.take(part, masks)
-        sends = Sends(evidence.recipe, part)
-        for each in queues:
-            each.take(sends, masks)
+        if part.let_go is not None and all(each.passes(part) for each in queues):
+            continue
+        # First what was received: of a run that is under way it was sent by now, or never was.
+        received = [each.received(part) for each in queues]
+        now = part.as_of_now()
+        masks = _outcomes(now)
+        outcomes.take(now, masks)
+        sends = Sends(evidence.recipe, now)
+        for each, consumers in zip(queues, received, strict=True):
+            each.take(sends, consumers, masks)
     findings = [*outcomes.findings(), *(found for each in queues for found in each.findings())]
     findings = [_with_effect(f, allowed) for f in findings if f.count]
     failing = [f for f in findings if f.effect is Effect.FAILS]
@@ -197,12 +203,25 @@ class _QueueJudge:
         self._missing = Missing(queue.removals)
         self._altered: list[Altered] = []
 
-    def take(self, sends: Sends, outcomes: _Outcomes) -> None:
-        """Judge a part."""
+    def passes(self, part: Part) -> bool:
+        """Whether nothing came again of a part that was let go: then there is nothing to judge."""
+        if self._consumers.receive_none_of(part):
+            self._missing.pass_over(part)
+            return True
+        return False
+
+    def received(self, part: Part) -> list[ConsumerEvidence]:
+        """Return what its consumers have received of a part by now."""
+        return self._consumers.of(part)
+
+    def take(
+        self, sends: Sends, consumers: Sequence[ConsumerEvidence], outcomes: _Outcomes
+    ) -> None:
+        """Judge a part, of which ``consumers`` is what was :meth:`received`."""
         queue, part = self._queue, sends.part
         deliveries = QueueDeliveries(
             sends,
-            self._consumers.of(part),
+            consumers,
             auto_ack=queue.auto_ack,
             close_takes_acks=queue.close_takes_acks,
         )

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from support.drawing import draw
-from support.simulated import play
+from support.simulated import in_pieces_of, play
 
 import rmqbench
 
@@ -19,15 +19,22 @@ def test_every_finding_and_every_named_message_of_a_history_is_explained(part, t
     for seed in range(part, MANY, PARTS):
         directory = tmp_path / str(seed)
         directory.mkdir()
-        verdict = play(draw(seed), directory).result.verdict
-        account = rmqbench.explain(directory)
-        assert account.verdict == verdict
-        assert [e.finding for e in account.explanations if e.finding] == [*verdict.findings]
-        assert all(line for each in account.explanations for line in each.lines())
-        for finding in verdict.findings:
-            for message in finding.messages:
-                if message.message_id is not None:
-                    require_life(rmqbench.explain(directory, message.message_id), finding, message)
+        history = draw(seed)
+        verdict = play(history, directory).result.verdict
+        with in_pieces_of(history):
+            require_explained(directory, verdict)
+
+
+def require_explained(directory, verdict):
+    """Require that a verdict is explained as it is, and the life of each message that it names."""
+    account = rmqbench.explain(directory)
+    assert account.verdict == verdict
+    assert [e.finding for e in account.explanations if e.finding] == [*verdict.findings]
+    assert all(line for each in account.explanations for line in each.lines())
+    for finding in verdict.findings:
+        for message in finding.messages:
+            if message.message_id is not None:
+                require_life(rmqbench.explain(directory, message.message_id), finding, message)
 
 
 def require_life(account, finding, message):

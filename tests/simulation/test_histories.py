@@ -83,7 +83,11 @@ def said_by_both(history):
 
 @pytest.mark.parametrize("seed", range(200, 230))
 def test_both_ways_of_the_client_say_the_same(seed):
-    one, other = said_by_both(replace(draw(seed), acts=()))  # acts meet them at different moments
+    # Acts meet them at different moments, and so do delays of what each acknowledges in its way.
+    history = replace(draw(seed), acts=(), ack_delay_s=0.0)
+    if history.during:  # which of two queues is the next to do something wrong is chance
+        history = replace(history, queues=history.queues[:1])
+    one, other = said_by_both(history)
     assert one == other
 
 

@@ -108,6 +108,7 @@ def _history(seed: int, source: _Source) -> History:
         piece_bytes=choose((*(0,) * 20, 7, 100, 100, 100)),  # the smallest take longest to play
         publish_rate=choose((None, None, 20.0, 200.0)),
         size_bytes=choose(_SIZES),
+        lets_go=choose((*(False,) * 5, True)),
         version=choose(("4.3.6", "4.3.6", "4.0.5", "3.10.8")),
         acts=tuple(_act(source) for _ in range(choose((1, 1, 2, 3)) if chance(45) else 0)),
         misdeeds=tuple(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from rmqbench import pieces
 from rmqbench.amqp.connection import Connection
 from rmqbench.amqp.network import Network
 from rmqbench.clients import producer as producers
@@ -34,6 +35,7 @@ from rmqbench.run_directory import RunDirectory
 from rmqbench.run_directory.journal import Declared, DrainTried, MessagesRemoved, Restarted
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.runner.drain import QueueDrain
+from rmqbench.runner.letting_go import LettingGo
 from rmqbench.simulation import Behaviour, Content, Misdeed, ModelBroker, SeededBehaviour
 from rmqbench.simulation.network import TO_CLIENT, Link, Transport, simulated_network
 from rmqbench.simulation.truth import FoundEmpty
@@ -42,6 +44,7 @@ from rmqbench.simulation.world import Task, World
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 EXCHANGE, KEY = "x", "k"
 _BUSY_S, _FREE_S = 0.4, 0.1
+_FEW = 3  # messages of a segment that may be let go
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class History:
     piece_bytes: int = 0  # how small the network cuts what it carries; 0: not at all
     publish_rate: float | None = None
     size_bytes: int | str | None = None
+    lets_go: bool = False  # what is clean, a few messages at a time
     version: str = "4.3.6"
     acts: tuple[Act, ...] = ()
     misdeeds: tuple[tuple[Misdeed, int], ...] = ()
@@ -148,6 +152,8 @@ class Play:
         )
         self._directory = RunDirectory(directory)
         self._consumers: list[Task] = []
+        self._letting_go: LettingGo | None = None
+        self._looks_at = 0.04
         self._restarted_at: float | None = None
         self._shaken = False
         self._held: dict[str, int] = {}
@@ -269,6 +275,10 @@ class Play:
             )
             self._journal = journal
             self._schedule()
+            if history.lets_go:
+                self._letting_go = LettingGo(
+                    *(self._directory, self.world.clock, journal.note, lambda _: None), every_s=0
+                )
             drains = [self._drain(index) for index in range(len(names))]
             producers = [
                 self.world.spawn(f"producer {plan.number}", self._producer(plan))
@@ -427,7 +437,8 @@ class Play:
                 publish_again=history.publish_again,
                 vector=history.vector,
             )
-            PublishLedger.create(plan.directory, count)
+            lets_go = [count] if history.lets_go else None
+            PublishLedger.create(plan.directory, count, lets_go=lets_go)
             plans.append(plan)
         return plans
 
@@ -455,7 +466,7 @@ class Play:
             exchange=EXCHANGE,
             routing_key=KEY,
         )
-        return QueueDrain(plan, queue.consumers, self.network)
+        return QueueDrain(plan, queue.consumers, self.network, lets_go=history.lets_go)
 
     def _spawn(self, plan: ConsumerPlan, finish: threading.Event | None = None) -> Task:
         task = self.world.spawn(
@@ -467,6 +478,9 @@ class Play:
     def _join(self, tasks: list[Task]) -> None:
         while not all(task.ended for task in tasks):
             self.world.sleep(0.02)
+            if self._letting_go is not None and self.world.now() > self._looks_at:
+                self._letting_go.look()
+                self._looks_at *= 1.5
         for task in tasks:
             if task.error is not None:
                 raise task.error
@@ -489,6 +503,11 @@ class Play:
         self._journal.write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
 
 
+def in_pieces_of(history: History) -> Any:
+    """Return a context in which pieces are as short as those that the history may let go."""
+    return mock.patch.object(pieces, "PIECE", _FEW if history.lets_go else pieces.PIECE)
+
+
 def play(history: History, directory: Path | None = None) -> Played:
     """Let a history happen, and return what came of it."""
     scratch = None
@@ -498,6 +517,7 @@ def play(history: History, directory: Path | None = None) -> Played:
         with (  # how much memory this process has is no part of a history
             mock.patch.object(producers, "peak_rss_bytes", return_value=0),
             mock.patch.object(consumers, "peak_rss_bytes", return_value=0),
+            in_pieces_of(history),
         ):
             return Play(history, directory).run()
     finally:

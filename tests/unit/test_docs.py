@@ -31,10 +31,12 @@ from rmqbench.message import HEAD, Recipe
 from rmqbench.pytest_plugin.settings import OPTIONS, Settings
 from rmqbench.report.campaign import plan_view
 from rmqbench.report.terminal import render
+from rmqbench.results.latencies import LATENCY_FILE
 from rmqbench.results.metrics import Throughput
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import JOURNAL_FILE, Entry
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.let_go import LET_GO_FILE
 from rmqbench.run_directory.transfer import AWAY_FILE
 from rmqbench.runner.description import describe
 from rmqbench.sizes import Sizes
@@ -369,7 +371,15 @@ def test_every_file_of_a_run_is_in_the_table(directory):
     columns = [f"{name}.npy" for name in (*PublishLedger.columns, *DeliveryLedger.columns)]
     rows = ("copies.bin", "again.bin")
     assert {*columns, *rows, "progress.npy", JOURNAL_FILE, "run.json", "incidents.jsonl"} == here
-    others = {SAMPLES_FILE, AWAY_FILE, "worker.log", "result.json", "broker.log"}
+    others = {
+        SAMPLES_FILE,
+        AWAY_FILE,
+        LET_GO_FILE,
+        LATENCY_FILE,
+        "worker.log",
+        "result.json",
+        "broker.log",
+    }
     assert short == here | others
 
 

@@ -154,6 +154,7 @@ def test_a_load_is_a_count_or_a_duration(changes, most):
         {"queues": ()},
         {"faults": (rmqbench.Fault("purge-queue", queue="elsewhere"),)},
         {"faults": (rmqbench.Fault("kill-broker", "backlog"),), "consume": "during"},
+        {"lets_go": True},
     ],
 )
 def test_a_workload_that_makes_no_run_is_refused(changes):
@@ -176,3 +177,27 @@ def test_the_changes_that_are_taken_are_those_of_a_scenario_of_two_queues():
     assert rmqbench.reliability(**two).queue_names == ("w", "a")
     fields = {field.name for field in dataclasses.fields(rmqbench.Scenario)}
     assert fields - set(taken) == {"queues", "faults"}
+
+
+def test_a_soak_strikes_again_and_again_and_well_before_its_end():
+    moments = [fault.after_s for fault in rmqbench.soak(fault="kill-broker").faults]
+    assert moments == [300, 600, 900, 1200, 1500]
+    short = rmqbench.soak(fault="kill-broker", every_s=20, duration_s=65)
+    assert [fault.after_s for fault in short.faults] == [20, 40]
+    assert [
+        f.after_s for f in rmqbench.soak(fault="kill-broker", every_s=90, duration_s=9).faults
+    ] == [90]
+    assert "indeterminate" in short.allowed
+
+
+def test_a_soak_without_a_fault_allows_nothing_more_than_others():
+    scenario = rmqbench.soak(consumers=3)
+    assert (scenario.faults, scenario.allowed) == ((), ())
+    assert scenario.lets_go
+    assert scenario.most_messages == 1800 * 5000
+    assert scenario.queues[0].consumers == 3
+
+
+def test_a_soak_strikes_at_times_that_there_are():
+    with pytest.raises(UsageError, match=r"every_s is 0\."):
+        rmqbench.soak(fault="kill-broker", every_s=0)

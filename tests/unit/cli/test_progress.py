@@ -60,3 +60,16 @@ def test_phases_at_the_same_time_each_have_their_own_lines(told):
     assert [line.split(",")[0] for line in told(*seen)] == [
         f"{phase}: {done} of 20" for done in (10, 20) for phase in both
     ]
+
+
+def test_what_was_found_so_far_is_a_line_of_its_own(told):
+    seen = ("publish", 3, None, "after 1 min: nothing that fails"), ("publish", 12, None)
+    assert told(*seen) == ["after 1 min: nothing that fails", "publish: 12, 12/s"]
+
+
+def test_on_a_terminal_it_stands_above_the_bar():
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, color_system=None, width=100)
+    with shown_progress(console, every=10) as watch:
+        watch(Progress("publish", 3, None, "after 1 min: [bold]nothing[/] that fails"))
+    assert "after 1 min: [bold]nothing[/] that fails" in screen.getvalue()

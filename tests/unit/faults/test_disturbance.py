@@ -9,7 +9,7 @@ import pytest
 
 from rmqbench import Broker, Endpoint, Fault, faults
 from rmqbench.amqp import topology
-from rmqbench.errors import BrokerError, ConnectionLost
+from rmqbench.errors import BrokerError, ConnectionLost, UsageError
 from rmqbench.faults import FAULTS, Kind, effects
 from rmqbench.faults import injection as injections
 from rmqbench.faults.disturbance import RECOVERY_S, Disturbance, Disturber
@@ -375,3 +375,41 @@ def test_a_limit_explains_no_more_than_all_but_what_it_leaves(
     removed = [each for each in one.entries if isinstance(each, MessagesRemoved)]
     assert [each.at_most for each in removed] == [at_most, at_most]
     assert len({each.act for each in removed}) == 1
+
+
+# --- at a time ------------------------------------------------------------------------------------
+
+
+def test_a_fault_may_strike_so_many_seconds_after_the_first_message(disturber, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(injections.time, "monotonic", lambda: now[0])
+    run = disturber(Fault("deed", "publish", after_s=5), Fault("deed", "publish", after_s=9))
+
+    def struck():
+        return [entry.own for entry in run.entries if entry.phase == "struck"]
+
+    run.announce("publish", 0)
+    now[0] += 100  # nothing has come through: its time has not begun
+    run.announce("publish", 1)
+    now[0] += 4.9
+    run.announce("drain", 100, WORK)
+    run.announce("publish", 100)
+    assert struck() == []
+    now[0] += 0.1
+    run.announce("publish", 100)
+    assert struck() == [0]
+    now[0] += 4
+    run.announce("publish", 200)
+    assert struck() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"after_s": -1}, "after_s is -1"),
+        ({"after_s": 1, "after_messages": 1}, "both say when"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(given, said):
+    with pytest.raises(UsageError, match=said):
+        Fault("kill-broker", **given)

@@ -70,6 +70,12 @@ def test_the_faults_and_what_they_were_allowed_to_take_are_shown(tmp_path):
     assert str(Verdict(Judgement.PASS)).startswith("PASS: nothing was found")
 
 
+def test_a_fault_that_struck_several_times_is_named_once(tmp_path):
+    result = a_result(tmp_path, rmqbench.soak(fault="kill-broker"))
+    text = render([result_view(result)], width=100, colour=False)
+    assert "soak, kill-broker during publish (5 times), classic queues, 1 consumer\n" in text
+
+
 @pytest.mark.parametrize(("interruptions", "shown", "more"), [(10, 10, ""), (11, 3, "8 more")])
 def test_of_many_interruptions_in_a_row_the_first_ones_are_shown(
     tmp_path, interruptions, shown, more
