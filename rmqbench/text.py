@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from rmqbench.errors import UsageError
 
-__all__ = ["counted", "is_utf8", "require_utf8", "utc", "visible", "visible_line"]
+__all__ = ["counted", "grouped", "is_utf8", "require_utf8", "utc", "visible", "visible_line"]
 
 
 def counted(n: int, noun: str, plural: str = "", form: str = "") -> str:
@@ -16,6 +18,54 @@ def counted(n: int, noun: str, plural: str = "", form: str = "") -> str:
     of the number.
     """
     return f"{n:{form}} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+_MOST_RANGES = 3  # of numbers in a row, before only their first and last are named
+_MOST_GROUPS = 5
+
+
+def grouped(names: Iterable[str]) -> str:
+    """Return names with those in one that differ only in their number.
+
+    ``consumer 0 of q``, ``consumer 1 of q`` are ``consumers 0 and 1 of q``; of more there are
+    ``consumers 0 to 19 of q``.
+    """
+    alike: dict[tuple[str, str], list[int]] = {}
+    others: list[str] = []
+    for name in dict.fromkeys(names):
+        if found := re.fullmatch(r"(\w+) (\d+)(| .*)", name, re.DOTALL):
+            alike.setdefault((found[1], found[3]), []).append(int(found[2]))
+        else:
+            others.append(name)
+    groups = others + [
+        f"{noun}s {_numbers(sorted(numbers))}{rest}"
+        if len(numbers) > 1
+        else f"{noun} {numbers[0]}{rest}"
+        for (noun, rest), numbers in alike.items()
+    ]
+    shown = groups if len(groups) <= _MOST_GROUPS + 1 else groups[:_MOST_GROUPS]
+    more = len(groups) - len(shown)
+    return _listed([*shown, *([f"{more} others"] if more else [])])
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """Return numbers in their order, those in a row as ``0 to 3``."""
+    rows: list[list[int]] = []
+    for number in numbers:
+        if rows and rows[-1][-1] == number - 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    if len(rows) > _MOST_RANGES:
+        return f"{numbers[0]} to {numbers[-1]} ({len(numbers)} of them)"
+    parts: list[str] = []
+    for row in rows:
+        parts += [f"{row[0]} to {row[-1]}"] if len(row) > 2 else map(str, row)
+    return _listed(parts)
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
 def visible(text: str) -> str:

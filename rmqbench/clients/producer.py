@@ -85,6 +85,11 @@ class ProducerPlan:
     churn: Churn | None = None
     epoch_ns: int = 0
 
+    @property
+    def name(self) -> str:
+        """Its name for a person."""
+        return f"producer {self.number}"
+
     def run(self, finish: threading.Event | None = None) -> ProducerReport:
         """Publish everything, wait for all confirms, and return how it went.
 
@@ -197,10 +202,9 @@ class Producer:
 
     def _publish_on_a_new_channel(self) -> None:
         plan = self.plan
-        name = f"rmqbench producer {plan.number}"
         with Connection(
             plan.endpoint,
-            name=name,
+            name=f"rmqbench {plan.name}",
             network=self._network,
             vector=plan.vector,
             heartbeat_s=plan.heartbeat_s,

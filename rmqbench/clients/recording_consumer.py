@@ -66,6 +66,11 @@ class ConsumerPlan:
         """The queue that it consumes."""
         return self.subscription.queue
 
+    @property
+    def name(self) -> str:
+        """Its name for a person."""
+        return f"consumer {self.number} of {self.queue}"
+
     def numbered(self, number: int, directory: Path, **changes: Any) -> ConsumerPlan:
         """Return the plan of another consumer of the same queue."""
         queue, churn = self.queue, self.subscription.churn

@@ -13,7 +13,7 @@ _COPY = (
 
 SETTLING: Final[tuple[tuple[str, str], ...]] = (
     (
-        r"producer \d+ did not record its end",
+        r"producers? \d.* did not record (its|their) end",
         "a run whose producers end by themselves: this one was killed, or the run was. Its "
         "worker.log has its last words",
     ),

@@ -58,7 +58,7 @@ def judge(directory: str | os.PathLike[str]) -> Result:
         peak_rss_mib=max((e.peak_rss_bytes for e in record.of(MemoryUsed)), default=0) / 2**20,
         directory=path,
         events=tuple(sorted(_events(record), key=lambda event: event.time_ns)),
-        notes=tuple(_notes(record)),
+        notes=(*_notes(record), *(_troubles(record) if verdict.passed else ())),
     )
 
 
@@ -79,6 +79,12 @@ def _notes(record: RunRecord) -> Iterator[str]:
     yield from _clocks(record)
     for restart in record.of(Restarted):
         yield from _came_back(record, restart)
+
+
+def _troubles(record: RunRecord) -> Iterator[str]:
+    """Yield what went wrong, in whole sentences: where nothing passed, the reasons say it."""
+    for text in record.evidence.troubles:
+        yield text[:1].upper() + text[1:] + ("" if text.endswith((".", ")", "?")) else ".")
 
 
 def _clocks(record: RunRecord) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rmqbench.run_directory.journal import (
@@ -15,9 +16,17 @@ from rmqbench.run_directory.journal import (
     TroubleSeen,
 )
 from rmqbench.run_directory.records import ProducerRecord, QueueRecord
+from rmqbench.text import grouped
 from rmqbench.verdict.evidence import Removal
 
-__all__ = ["faults_that_failed", "hidden_s", "policies_of", "removals_from", "troubles"]
+__all__ = [
+    "errors_of_clients",
+    "faults_that_failed",
+    "hidden_s",
+    "policies_of",
+    "removals_from",
+    "troubles",
+]
 
 _DELAYS = {"delayed-retry-min", "delayed-retry-max"}
 
@@ -102,9 +111,25 @@ def _late(
 def troubles(
     entries: Sequence[Entry], producers: Sequence[ProducerRecord], queues: Sequence[QueueRecord]
 ) -> Iterator[str]:
-    """Yield what went wrong, in sentences; one may come from many."""
-    yield from (each.text for each in entries if isinstance(each, TroubleSeen))
+    """Yield what went wrong, in sentences, each once; one may come from many."""
+    texts = (each.text for each in entries if isinstance(each, TroubleSeen))
     consumers = (consumer for queue in queues for consumer in queue.consumers)
-    for worker in (*producers, *consumers):
-        if worker.end is not None and worker.end.error:
-            yield worker.end.error
+    errors = [
+        (worker.name, worker.end.error)
+        for worker in (*producers, *consumers)
+        if worker.end is not None and worker.end.error
+    ]
+    yield from dict.fromkeys((*texts, *errors_of_clients(errors)))
+
+
+def errors_of_clients(errors: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield the errors with which clients ended, by their names.
+
+    Of those that differ only in numbers it is the first one, and who else ended so.
+    """
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for name, error in errors:
+        alike.setdefault(re.sub(r"\d+", "0", error), []).append((name, error))
+    for (first, error), *others in alike.values():
+        who = grouped([first, *(name for name, _ in others)])
+        yield f"{error} (This ended {who}.)" if others else error

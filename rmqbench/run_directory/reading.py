@@ -137,7 +137,7 @@ class _Reader:
                 if isinstance(each, Restarted)
             ),
             missing=(*self._missing, *faults_that_failed(description, entries, producers)),
-            troubles=tuple(dict.fromkeys(troubles(entries, producers, queues))),
+            troubles=tuple(troubles(entries, producers, queues)),
         )
         return RunRecord(self._directory, description, entries, producers, queues, evidence)
 

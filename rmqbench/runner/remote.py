@@ -27,7 +27,7 @@ from rmqbench.run_directory.transfer import mark_away, unpack
 from rmqbench.runner.desk import Desk
 from rmqbench.runner.job import Job, Plan, Returned, do
 from rmqbench.runner.line import Names, Report
-from rmqbench.runner.workers import AtWork, WorkerPlan
+from rmqbench.runner.workers import AtWork, WorkerPlan, names_of
 from rmqbench.text import counted
 
 __all__ = ["Elsewhere", "require_bearable"]
@@ -222,7 +222,7 @@ class RemoteWorker:
             self._trouble = f"the evidence of {self._who} could not be taken: {error}"
             return
         if returned.trouble:
-            self._trouble = f"{self._who}: {returned.trouble}"
+            self._trouble = f"{self._job}: {returned.trouble}"
         self._write(
             ClockCompared(
                 host=returned.host,
@@ -237,9 +237,13 @@ class RemoteWorker:
         return self._report is not None and self._report.returning
 
     @property
-    def _who(self) -> str:
+    def _job(self) -> str:
         where = f" on {self._report.host}" if self._report else ""
         return f"job {self._number} of the executor{where}"
+
+    @property
+    def _who(self) -> str:
+        return f"{self._job}, with {names_of(self.plans)},"
 
 
 def _first_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from typing import IO, Protocol, Self
 
 from rmqbench.errors import EvidenceNotWritten
 from rmqbench.open_files import allow_open_files
+from rmqbench.text import grouped
 
 __all__ = [
     "AtWork",
@@ -38,6 +39,7 @@ __all__ = [
     "Worker",
     "WorkerPlan",
     "main",
+    "names_of",
     "run_workers",
     "spread",
 ]
@@ -52,6 +54,10 @@ _CANNOT_WRITE = 74  # the exit code of a worker that could not write its evidenc
 
 class WorkerPlan(Protocol):
     """Something that can be pickled and run elsewhere: a producer's or consumer's plan."""
+
+    @property
+    def name(self) -> str:
+        """Its name for a person."""
 
     @property
     def directory(self) -> Path:
@@ -90,6 +96,7 @@ class Worker:
     def __init__(self, plans: Sequence[WorkerPlan]) -> None:
         self.plans = plans
         self._connected = 0
+        self._was_struck = False
         self._log = plans[0].directory / "worker.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -134,19 +141,22 @@ class Worker:
     def trouble(self) -> str | None:
         """Return a sentence on how it ended where it did not end by itself, else None."""
         code = self._process.poll()
-        if code is None:
-            return f"a worker (process {self.pid}) did not end, and was killed"
         if code == 0:
             return None
+        who = f"the process of {names_of(self.plans)} (process ID {self.pid})"
+        if code is None:
+            return f"{who} did not end, and was killed"
+        if self._was_struck:
+            return f"{who} was ended by a fault"
         if code == _CANNOT_WRITE:
             return (
-                f"a worker (process {self.pid}) could not write what it saw to "
-                f"{self.plans[0].directory}, and ended: is the disk full?"
+                f"{who} could not write what it saw to {self.plans[0].directory}, and ended: is "
+                "the disk full?"
             )
         lines = self._log.read_text(errors="replace").strip().splitlines()
         why = f": {lines[-1]}" if lines else ""
-        how = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
-        return f"a worker (process {self.pid}) ended without a report, {how}{why}"
+        how = f"with exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
+        return f"{who} ended {how}, without a report{why}"
 
     def halt(self) -> None:
         """Stop the process as it is, until it is ended or told to :meth:`go_on`."""
@@ -158,6 +168,7 @@ class Worker:
 
     def strike(self) -> None:
         """End it by SIGKILL as if from outside: it does not record its end."""
+        self._was_struck = True
         self._process.kill()
         self._process.wait(10)
 
@@ -253,6 +264,11 @@ def spread(plans: Sequence[WorkerPlan], processes: int | None = None) -> list[Se
     return [plans[first::processes] for first in range(min(processes, len(plans)))]
 
 
+def names_of(plans: Iterable[WorkerPlan]) -> str:
+    """Return who does the plans: ``consumers 0 to 19 of work.queue``."""
+    return grouped(plan.name for plan in plans)
+
+
 def run_workers(
     shares: Sequence[Sequence[WorkerPlan]],
     *,
@@ -296,7 +312,10 @@ def run_workers(
             if now_done != done:
                 done, changed_at = now_done, time.monotonic()
             elif time.monotonic() - changed_at > stall_s:
-                stuck = f"no worker made any progress for {stall_s:g} s, so they were killed"
+                killed = [plan for w in crew.workers if not w.ended() for plan in w.plans]
+                stuck = (
+                    f"nobody made any progress for {stall_s:g} s, so {names_of(killed)} were killed"
+                )
                 troubles = [stuck, *_troubles([w for w in crew.workers if w.ended()])]
                 break
         else:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.text import counted
+from rmqbench.text import counted, grouped
 from rmqbench.verdict.deliveries import Altered, BoolArray, QueueDeliveries, Sends
 from rmqbench.verdict.evidence import (
     CONFIRMED,
@@ -74,13 +74,9 @@ def judge_evidence(
     findings = [*outcomes.findings(), *(found for each in queues for found in each.findings())]
     findings = [_with_effect(f, allowed) for f in findings if f.count]
     failing = [f for f in findings if f.effect is Effect.FAILS]
+    silent = [number for number, each in enumerate(evidence.producers) if not each.ended]
     open_questions = [
-        *(
-            f"producer {number} did not record its end: what it did not send, and what it did not "
-            "hear of, is not judged"
-            for number, producer in enumerate(evidence.producers)
-            if not producer.ended
-        ),
+        *_of_silent(silent),
         *evidence.missing,
         *(
             f"queue {q.name} was not drained: {q.drain.detail}"
@@ -111,6 +107,16 @@ def reordered_redeliveries(evidence: Evidence) -> dict[str, int]:
     return {
         queue.name: int(late_deliveries(evidence, queue).flagged.sum()) for queue in evidence.queues
     }
+
+
+def _of_silent(producers: Sequence[int]) -> Iterator[str]:
+    if producers:
+        who = grouped(f"producer {number}" for number in producers)
+        its, it = ("its", "it") if len(producers) == 1 else ("their", "they")
+        yield (
+            f"{who} did not record {its} end: what {it} did not send, and what {it} did not hear "
+            "of, is not judged"
+        )
 
 
 def _with_effect(finding: Finding, allowed: frozenset[str]) -> Finding:

@@ -1,6 +1,7 @@
 """What happens to a run when what it stands on is taken away: it ends, and says what is known."""
 
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -9,6 +10,7 @@ import rmqbench
 from rmqbench import Run, open_broker, run
 from rmqbench.errors import UsageError
 from rmqbench.management.client import Management
+from rmqbench.report.terminal import render, result_view
 
 
 class Strike:
@@ -47,6 +49,28 @@ def test_a_killed_consumer_leaves_its_evidence_and_another_takes_over(
     assert found <= {"redelivered"}
     assert result.verdict.count("redelivered") <= scenario.queues[0].prefetch
     assert len(list((tmp_path / "run" / "queue-0").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_a_pass_says_that_all_its_consumers_were_killed_at_once(rmqbench_broker, tmp_path):
+    consumers = []
+
+    def kill_consumers():
+        for each in psutil.Process().children():
+            directory = Path(each.open_files()[0].path).parent if each.open_files() else tmp_path
+            if directory.parent.name.startswith("queue-"):
+                consumers.append(each)
+                each.kill()
+
+    strike = Strike("publish", 2000, kill_consumers)
+    scenario = rmqbench.online(messages=6000, publish_rate=2000, consumers=20, processes=1)
+    result = run(scenario, rmqbench_broker, directory=tmp_path / "run", watch=strike)
+    assert len(consumers) == 1
+    result.verdict.require_pass()
+    (note,) = (each for each in result.notes if "SIGKILL" in each)
+    work, audit = result.queues
+    assert f"The process of consumers 0 to 19 of {work} and consumer 0 of {audit} (" in note
+    assert note in render([result_view(result)], width=1000, colour=False)
 
 
 def test_a_killed_producer_leaves_open_what_it_did_not_do(rmqbench_broker, tmp_path):

@@ -19,6 +19,7 @@ from rmqbench.run_directory.journal import (
     WorkEnded,
     WorkStarted,
 )
+from rmqbench.run_directory.journal_facts import errors_of_clients
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.run_directory.recorder import DeliveryRecorder
 from rmqbench.verdict.evidence import (
@@ -112,8 +113,12 @@ class History:
                 self._drain(directory, index, queue, counts, journal)
                 for index, queue in enumerate(self.queues)
             ]
-        errors = tuple(each.error for each in self.published if each.ended and each.error)
-        troubles = tuple(dict.fromkeys((*self.troubles, *errors)))
+        errors = [
+            (f"producer {number}", each.error)
+            for number, each in enumerate(self.published)
+            if each.ended and each.error
+        ]
+        troubles = tuple(dict.fromkeys((*self.troubles, *errors_of_clients(errors))))
         return Evidence(RECIPE, producers, queues, troubles=troubles)
 
     def _description(self, counts):

@@ -89,6 +89,7 @@ def test_every_cause_is_asked_by_some_finding():
     "reason",
     [
         "producer 3 did not record its end: what it did not send",
+        "producers 0 to 3 did not record their end: what they did not send",
         "the journal of producer 0 cannot be read (No such file or directory)",
         "the journal of consumer 0 of work.queue is not there",
         "the ledger of producer 0 cannot be read (No such file or directory)",

@@ -507,3 +507,23 @@ def test_one_refused_producer_takes_no_verdict_from_what_others_have_published(t
     PublishLedger.open(path / "producer-0").state[:] = SENT
     with pytest.raises(AccessRefused, match="No access"):
         judge(path)
+
+
+def test_what_went_wrong_is_a_note_of_a_pass_and_a_reason_of_all_else(tmp_path):
+    history = plain()
+    history.troubles = ("the process of consumer 0 of work ended by SIGKILL",)
+    path = run_of(tmp_path / "pass", history)
+    said = "The process of consumer 0 of work ended by SIGKILL."
+    assert judge(path).verdict.passed
+    assert notes_of(path, "SIGKILL") == [said]
+    history.queues[0].proof = None
+    path = run_of(tmp_path / "open", history)
+    assert history.troubles[0] in judge(path).verdict.reasons
+    assert notes_of(path, "SIGKILL") == []
+
+
+def test_producers_that_left_no_word_are_named_in_one_sentence(tmp_path):
+    published = [Published([OK] * COUNT, ended=number == 3) for number in range(5)]
+    reasons = judge(run_of(tmp_path / "run", History(published, []))).verdict.reasons
+    (reason,) = (each for each in reasons if "did not record" in each)
+    assert reason.startswith("producers 0 to 2 and 4 did not record their end: what they")

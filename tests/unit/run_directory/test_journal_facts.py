@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from rmqbench.run_directory.journal import PoliciesFound
-from rmqbench.run_directory.journal_facts import hidden_s
+from rmqbench.run_directory.journal_facts import errors_of_clients, hidden_s
 
 ALL = {"x-delayed-retry-type": "all"}
 
@@ -36,3 +36,12 @@ def test_the_policies_of_another_queue_are_not_its_own():
     queue = SimpleNamespace(name="q", asked={"arguments": {}})
     definition = {"delayed-retry-type": "all", "delayed-retry-min": 4000}
     assert hidden_s(queue, [PoliciesFound(queue="other", name="p", definition=definition)]) == 0
+
+
+def test_errors_of_many_clients_that_differ_only_in_numbers_are_one_sentence():
+    errors = [(f"producer {n}", f"Producer {n} waited 30 s for {n} confirms.") for n in range(20)]
+    errors.insert(7, ("consumer 0 of q", "The connection ended."))
+    assert [*errors_of_clients(errors)] == [
+        "Producer 0 waited 30 s for 0 confirms. (This ended producers 0 to 19.)",
+        "The connection ended.",
+    ]

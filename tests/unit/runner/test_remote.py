@@ -84,9 +84,9 @@ def test_evidence_that_is_back_is_there_as_the_job_ends(worker, plan, tmp_path, 
 
 
 def test_a_process_that_did_not_end_well_there_is_named(worker, tmp_path):
-    worker.future.set_result(returned(tmp_path, "a worker (process 7) ended without a report"))
+    worker.future.set_result(returned(tmp_path, "the process of producer 0 ended by SIGKILL"))
     assert worker.ended()
-    assert worker.trouble() == "job 3 of the executor: a worker (process 7) ended without a report"
+    assert worker.trouble() == "job 3 of the executor: the process of producer 0 ended by SIGKILL"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_process_that_did_not_end_well_there_is_named(worker, tmp_path):
 def test_evidence_of_a_job_that_failed_stays_away(worker, plan, error, said):
     worker.future.set_exception(error)
     assert worker.ended()
-    assert worker.trouble() == f"job 3 of the executor failed: {said}"
+    assert worker.trouble() == f"job 3 of the executor, with producer 0, failed: {said}"
     assert is_away(plan.directory)
 
 
@@ -128,8 +128,8 @@ def test_a_job_of_which_nothing_is_heard_is_lost_whatever_comes_later(
     assert not worker.ended()
     desk.silent += 1
     assert worker.ended()
-    lost = "job 3 of the executor on far was lost: nothing was heard of it for 20 s"
-    assert worker.trouble() == lost
+    who = "job 3 of the executor on far, with producer 0,"
+    assert worker.trouble() == f"{who} was lost: nothing was heard of it for 20 s"
     worker.future.set_result(returned(tmp_path))
     assert worker.ended()
     assert is_away(plan.directory), "the run has gone on without it"

@@ -4,6 +4,7 @@ import gc
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from rmqbench.run_directory.journal import (
     Journal,
     read_journal,
 )
-from rmqbench.runner.workers import Gate, run_workers, spread
+from rmqbench.runner.workers import Gate, Worker, run_workers, spread
 
 CHANNELS = 5000
 MEETING = threading.Barrier(3)
@@ -37,6 +38,10 @@ class Deed:
     what: str
     directory: Path
     secret: str = "a password"
+
+    @property
+    def name(self):
+        return f"{self.what} {self.directory.name}"
 
     def leave(self, found):
         (self.directory / "found.json").write_text(json.dumps(found))
@@ -222,8 +227,23 @@ def test_a_worker_that_raises_leaves_its_last_line(deeds):
 def test_a_killed_worker_takes_nobody_with_it(deeds):
     plans = deeds("die", "report")
     (trouble,) = run(plans)
-    assert "by SIGKILL" in trouble
+    assert re.fullmatch(r"the process of die 0 \(process ID \d+\) ended by SIGKILL.*", trouble)
     assert plans[1].left
+
+
+def test_all_who_shared_a_process_that_was_killed_are_named_in_one_sentence(deeds):
+    plans = deeds("hang", "hang", "hang", "die")
+    (trouble,) = run_workers([plans], progress=lambda: 0, stall_s=30.0)
+    assert trouble.startswith("the process of hangs 0 to 2 and die 3 (")
+
+
+def test_a_worker_that_a_fault_has_ended_says_so(deeds):
+    worker = Worker(deeds("hang"))
+    try:
+        worker.strike()
+        assert worker.trouble().endswith("was ended by a fault")
+    finally:
+        worker.kill()
 
 
 def test_those_who_wait_for_more_are_told_once_the_needed_ones_have_ended(deeds):
@@ -292,7 +312,7 @@ def test_workers_without_progress_are_ended(deeds):
 
     troubles = run_workers(apart(plans), progress=progress, stall_s=1.5, started=workers.extend)
     assert time.monotonic() - started < 120
-    assert troubles == ["no worker made any progress for 1.5 s, so they were killed"]
+    assert troubles == ["nobody made any progress for 1.5 s, so hang 0 were killed"]
     assert plans[1].left
 
 
