@@ -19,6 +19,7 @@ __all__ = [
     "DeadlineExceeded",
     "EvidenceNotWritten",
     "ManagementUnavailable",
+    "MessageTooLarge",
     "MessageUnreadable",
     "QueueLocked",
     "QueueMismatch",
@@ -95,6 +96,12 @@ class QueueNotFound(BrokerError):
 
 class ConnectionLost(BrokerError):
     """An open connection or channel ended, and not by us."""
+
+
+class MessageTooLarge(BrokerError):
+    """A message is larger than the broker takes (its setting ``max_message_size``)."""
+
+    exit_code = 2
 
 
 class MessageUnreadable(BrokerError):

@@ -21,7 +21,7 @@ from rmqbench.clients.rate import Pace
 from rmqbench.clients.recovery import Interruption, Recovery, pause
 from rmqbench.clock import Clock
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import AccessRefused, BrokerError, DeadlineExceeded
+from rmqbench.errors import AccessRefused, BrokerError, DeadlineExceeded, MessageTooLarge
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import Recipe
 from rmqbench.run_directory.journal import (
@@ -188,6 +188,7 @@ class Producer:
                     peak_rss_bytes=peak_rss_bytes(),
                     error=report.error,
                     refused=isinstance(error, AccessRefused) and not self._confirmed_any,
+                    too_large=isinstance(error, MessageTooLarge),
                 )
             )
         return report

@@ -9,6 +9,7 @@ from rmqbench.clock import REAL_CLOCK, Clock
 from rmqbench.errors import (
     AccessRefused,
     EvidenceNotWritten,
+    MessageTooLarge,
     MessageUnreadable,
     QueueLocked,
     QueueNotFound,
@@ -22,7 +23,7 @@ _FIRST_PAUSE_S = 0.1
 _MOST_PAUSE_S = 2.0
 _STEP_S = 0.05
 # Trying again changes nothing about these.
-_FINAL = (UsageError, QueueNotFound, MessageUnreadable, EvidenceNotWritten)
+_FINAL = (UsageError, QueueNotFound, MessageTooLarge, MessageUnreadable, EvidenceNotWritten)
 _REFUSALS = (AccessRefused, QueueLocked)  # as final, where nothing has gone well before
 
 

@@ -109,12 +109,12 @@ def explain(directory: str | os.PathLike[str], message_id: str | None = None) ->
 
     Without a message it is the whole verdict; with one (its ``message_id``, or
     ``producer:sequence``) it is the life of that message. Nothing is written. Raise UsageError
-    where it is no run's directory or there is no such message, AccessRefused where the broker let
-    nothing be published.
+    where it is no run's directory or there is no such message, AccessRefused or MessageTooLarge
+    where the broker let nothing be published.
     """
     path = Path(directory).absolute()
     record = read_run(path)
-    record.require_access()
+    record.require_published()
     allowed = record.description["allowed"]
     verdict = judge_evidence(record.evidence, allowed=allowed, evidence_at=str(path))
     facts = Facts(record, verdict)

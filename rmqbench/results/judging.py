@@ -35,12 +35,12 @@ def judge(directory: str | os.PathLike[str]) -> Result:
     """Judge the run whose directory this is, finished or not.
 
     Nothing is written: ``RunDirectory(directory).write_result(result.as_dict())`` does that. Raise
-    UsageError where it is no run's directory, or one of another format, AccessRefused where the
-    broker let nothing be published.
+    UsageError where it is no run's directory, or one of another format, AccessRefused or
+    MessageTooLarge where the broker let nothing be published.
     """
     path = Path(directory).absolute()
     record = read_run(path)
-    record.require_access()
+    record.require_published()
     description = record.description
     verdict = judge_evidence(record.evidence, allowed=description["allowed"], evidence_at=str(path))
     confirmed = _confirmed(record)

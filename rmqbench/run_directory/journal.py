@@ -128,7 +128,7 @@ class WorkEnded(Entry):
     publish or has received, repetitions included. ``repeats`` is how many rows stand in its file of
     what was sent or delivered again, ``incidents`` how many it has reported. ``error`` is a
     sentence where it gave up; ``refused`` where the broker refused access to a producer before it
-    had confirmed anything.
+    had confirmed anything, ``too_large`` where a message of it was too large for the broker.
     """
 
     kind = "ended"
@@ -140,6 +140,7 @@ class WorkEnded(Entry):
     peak_rss_bytes: int = 0
     error: str | None = None
     refused: bool = False
+    too_large: bool = False
 
 
 # --- of the run --------------------------------------------------------------------------------

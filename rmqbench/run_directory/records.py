@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-from rmqbench.errors import AccessRefused
+from rmqbench.errors import AccessRefused, MessageTooLarge
 from rmqbench.run_directory.directory import RunDirectory
 from rmqbench.run_directory.journal import Entry, WorkEnded
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
@@ -91,8 +91,8 @@ class RunRecord:
         """Yield the entries of one kind in the run's journal."""
         return (each for each in self.entries if isinstance(each, kind))
 
-    def require_access(self) -> None:
-        """Raise AccessRefused if a producer got no access, and nothing was published.
+    def require_published(self) -> None:
+        """Raise AccessRefused or MessageTooLarge if that is why nothing was published.
 
         There is nothing to judge then. What others have published is judged.
         """
@@ -101,3 +101,5 @@ class RunRecord:
         for producer in self.producers:
             if producer.end is not None and producer.end.refused:
                 raise AccessRefused(producer.end.error or f"{producer.name} got no access.")
+            if producer.end is not None and producer.end.too_large:
+                raise MessageTooLarge(producer.end.error or "A message was too large.")

@@ -98,7 +98,8 @@ def run(
     that of many hosts; see :mod:`rmqbench.runner.remote`.
 
     A bad verdict is not raised: ``result.verdict.require_pass()`` does that. Raise RmqbenchError
-    where the run could not be begun, AccessRefused also where nothing could be published.
+    where the run could not be begun, AccessRefused or MessageTooLarge also where nothing could be
+    published.
     """
     with Run(
         scenario, broker, directory=directory, in_place=in_place, watch=watch, executor=executor
@@ -260,7 +261,7 @@ class Run:
     def publish(self) -> Throughput:
         """Publish everything; consumers are at work only where the scenario says so.
 
-        Raise AccessRefused where the broker let nothing be published.
+        Raise AccessRefused or MessageTooLarge where the broker let nothing be published.
         """
         self._write(StageBegan(stage="publish"))
         producers = self._plans.producers()
@@ -304,7 +305,7 @@ class Run:
         self._disturber.settle()
         self._inspector.note_policies()
         record = read_run(self._directory.path)
-        record.require_access()
+        record.require_published()
         return publish_throughput(record.producers, self.confirmed)
 
     def look_at_backlog(self) -> None:

@@ -107,7 +107,7 @@ _OUTCOMES_UNKNOWN = 5  # the exit code of a FAIL in which nothing is known to be
 _UNKNOWN = frozenset({FindingName.INDETERMINATE, FindingName.UNSENT})
 _ARRIVED_OR_NOT = frozenset({FindingName.SURVIVED, FindingName.VANISHED})
 _WHAT_TO_DO = (
-    "The broker was away, or did not answer in time. Publish again what is unknown "
+    "Where the broker was away, or did not answer in time, publish again what is unknown "
     "(--publish-again, publish_again=True), or give the broker more time to come back (stall_s)."
 )
 _EXPLAINED = 3  # how many findings, or reasons, are explained in the text of a verdict
@@ -239,7 +239,7 @@ class Verdict:
     def outcomes_unknown(self) -> bool:
         """Whether it fails only by what was not sent, or by publishes whose outcome is not known.
 
-        The broker was away, or did not answer in time: nothing is known to be lost.
+        The broker was away, for example, or did not answer in time: nothing is known to be lost.
         """
         return self.outcome is Judgement.FAIL and {f.name for f in self._failing} <= _UNKNOWN
 

@@ -28,6 +28,7 @@ def test_an_error_without_a_remedy_ends_with_its_sentence() -> None:
         ("QueueMismatch", 2),
         ("QueueNotEmpty", 2),
         ("QueueNotFound", 2),
+        ("MessageTooLarge", 2),
         ("BrokerUnavailable", 4),
         ("AccessRefused", 4),
         ("ManagementUnavailable", 3),

@@ -13,6 +13,7 @@ from rmqbench.errors import (
     AccessRefused,
     BrokerError,
     ConnectionLost,
+    MessageTooLarge,
     QueueLocked,
     QueueMismatch,
     QueueNotEmpty,
@@ -40,6 +41,8 @@ _INEQUIVALENT = re.compile(
 # The broker cuts its text off after 255 bytes: it may end within a long name, and pika returns
 # bytes if it ends within a character.
 _NOT_FOUND = re.compile(r"NOT_FOUND - no (queue|exchange) '(.*?)(?:' in vhost '(.*)')?$", re.DOTALL)
+# rabbit_channel.erl; "configured" is missing where the limit is the largest that there is.
+_TOO_LARGE = re.compile(r"message size (\d+) is larger than (?:configured )?max size (\d+)")
 _NO_PERMISSION = re.compile(
     r"(?:(?P<kind>configure|write|read) )?access to (?P<what>.+?) refused for user", re.DOTALL
 )
@@ -50,8 +53,9 @@ def channel_error(error: BaseException, endpoint: Endpoint) -> RmqbenchError:
 
     By AMQP reply code (AMQP 0-9-1 specification, section 1.2): 403 AccessRefused (UsageError for a
     reserved name, QueueLocked for an exclusive consumer), 404 QueueNotFound, 405 QueueLocked, 406
-    QueueMismatch, QueueNotEmpty or another BrokerError. Without a code: UsageError for a value that
-    AMQP cannot carry, otherwise ConnectionLost. An RmqbenchError is returned as it is.
+    QueueMismatch, QueueNotEmpty, MessageTooLarge or another BrokerError. Without a code: UsageError
+    for a value that AMQP cannot carry, otherwise ConnectionLost. An RmqbenchError is returned as it
+    is.
     """
     if isinstance(error, RmqbenchError):
         return error
@@ -111,6 +115,14 @@ def _precondition_failed(text: str, endpoint: Endpoint) -> RmqbenchError:
             f"The {kind} {name!r} in virtual host {found['vhost']!r} exists with another "
             f"{argument}: it has {theirs}, and {ours} was requested.",
             f"Delete the {kind} (rmqbench cleanup), use another name, or match its settings.",
+        )
+    if found := _TOO_LARGE.search(text):
+        size, most = (int(each) for each in found.groups())
+        return MessageTooLarge(
+            f"The broker at {endpoint.address} refused a message of {size:,} bytes: it takes "
+            f"{most:,} at most.",
+            "Publish smaller ones (--size, size_bytes), or raise max_message_size in its "
+            "rabbitmq.conf (without it 16 MiB from RabbitMQ 4.0 on, before that 128 MiB).",
         )
     if text.endswith("not empty"):
         return QueueNotEmpty(

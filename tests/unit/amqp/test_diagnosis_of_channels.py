@@ -22,6 +22,7 @@ from rmqbench.errors import (
     AccessRefused,
     BrokerError,
     ConnectionLost,
+    MessageTooLarge,
     QueueLocked,
     QueueMismatch,
     QueueNotEmpty,
@@ -128,6 +129,21 @@ def test_a_refusal_that_nobody_knows_keeps_the_words_of_the_broker() -> None:
     error = closed(406, f"PRECONDITION_FAILED - {text}")
     assert type(error) is BrokerError
     assert text in str(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "most"), [("configured max size", "16,777,216"), ("max size", "536,870,912")]
+)
+def test_a_message_that_is_too_large_is_told_with_both_sizes_and_the_setting(
+    words: str, most: str
+) -> None:
+    limit = most.replace(",", "")
+    text = f"PRECONDITION_FAILED - message size 600000000 is larger than {words} {limit}"
+    error = closed(406, text)
+    assert isinstance(error, MessageTooLarge)
+    assert f"refused a message of 600,000,000 bytes: it takes {most} at most." in error.what
+    assert "max_message_size" in error.remedy
+    assert "--size" in error.remedy
 
 
 # --- other codes of a channel ------------------------------------------------------------------

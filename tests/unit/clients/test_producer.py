@@ -14,7 +14,7 @@ from rmqbench.clients.lifetime import Churn
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.clock import Clock
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import ConnectionLost, DeadlineExceeded
+from rmqbench.errors import ConnectionLost, DeadlineExceeded, MessageTooLarge
 from rmqbench.message import Recipe
 from rmqbench.run_directory.journal import JOURNAL_FILE, ChannelOpened, read_journal
 from rmqbench.run_directory.ledger import PublishLedger
@@ -270,6 +270,18 @@ def test_a_window_is_not_exceeded_and_a_missing_confirm_is_an_error(publish, led
     assert "in vain" in report.error
     assert len(links[0].sent) <= 8
     assert not places(ledger, CONFIRMED)
+
+
+def test_a_message_that_is_too_large_for_the_broker_ends_it_at_once(publish, tmp_path):
+    def refuse(link):
+        raise MessageTooLarge("Too large.", "Make it smaller.")
+
+    report, links = publish(refuse, confirm_all)
+    assert report.error == "Too large. Make it smaller."
+    assert len(links[0].sent) < COUNT
+    assert not links[1].sent
+    assert end(tmp_path).too_large
+    assert not end(tmp_path).refused
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from rmqbench.errors import (
     AccessRefused,
     BrokerUnavailable,
     ConnectionLost,
+    MessageTooLarge,
     QueueLocked,
     QueueNotFound,
     UsageError,
@@ -120,7 +121,10 @@ def test_each_lost_connection_is_an_interruption_and_no_failed_attempt_is(recove
     assert [each.why for each in recovery.interruptions] == ["The connection ended."] * 2
 
 
-@pytest.mark.parametrize("error", [UsageError("No."), QueueNotFound("There is no queue 'q'.")])
+@pytest.mark.parametrize(
+    "error",
+    [UsageError("No."), QueueNotFound("There is no queue 'q'."), MessageTooLarge("Too large.")],
+)
 def test_an_error_that_stays_is_final(recovery, clock, error):
     def step():
         recovery.connected()

@@ -12,7 +12,7 @@ from support.histories import Consumed, History, Published, Queued
 from support.timelines import at, plain, restarted, run_of, write
 
 from rmqbench import judge, pieces
-from rmqbench.errors import AccessRefused, UsageError
+from rmqbench.errors import AccessRefused, MessageTooLarge, UsageError
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import (
     JOURNAL_FILE,
@@ -496,16 +496,21 @@ def test_how_many_connections_took_the_place_of_others_is_told(tmp_path):
     assert note == "3 connections took the place of others, 0.75 a second (2 asked for)."
 
 
-def test_one_refused_producer_takes_no_verdict_from_what_others_have_published(tmp_path):
+@pytest.mark.parametrize(
+    ("why", "error"), [("refused", AccessRefused), ("too_large", MessageTooLarge)]
+)
+def test_one_refused_producer_takes_no_verdict_from_what_others_have_published(
+    tmp_path, why, error
+):
     history = History([Published([OK] * COUNT), Published([0] * COUNT)], [])
     path = run_of(tmp_path / "run", history)
     journal = path / "producer-1" / "journal.jsonl"
     *entries, ended = map(json.loads, journal.read_text().splitlines())
-    entries.append(ended | {"refused": True, "error": "No access."})
+    entries.append(ended | {why: True, "error": "It was refused."})
     journal.write_text("".join(json.dumps(each) + "\n" for each in entries))
     assert judge(path).confirmed == COUNT
     PublishLedger.open(path / "producer-0").state[:] = SENT
-    with pytest.raises(AccessRefused, match="No access"):
+    with pytest.raises(error, match=r"It was refused\."):
         judge(path)
 
 
