@@ -9,7 +9,7 @@ from rmqbench.errors import UsageError
 if sys.platform != "win32":
     import resource
 
-__all__ = ["allow_open_files", "open_files_of_a_node"]
+__all__ = ["allow_open_files", "open_files_of_a_node", "require_open_files"]
 
 _OF_A_NODE = 65_536  # Erlang keeps tables as large as its limit: a billion of them are gigabytes
 
@@ -27,11 +27,23 @@ def allow_open_files(count: int) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
     except (OSError, ValueError):
-        raise UsageError(
-            f"The run needs {count:,} open files and sockets in one process, and may have "
-            f"{hard:,}.",
-            "Raise the limit (ulimit -n), or let more processes share the clients.",
-        ) from None
+        raise _too_many(count, hard) from None
+
+
+def require_open_files(count: int) -> None:
+    """Raise UsageError where the system forbids a process of ours so many open files."""
+    if sys.platform == "win32":
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and count > hard:
+        raise _too_many(count, hard)
+
+
+def _too_many(count: int, most: int) -> UsageError:
+    return UsageError(
+        f"The run needs {count:,} open files and sockets in one process, and may have {most:,}.",
+        "Raise the limit (ulimit -n), or let more processes share the clients (--processes).",
+    )
 
 
 def open_files_of_a_node() -> int:

@@ -15,7 +15,7 @@ from rmqbench.campaign.brokers import BrokerChoice
 from rmqbench.campaign.tables import Combination, combinations, meant
 from rmqbench.errors import UsageError
 from rmqbench.faults import Phase
-from rmqbench.runner.run import require_possible
+from rmqbench.runner.possible import require_possible
 from rmqbench.scenarios import Scenario, faulty, online, reliability, soak, storm, stress
 
 __all__ = ["SCENARIOS", "Campaign", "PlannedRun"]

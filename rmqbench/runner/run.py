@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 from rmqbench.amqp import topology as topologies
 from rmqbench.broker import Broker
 from rmqbench.clock import Clock, epoch_now_ns
-from rmqbench.errors import RmqbenchError, UsageError
+from rmqbench.errors import RmqbenchError
 from rmqbench.explaining import open_question
 from rmqbench.faults.disturbance import Disturber
 from rmqbench.management.sampler import SAMPLES_FILE, Sampler
@@ -49,13 +49,14 @@ from rmqbench.runner.inspection import Inspection
 from rmqbench.runner.isolation import Place, declared, own_place
 from rmqbench.runner.letting_go import LettingGo
 from rmqbench.runner.plans import Planner
+from rmqbench.runner.possible import require_possible
 from rmqbench.runner.remote import Elsewhere, require_bearable
 from rmqbench.runner.watch import BrokerWatch
 from rmqbench.runner.workforce import Workforce
 from rmqbench.scenarios import Scenario
 from rmqbench.verdict.evidence import Drain
 
-__all__ = ["Progress", "Run", "require_possible", "run"]
+__all__ = ["Progress", "Run", "run"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -133,7 +134,7 @@ class Run:
         executor: Executor | None = None,
     ) -> None:
         """Make the run's directory; raise UsageError for what makes no run."""
-        require_possible(scenario, in_place=in_place)
+        require_possible(scenario, in_place=in_place, elsewhere=executor is not None)
         if executor is not None:
             require_bearable(scenario.faults)
             if scenario.lets_go:
@@ -508,16 +509,6 @@ def _at_once(do: Callable[[_T], _R], each: Sequence[_T]) -> list[_R]:
         return [do(each[0])]
     with ThreadPool(min(len(each), _PROOFS)) as pool:
         return pool.map(do, each, chunksize=1)
-
-
-def require_possible(scenario: Scenario, *, in_place: bool) -> None:
-    """Raise UsageError for a scenario that is not run in place, if that is wanted."""
-    if in_place and any(queue.auto_ack for queue in scenario.queues):
-        raise UsageError(
-            "With auto_ack a queue is not used in place: what somebody else sends to it would "
-            "be acknowledged, too.",
-            "Leave out in_place: the run then has a virtual host of its own.",
-        )
 
 
 def _was_interrupted(record: RunRecord) -> bool:

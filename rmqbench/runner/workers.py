@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, Protocol, Self, TypeVar
 
 from rmqbench.errors import EvidenceNotWritten
 from rmqbench.open_files import allow_open_files
@@ -40,9 +40,12 @@ __all__ = [
     "WorkerPlan",
     "main",
     "names_of",
+    "open_files_for",
     "run_workers",
     "spread",
 ]
+
+_Plan = TypeVar("_Plan")
 
 _POLL_S = 0.02
 _OPEN_FILES, _OPEN_FILES_EACH = 100, 12  # columns, journal, rows, socket, what wakes its loop
@@ -253,7 +256,7 @@ class MakeCrew(Protocol):
         """Return the crew."""
 
 
-def spread(plans: Sequence[WorkerPlan], processes: int | None = None) -> list[Sequence[WorkerPlan]]:
+def spread(plans: Sequence[_Plan], processes: int | None = None) -> list[Sequence[_Plan]]:
     """Part plans into the shares of so many processes, or of fewer where there are fewer plans.
 
     None: a quarter of the processors, at least one. Who runs beside these workers has others to
@@ -262,6 +265,11 @@ def spread(plans: Sequence[WorkerPlan], processes: int | None = None) -> list[Se
     if processes is None:
         processes = max(1, (os.cpu_count() or 1) // 4)
     return [plans[first::processes] for first in range(min(processes, len(plans)))]
+
+
+def open_files_for(plans: int) -> int:
+    """Return how many files and sockets a worker with so many plans has open, at the most."""
+    return _OPEN_FILES + plans * _OPEN_FILES_EACH
 
 
 def names_of(plans: Iterable[WorkerPlan]) -> str:
@@ -353,7 +361,7 @@ def main() -> None:
     plans: Sequence[WorkerPlan] = pickle.loads(_read(int.from_bytes(_read(8), "big")))
     gc.freeze()
     gc.enable()
-    allow_open_files(_OPEN_FILES + len(plans) * _OPEN_FILES_EACH)
+    allow_open_files(open_files_for(len(plans)))
     finish = threading.Event()
     threading.Thread(target=_listen, args=(finish,), daemon=True).start()
     threads = [threading.Thread(target=_work, args=(plan, finish)) for plan in plans]

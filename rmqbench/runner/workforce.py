@@ -22,9 +22,21 @@ from rmqbench.runner.workers import (
 )
 from rmqbench.scenarios import Scenario
 
-__all__ = ["Workforce"]
+__all__ = ["Workforce", "most_in_a_worker"]
 
 _PATIENCE = 2.0  # workers end by themselves after stall_s; after this many times it, they are ended
+
+
+def most_in_a_worker(scenario: Scenario) -> int:
+    """Return how many clients share a process of this host, where most of them do."""
+    each = [queue.consumers for queue in scenario.queues]
+    consumers = sum(each) if scenario.consume == "during" else max(each)
+    sharing = [scenario.producers, 1 if _kills_consumer(scenario) else consumers]
+    return max(len(spread(range(count), scenario.processes)[0]) for count in sharing)
+
+
+def _kills_consumer(scenario: Scenario) -> bool:
+    return any(fault.kind.kills_consumer for fault in scenario.faults)
 
 
 class Workforce:
@@ -75,7 +87,7 @@ class Workforce:
 
         On other hosts, of which nobody here knows how many there are, a share has one plan.
         """
-        alone = any(fault.kind.kills_consumer for fault in self._scenario.faults)
+        alone = _kills_consumer(self._scenario)
         alone &= any(isinstance(plan, ConsumerPlan) for plan in plans)
         alone |= self._make_crew is not None and self._scenario.processes is None
         return spread(plans, len(plans) if alone else self._scenario.processes)

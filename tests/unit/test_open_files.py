@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from rmqbench.open_files import open_files_of_a_node
+from rmqbench.errors import UsageError
+from rmqbench.open_files import open_files_of_a_node, require_open_files
 
 CODE = """
 import resource, sys
@@ -37,6 +38,15 @@ def said(needed):
     return subprocess.run(
         [sys.executable, "-c", CODE, str(needed)], capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+def test_whether_a_process_may_have_so_many_can_be_asked_before(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (10, 200))
+    require_open_files(200)
+    with pytest.raises(UsageError, match=r"needs 201 open files .* and may have 200"):
+        require_open_files(201)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (10, resource.RLIM_INFINITY))
+    require_open_files(1_000_000)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""What makes no run, found out before anything is begun."""
+
+from __future__ import annotations
+
+from rmqbench.errors import UsageError
+from rmqbench.open_files import require_open_files
+from rmqbench.runner.workers import open_files_for
+from rmqbench.runner.workforce import most_in_a_worker
+from rmqbench.scenarios import Scenario
+
+__all__ = ["require_possible"]
+
+
+def require_possible(scenario: Scenario, *, in_place: bool, elsewhere: bool = False) -> None:
+    """Raise UsageError for a scenario that is not run in place, if that is wanted, or not here.
+
+    The limits of other hosts, where the clients work ``elsewhere``, are not known.
+    """
+    if in_place and any(queue.auto_ack for queue in scenario.queues):
+        raise UsageError(
+            "With auto_ack a queue is not used in place: what somebody else sends to it would "
+            "be acknowledged, too.",
+            "Leave out in_place: the run then has a virtual host of its own.",
+        )
+    if not elsewhere:
+        require_open_files(open_files_for(most_in_a_worker(scenario)))
