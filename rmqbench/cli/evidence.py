@@ -37,6 +37,13 @@ class Evidence:
     keep: int
     keep_days: float
 
+    def require_free(self) -> None:
+        """Raise UsageError where the directory that was named holds something."""
+        from rmqbench.run_directory import RunDirectory
+
+        if self.directory is not None:
+            RunDirectory.require_free(self.directory)
+
     def tidy(self) -> None:
         """Remove earlier runs, unless the person has said where this one is to lie."""
         from rmqbench.run_directory.keeping import runs_directory, tidy

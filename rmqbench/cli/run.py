@@ -376,9 +376,12 @@ def _run(
     from rich.console import Console
 
     from rmqbench.cli.progress import shown_progress
+    from rmqbench.runner.possible import require_possible
     from rmqbench.runner.run import run
 
     require_writable(json_file)
+    evidence.require_free()
+    require_possible(scenario, in_place=in_place, elsewhere=executor is not None)
     with broker as opened, interrupts_told(_INTERRUPTED + ("" if opened.owned else _AGAIN)):
         say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
         with shown_progress(Console(stderr=True), every=every) as watch:

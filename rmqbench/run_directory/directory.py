@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -45,17 +46,32 @@ class RunDirectory:
 
                 return cls(make_among_runs(name), new=True)
             path = Path(directory).absolute()
+            cls.require_free(path)
             new = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
+        except OSError as error:
+            raise _not_made(error) from None
+        return cls(path, new=new)
+
+    @classmethod
+    def require_free(cls, directory: str | os.PathLike[str]) -> None:
+        """Raise UsageError for a directory that holds something, or cannot be made.
+
+        It is asked before anything is begun: nothing is made.
+        """
+        path = Path(directory).absolute()
+        try:
+            there = next(each for each in (path, *path.parents) if each.exists())
+            if there == path and any(path.iterdir()):
                 raise UsageError(
                     f"The directory {path} is not empty.", "Name a new one for each run."
                 )
+            if not there.is_dir():
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(there))
         except OSError as error:
-            raise UsageError(
-                f"The run's directory cannot be made: {error}.", "Name another one."
-            ) from None
-        return cls(path, new=new)
+            raise _not_made(error) from None
 
     def require_room(self, publishes: int, deliveries: int) -> None:
         """Raise RmqbenchError where the disk has no room for the evidence of so many.
@@ -160,6 +176,10 @@ class RunDirectory:
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``: what came of it. It is there only as a whole."""
         write_whole(self.path / "result.json", _as_json(result))
+
+
+def _not_made(error: OSError) -> UsageError:
+    return UsageError(f"The run's directory cannot be made: {error}.", "Name another one.")
 
 
 def _as_json(value: Mapping[str, Any]) -> str:

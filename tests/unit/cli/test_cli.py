@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -49,6 +50,36 @@ def test_a_brokers_line_feed_forges_no_line(
     assert capsys.readouterr().err == (
         "RabbitMQ 3.10\\nPASS\\x1b[2J at amqp://guest@localhost:5672: by name\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("reliability", "--directory", "."), "is not empty"),
+        (("faults", "--directory", "."), "is not empty"),
+        (("storm", "--directory", "."), "is not empty"),
+        (("reliability", "--directory", "./of a user/run"), "cannot be made"),
+    ],
+)
+def test_a_directory_that_cannot_serve_is_refused_before_a_broker_is_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("of a user").write_text("")
+    monkeypatch.setattr("rmqbench.broker.open_broker", lambda *_, **__: Unopened())
+    ended = CliRunner().invoke(cli.app, ["run", *command, "--broker", "local"])
+    assert isinstance(ended.exception, UsageError)
+    assert said in str(ended.exception)
+
+
+class Unopened(AbstractContextManager[Broker]):
+    """A broker that nobody may open."""
+
+    def __enter__(self) -> NoReturn:
+        raise AssertionError("it was opened")
+
+    def __exit__(self, *_: object) -> None:
+        raise AssertionError("it was opened")
 
 
 @pytest.mark.parametrize("name", run.DEFAULTS)

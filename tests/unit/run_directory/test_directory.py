@@ -1,6 +1,7 @@
 """The directory of a run: made where it was asked for, and nothing is written over."""
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -22,12 +23,28 @@ def test_a_directory_that_holds_something_is_not_written_over(tmp_path):
     (tmp_path / "notes").write_text("of a user")
     with pytest.raises(UsageError, match="is not empty"):
         RunDirectory.make(tmp_path, "mine")
+    with pytest.raises(UsageError, match="is not empty"):
+        RunDirectory.require_free(tmp_path)
 
 
 def test_a_directory_that_cannot_be_made_is_a_wrong_request(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be made"):
-        RunDirectory.make(tmp_path / "file" / "run", "mine")
+    (tmp_path / "file").touch(0o755)
+    for way in (lambda path: RunDirectory.make(path, "mine"), RunDirectory.require_free):
+        for name in ("file", "file/run", "file/deeper/run"):
+            with pytest.raises(UsageError, match="cannot be made"):
+                way(tmp_path / name)
+
+
+def test_a_directory_where_one_may_not_write_is_a_wrong_request(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
+    with pytest.raises(UsageError, match=r"cannot be made: .*Permission denied"):
+        RunDirectory.require_free(tmp_path / "new" / "run")
+
+
+def test_to_ask_whether_a_directory_is_free_makes_nothing(tmp_path):
+    RunDirectory.require_free(tmp_path / "new" / "run")
+    RunDirectory.require_free(tmp_path)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("there", [False, True])
