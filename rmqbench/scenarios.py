@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from rmqbench.amqp.topology import Queue, QueueKind, Topology
 from rmqbench.errors import UsageError
-from rmqbench.faults import Fault, Phase
+from rmqbench.faults import FAULTS, Fault, Phase
 from rmqbench.message import MAX_PRODUCERS, MAX_SEQUENCE, Recipe
 from rmqbench.text import require_utf8
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES
@@ -371,8 +371,15 @@ def storm(fault: str = "restart-broker", **changes: Any) -> Scenario:
     """Return a run in which 200 clients lose their connections at once, and connect again at once.
 
     100 producers and 100 consumers are at work when the ``fault`` strikes, a third of the way. What
-    RabbitMQ promises under it is expected. ``changes`` are those of :func:`reliability`.
+    RabbitMQ promises under it is expected. ``changes`` are those of :func:`reliability`. Raise
+    UsageError for a fault that cuts nobody off.
     """
+    if not Fault(fault).kind.cuts_off:
+        those = ", ".join(name for name, kind in FAULTS.items() if kind.cuts_off)
+        raise UsageError(
+            f"A storm is of clients that come back, and the fault {fault} cuts nobody off.",
+            f"Choose one that does: {those}.",
+        )
     defaults: dict[str, Any] = {
         "name": "storm",
         "consume": "during",

@@ -253,7 +253,7 @@ def _faults(
 def _storm(
     own: OwnBrokerOptions,
     fault: Annotated[
-        str, typer.Option(help="restart-broker, kill-broker, or another that is for publish.")
+        str, typer.Option(help="restart-broker, kill-broker, or another that cuts off all clients.")
     ] = "restart-broker",
     publish_again: PublishAgainOption = False,
     messages: MessagesOption = 10_000,

@@ -95,6 +95,7 @@ class Kind:
     ``within_s``: it shows something only this soon after the queues' declaration, which therefore
     waits until the producers are ready.
     ``kills_consumer``: it ends the process of a consumer, which nobody may share.
+    ``cuts_off``: it ends the connections of all clients that are at work.
     """
 
     text: str
@@ -109,6 +110,7 @@ class Kind:
     first_message: bool = False
     within_s: float | None = None
     kills_consumer: bool = False
+    cuts_off: bool = False
 
 
 _NOTHING: frozenset[str] = frozenset()
@@ -120,6 +122,7 @@ FAULTS: Mapping[str, Kind] = {
         effects.kill_broker,
         phases=get_args(Phase),
         rest_s=12.0,
+        cuts_off=True,
     ),
     "kill-newborn": Kind(
         "the node is ended by SIGKILL at the first confirm, right after the queues' declaration",
@@ -133,28 +136,33 @@ FAULTS: Mapping[str, Kind] = {
         effects.restart_broker,
         phases=get_args(Phase),
         rate=1000.0,
+        cuts_off=True,
     ),
     "pause-broker": Kind(
         "the node is stopped (SIGSTOP) for longer than the heartbeat, then goes on",
         effects.pause_broker,
         lasting_s=13.0,  # pika looks every 6 s whether anything came
         heartbeat_s=1,
+        cuts_off=True,
     ),
     "reset-connection": Kind(
         "all connections are reset",
         effects.by_proxy(lambda proxy, _: effects.require_some(proxy.reset())),
         needs_proxy=True,
+        cuts_off=True,
     ),
     "half-open": Kind(
         "nothing passes any more on connections that stay open",
         effects.by_proxy(lambda proxy, _: effects.require_some(proxy.vanish())),
         heartbeat_s=1,
         needs_proxy=True,
+        cuts_off=True,
     ),
     "cut-frame": Kind(
         "connections end in the middle of a frame",
         effects.by_proxy(lambda proxy, _: effects.require_some(proxy.cut_inside_frame())),
         needs_proxy=True,
+        cuts_off=True,
     ),
     "latency": Kind(
         "everything is 50 ms late, 20 ms more or less",
@@ -188,6 +196,7 @@ FAULTS: Mapping[str, Kind] = {
         effects.close_connections,
         rate=500.0,  # the Management API lists a connection some seconds late
         first_message=True,
+        cuts_off=True,
     ),
     "memory-alarm": Kind(
         "the memory alarm blocks publishers",

@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+import re
+from dataclasses import replace
 
 import pytest
 
 import rmqbench
 from rmqbench.errors import UsageError
+from rmqbench.faults import FAULTS, Fault
 from rmqbench.scenarios import changes_taken
 
 
@@ -66,6 +69,48 @@ def test_a_rate_that_the_broker_would_not_wait_for_is_refused():
 def test_queues_that_are_declared_last_neither_rest_nor_have_consumers_before(clash):
     with pytest.raises(UsageError, match="declare_last"):
         rmqbench.reliability(declare_last=True, **clash)
+
+
+def test_a_storm_cuts_off_two_hundred_clients_that_are_at_work():
+    storm = rmqbench.storm()
+    assert (storm.name, storm.consume, storm.clients) == ("storm", "during", 200)
+    assert storm.producers == sum(queue.consumers for queue in storm.queues) == 100
+    assert storm.faults == (Fault("restart-broker", "publish"),)
+    assert storm.publish_rate == FAULTS["restart-broker"].rate, "else it is over before"
+    assert set(storm.allowed) == FAULTS["restart-broker"].expected
+    assert storm.window * storm.producers <= storm.messages, "all are at work all along"
+    assert storm.stall_s > rmqbench.reliability().stall_s
+    assert rmqbench.storm("kill-broker", producers=3, publish_again=True, stall_s=9.0) == replace(
+        storm,
+        faults=(Fault("kill-broker", "publish"),),
+        allowed=(),
+        publish_again=True,
+        publish_rate=FAULTS["kill-broker"].rate,
+        rest_s=FAULTS["kill-broker"].rest_s / 4,
+        producers=3,
+        stall_s=9.0,
+    )
+
+
+CUTTING = {
+    *("kill-broker", "restart-broker", "pause-broker", "reset-connection", "half-open"),
+    *("cut-frame", "close-connection"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_storm_needs_a_fault_that_cuts_all_clients_off(fault):
+    if fault in CUTTING:
+        assert rmqbench.storm(fault).faults == (Fault(fault, "publish"),)
+        return
+    with pytest.raises(UsageError, match=f"the fault {fault} cuts nobody off") as refused:
+        rmqbench.storm(fault)
+    assert set(re.findall(r"[a-z]+-[a-z]+", refused.value.remedy)) == CUTTING
+
+
+def test_a_storm_of_a_fault_that_there_is_not_is_refused_as_any():
+    with pytest.raises(UsageError, match="There is no fault 'hail'"):
+        rmqbench.storm("hail")
 
 
 def test_the_queues_of_a_fault_of_newborn_ones_are_declared_last():
