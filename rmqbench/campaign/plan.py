@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rmqbench.campaign.brokers import BrokerChoice
-from rmqbench.campaign.tables import Combination, combinations, meant
+from rmqbench.campaign.tables import WITH_UNITS, Combination, combinations, meant
 from rmqbench.errors import UsageError
 from rmqbench.faults import Phase
 from rmqbench.runner.possible import require_possible
@@ -146,7 +146,7 @@ _EXAMPLES = {"scenario": 'scenario = "reliability"', "broker": 'broker = "local"
 def _scenario(settings: Mapping[str, Any]) -> Scenario:
     """Return the scenario that is meant by its name and its changes."""
     changes: dict[str, Any] = {
-        "size_bytes" if key == "size" else key: tuple(value) if key == "allowed" else value
+        "size_bytes" if key == "size" else key: _value(key, value)
         for key, value in settings.items()
         if key not in ("scenario", *_OF_FAULTS)
     }
@@ -169,6 +169,15 @@ def _scenario(settings: Mapping[str, Any]) -> Scenario:
     if name == "soak":
         return soak(fault=of_fault.get("fault"), **changes)
     return SCENARIOS[name](**changes)
+
+
+def _value(key: str, value: Any) -> Any:
+    """Return a value of a file as the scenario takes it."""
+    if key == "allowed":
+        return tuple(value)
+    if key in WITH_UNITS and isinstance(value, str):
+        return WITH_UNITS[key](value)
+    return value
 
 
 def _titles(all_settings: Sequence[Mapping[str, Any]]) -> list[str]:

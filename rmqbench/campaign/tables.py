@@ -9,15 +9,16 @@ import difflib
 import json
 import math
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, Union, get_args, get_origin
 
 from rmqbench.errors import UsageError
 from rmqbench.scenarios import changes_taken
+from rmqbench.units import read_per_second, read_seconds
 
-__all__ = ["OWN_KEYS", "Combination", "accepted_types", "combinations", "meant"]
+__all__ = ["OWN_KEYS", "WITH_UNITS", "Combination", "accepted_types", "combinations", "meant"]
 
 OWN_KEYS: Mapping[str, type] = {
     "scenario": str,
@@ -29,6 +30,12 @@ OWN_KEYS: Mapping[str, type] = {
     "management_url": str,
 }
 """The keys that are no changes of a scenario, with the type of each."""
+
+WITH_UNITS: Mapping[str, Callable[[str], float]] = {
+    **dict.fromkeys(("publish_rate", "consume_rate", "churn"), read_per_second),
+    **dict.fromkeys(("duration_s", "rest_s", "stall_s"), read_seconds),
+}
+"""The keys of numbers that may be texts, as on the command line, and what reads them."""
 
 _MOST_RUNS = 10_000
 _IN_WORDS = {
@@ -69,6 +76,11 @@ def combinations(tables: Mapping[str, Any], file: str) -> list[Combination]:
     makes runs of its own; what matches an ``[[exclude]]`` is left out. Raise UsageError, which
     names the file, the table and the key.
     """
+    if not tables:
+        raise UsageError(
+            f"{file} is empty.",
+            'Write what is to be run, such as scenario = "reliability" and broker = "local".',
+        )
     shared = _settings(
         {key: value for key, value in tables.items() if key not in _TABLES}, f"{file}, at the top"
     )
@@ -101,7 +113,8 @@ def accepted_types() -> dict[str, frozenset[type]]:
     """Return each key that a run may have, with the types of TOML that it takes."""
     hints = {**OWN_KEYS, **changes_taken()}
     hints["size"] = hints.pop("size_bytes")  # as the option is called
-    return {name: frozenset(_plain(hint)) for name, hint in hints.items()}
+    types = {name: frozenset(_plain(hint)) for name, hint in hints.items()}
+    return types | {name: types[name] | {str} for name in WITH_UNITS}
 
 
 def _plain(hint: Any) -> Iterator[type]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import re
-from typing import Annotated, Final
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
+
+from rmqbench.errors import UsageError
+from rmqbench.units import read_per_second, read_seconds
 
 __all__ = [
     "ChurnOption",
@@ -17,86 +19,60 @@ __all__ = [
     "SoakRateOption",
 ]
 
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
+def _option(read: Callable[[str], float], metavar: str, show_default: str, help: str) -> object:
+    """Return an option of which ``read`` reads the value; what is wrong is said with its name."""
 
-def _per_second(text: str) -> float:
-    """Read ``50/s`` or ``50``."""
-    return _number(text.removesuffix("/s"), text, "times a second, such as 50/s")
+    def parse(text: str) -> float:
+        try:
+            return read(text)
+        except UsageError as error:
+            raise typer.BadParameter(str(error)) from None
 
-
-def _duration(text: str) -> float:
-    """Read ``90``, ``90s``, ``1h30m`` or the like as seconds."""
-    parts = re.findall(r"([\d.]+)([smhd])", text)
-    if parts and "".join(map("".join, parts)) == text:
-        return sum(
-            _number(number, text, "seconds, minutes or hours, such as 90s or 8h") * _SECONDS[unit]
-            for number, unit in parts
-        )
-    return _number(text, text, "seconds, minutes or hours, such as 90s or 8h")
-
-
-def _number(number: str, text: str, what: str) -> float:
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise typer.BadParameter(f"{text!r} is not a number of {what}.")
-    return value
+    return typer.Option(parser=parse, metavar=metavar, show_default=show_default, help=help)
 
 
 ChurnOption = Annotated[
     float | None,
-    typer.Option(
-        help="Connections closed and opened anew each second, of all clients at work together.",
-        parser=_per_second,
-        metavar="N/s",
-        show_default="none",
+    _option(
+        read_per_second,
+        "N/s",
+        "none",
+        "Connections closed and opened anew each second, of all clients at work together.",
     ),
 ]
 RateOption = Annotated[
     float | None,
-    typer.Option(
-        help="Messages published each second, of all producers together.",
-        parser=_per_second,
-        metavar="N/s",
-        show_default="as fast as it goes",
+    _option(
+        read_per_second,
+        "N/s",
+        "as fast as it goes",
+        "Messages published each second, of all producers together.",
     ),
 ]
 DurationOption = Annotated[
     float | None,
-    typer.Option(
-        help="Publish for so long, such as 90s, 30m or 8h; --messages are then the most.",
-        parser=_duration,
-        metavar="TIME",
-        show_default="until all messages are published",
+    _option(
+        read_seconds,
+        "TIME",
+        "until all messages are published",
+        "Publish for so long, such as 90s, 30m or 8h; --messages are then the most.",
     ),
 ]
 SoakDurationOption = Annotated[
     float | None,
-    typer.Option(
-        help="How long messages are published: 90s, 30m, 8h.",
-        parser=_duration,
-        metavar="TIME",
-        show_default="30m",
-    ),
+    _option(read_seconds, "TIME", "30m", "How long messages are published: 90s, 30m, 8h."),
 ]
 SoakRateOption = Annotated[
     float | None,
-    typer.Option(
-        help="Messages published each second, of all producers together.",
-        parser=_per_second,
-        metavar="N/s",
-        show_default="5000/s",
+    _option(
+        read_per_second,
+        "N/s",
+        "5000/s",
+        "Messages published each second, of all producers together.",
     ),
 ]
 EveryOption = Annotated[
     float | None,
-    typer.Option(
-        help="The time between two strikes of the fault: 90s, 5m.",
-        parser=_duration,
-        metavar="TIME",
-        show_default="5m",
-    ),
+    _option(read_seconds, "TIME", "5m", "The time between two strikes of the fault: 90s, 5m."),
 ]

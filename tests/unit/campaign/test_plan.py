@@ -47,6 +47,29 @@ def test_settings_become_the_scenario_that_python_makes_of_them():
     assert planned.broker.image == "rabbitmq:4-management"
 
 
+def test_rates_and_durations_may_be_written_as_on_the_command_line():
+    (planned,) = campaign(
+        """
+        scenario = "reliability"
+        broker = "local"
+        churn = "50/s"
+        publish_rate = "1000/s"
+        consume_rate = "1500"
+        duration_s = "1m30s"
+        rest_s = "2s"
+        stall_s = "1m"
+        """
+    ).runs
+    assert planned.scenario == rmqbench.reliability(
+        churn=50.0, publish_rate=1000.0, consume_rate=1500.0, duration_s=90, rest_s=2, stall_s=60
+    )
+    runs = campaign('scenario = "online"\nbroker = "local"\nchurn = ["5/s", 10]').runs
+    assert [(each.title, each.scenario.churn) for each in runs] == [
+        ("online, churn 5/s", 5.0),
+        ("online, churn 10", 10),
+    ]
+
+
 def test_a_fault_becomes_the_scenario_that_python_makes_of_it():
     text = 'scenario = "faults"\nbroker = "local"\n'
     assert campaign(text).runs[0].scenario == rmqbench.faulty()
@@ -113,6 +136,8 @@ def test_a_run_has_the_same_directory_whatever_else_the_campaign_holds():
         ('broker = "local"', r"There is no scenario\..*reliability"),
         ('broker = "local"\nscenario = "relability"', r"Did you mean reliability\?"),
         ('broker = "local"\nscenario = "stress"\nwindow = 0', r"window = 0\): window is 0"),
+        ('broker = "local"\nscenario = "stress"\nchurn = "50/m"', r"churn = '50/m'.* such as 50/s"),
+        ('broker = "local"\nscenario = "stress"\nduration_s = "soon"', "such as 90s or 8h"),
         ('broker = "local"\nscenario = "stress"\nqueue_kind = "stream"', "classic, lazy, quorum"),
         ('broker = "local"\nscenario = "stress"\nfault = "latency"', "fault is of the scenario"),
         ('broker = "local"\nscenario = "stress"\nduring = "drain"', "during is of the scenario"),

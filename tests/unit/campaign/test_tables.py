@@ -107,6 +107,12 @@ def test_what_is_wrong_is_named_with_file_table_and_key(tables, said):
     assert caught.value.remedy
 
 
+def test_a_file_that_is_empty_says_so_and_what_to_write():
+    with pytest.raises(UsageError, match=r"^n\.toml is empty\. Write .*scenario = ") as caught:
+        combinations({}, "n.toml")
+    assert "[[run]]" not in str(caught.value)
+
+
 def test_all_that_a_scenario_takes_is_a_key():
     taken = set(accepted_types()) - set(OWN_KEYS) - {"size"}
     plain = {name for name, kinds in accepted_types().items() if kinds}

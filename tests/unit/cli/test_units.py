@@ -1,40 +1,33 @@
-"""Rates and durations are read as people write them."""
+"""Rates and durations are options like others: what is wrong is said with their names."""
+
+from __future__ import annotations
 
 import pytest
-import typer
+from typer.testing import CliRunner
 
-from rmqbench.cli.units import _duration, _per_second
+from rmqbench import cli
+from rmqbench.cli import run as run_command
+from rmqbench.scenarios import Scenario
+
+
+@pytest.mark.parametrize("name", ["reliability", "online", "stress"])
+def test_they_reach_the_scenario(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    asked: list[Scenario] = []
+    monkeypatch.setattr(run_command, "_run", lambda scenario, *_, **__: asked.append(scenario))
+    options = ("--duration", "1m30s", "--rate", "200/s", "--churn", "0.5/s")
+    ended = CliRunner().invoke(cli.app, ["run", name, *options])
+    assert ended.exit_code == 0, ended.output
+    (scenario,) = asked
+    assert (scenario.duration_s, scenario.publish_rate, scenario.churn) == (90, 200, 0.5)
+    assert scenario.messages is None
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("90", 90),
-        ("90s", 90),
-        ("0.5s", 0.5),
-        ("30m", 1800),
-        ("8h", 28_800),
-        ("1h30m", 5400),
-        ("1d", 86_400),
-        ("-5", -5),  # which the scenario refuses, by its name
-    ],
+    ("option", "example"), [("--duration", "90s or 8h"), ("--rate", "50/s"), ("--churn", "50/s")]
 )
-def test_a_duration_has_units(text, seconds):
-    assert _duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "h", "8 h", "8x", "1.2.3s", "30m!", "nan", "inf", "1e999"])
-def test_what_is_no_duration_is_refused_with_an_example(text):
-    with pytest.raises(typer.BadParameter, match=r"such as 90s or 8h"):
-        _duration(text)
-
-
-@pytest.mark.parametrize(("text", "rate"), [("50", 50), ("50/s", 50), ("0.5/s", 0.5)])
-def test_a_rate_is_a_number_a_second(text, rate):
-    assert _per_second(text) == rate
-
-
-@pytest.mark.parametrize("text", ["", "/s", "x", "50/m", "nan/s", "inf"])
-def test_what_is_no_rate_is_refused_with_an_example(text):
-    with pytest.raises(typer.BadParameter, match=r"such as 50/s"):
-        _per_second(text)
+def test_what_is_wrong_is_said_with_the_option_and_an_example(option: str, example: str) -> None:
+    ended = CliRunner().invoke(cli.app, ["run", "reliability", option, "soon"])
+    assert ended.exit_code == 2
+    told = " ".join(ended.output.split())
+    assert f"Invalid value for '{option}'" in told
+    assert f"Write it such as {example}" in told
