@@ -17,7 +17,7 @@ from rmqbench.amqp.topology import Queue, QueueKind, Topology
 from rmqbench.errors import UsageError
 from rmqbench.faults import FAULTS, Fault, Phase
 from rmqbench.message import MAX_PRODUCERS, MAX_SEQUENCE, Recipe
-from rmqbench.text import require_utf8
+from rmqbench.text import counted, require_utf8
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES
 
 __all__ = [
@@ -216,7 +216,15 @@ class Scenario:
         _require_rate("publish_rate", self.publish_rate)
         if self.churn is not None and not 0 < self.churn < math.inf:
             raise UsageError(f"churn is {self.churn}.", "Give connections a second, more than 0.")
-        _require_between("producers", self.producers, 1, min(MAX_PRODUCERS, self.most_messages))
+        _require_between("producers", self.producers, 1, MAX_PRODUCERS)
+        if self.producers > self.most_messages:
+            messages = counted(self.most_messages, "message is", "messages are", form=",")
+            longer = " (a longer duration_s, a higher publish_rate)" if self.duration_s else ""
+            raise UsageError(
+                f"producers is {self.producers:,}, and {messages} published at the most: each "
+                "producer needs one.",
+                f"Give fewer producers, or more messages{longer}.",
+            )
 
     @property
     def most_messages(self) -> int:

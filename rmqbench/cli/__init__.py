@@ -56,7 +56,7 @@ app = typer.Typer(
     name="rmqbench",
     help="Does your RabbitMQ lose messages, and how fast is it?\n\n"
     "Exit codes: 0 pass, 1 fail, 2 wrong usage, 3 inconclusive, 4 no broker, 5 fail, but nothing "
-    "is known to be lost.",
+    "is known to be lost, 130 Ctrl-C, 143 SIGTERM.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -77,8 +77,9 @@ def campaign(
 ) -> None:
     """Do the runs of a campaign: scenarios, brokers, sizes, faults, each as often as the file says.
 
-    The exit code is that of the worst run: 1 before 5, 4, 2, 3 and 0. A run that does not pass, or
-    a broker that cannot be started, does not keep the others from being run.
+    The exit code is that of the worst run: 1 before 5, 4, 2, 3 and 0; 130 after Ctrl-C, 143 after
+    SIGTERM. A run that does not pass, or a broker that cannot be started, does not keep the others
+    from being run.
 
     Example: rmqbench run FILE.toml --directory evidence/nightly --json nightly.json
     """

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.shape import Deliveries
 from rmqbench.clients.consumer import Consumer, Look, Subscription, Taken
-from rmqbench.clients.recovery import Interruption
+from rmqbench.clients.recovery import Interruption, why_it_ended
 from rmqbench.clock import Clock
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.message import HEAD_SIZE, Recipe, added_headers
@@ -161,7 +161,7 @@ class RecordingConsumer:
                 ended_ns=self._delivered_ns or self._started_ns,
                 cpu_s=self._clock.cpu_s() - self._started_cpu,
                 interruptions=self._consumer.interruptions,
-                error=str(error) if error else self._stuck,
+                error=why_it_ended(error) if error else self._stuck,
             )
             self._journal.write(
                 WorkEnded(

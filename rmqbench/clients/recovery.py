@@ -17,7 +17,7 @@ from rmqbench.errors import (
     UsageError,
 )
 
-__all__ = ["Interruption", "Recovery", "pause"]
+__all__ = ["Interruption", "Recovery", "pause", "why_it_ended"]
 
 _FIRST_PAUSE_S = 0.1
 _MOST_PAUSE_S = 2.0
@@ -112,6 +112,13 @@ class Recovery:
                 if self._sleep(self._pause_s):
                     return error
             self._pause_s = min(2 * self._pause_s, _MOST_PAUSE_S)
+
+
+def why_it_ended(error: RmqbenchError) -> str:
+    """Return in words why a client of a run gave up; what it needs was declared for it."""
+    if isinstance(error, QueueNotFound):
+        return f"{error.what} It was declared for the run: somebody, or a fault, has deleted it."
+    return str(error)
 
 
 def pause(seconds: float, stopped: Callable[[], bool], clock: Clock = REAL_CLOCK) -> bool:

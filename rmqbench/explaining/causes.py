@@ -24,6 +24,7 @@ Cause = Callable[[Facts, Finding], Iterator[str]]
 """Yields sentences on what the evidence shows, none where it shows nothing of that kind."""
 
 _YOUNG_NS = 3_000_000_000  # a quorum queue this young may be forgotten when its node dies
+_DELETIONS = ("it was deleted", "a deletion")
 _BLOCKED = "The broker blocks publishers"  # how a producer begins to say that it has to wait
 _BROKEN_PROTOCOL = (
     FindingName.CONTRADICTED,
@@ -221,7 +222,7 @@ def exceeded_removals(facts: Facts, finding: Finding) -> Iterator[str]:
 def deleted_queue(facts: Facts, _: Finding) -> Iterator[str]:
     """Yield that the run itself deleted a queue: nothing can be routed to it any more."""
     for each in facts.removals:
-        if each.queue in facts.queues and each.cause.startswith("it was deleted"):
+        if each.queue in facts.queues and each.cause.startswith(_DELETIONS):
             when = facts.at(each.time_ns)
             yield f"queue {each.queue} was deleted at {when}, by the run itself."
             return

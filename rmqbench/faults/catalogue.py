@@ -222,15 +222,17 @@ FAULTS: Mapping[str, Kind] = {
         lasting_s=2.0,
         rate=1000.0,
     ),
-    "purge-queue": Kind("the work queue is purged", effects.purge_queue, expected=_REMOVED),
+    "purge-queue": Kind("a queue is purged", effects.purge_queue, expected=_REMOVED),
     "delete-queue": Kind(
-        "the work queue is deleted",
+        "a queue is deleted, with all that it holds",
         effects.delete_queue,
         # The publishes under way may end with 541 INTERNAL_ERROR (3.10.8, quorum queue).
         expected=_REMOVED | {"indeterminate"},
     ),
     "limit-queue": Kind(
-        "the work queue is limited to 100 messages", effects.limit_queue, expected=_REMOVED
+        "a queue is limited to 100 messages, the oldest dropped",
+        effects.limit_queue,
+        expected=_REMOVED,
     ),
 }
 """Every fault there is, by its name."""

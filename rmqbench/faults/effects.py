@@ -116,10 +116,12 @@ def purge_queue(target: Target) -> None:
 
 def delete_queue(target: Target) -> None:
     act = uuid.uuid4().hex
-    target.note_removal(Removal("it was deleted, or was to be"), act)
+    target.note_removal(Removal("a deletion whose answer did not come"), act)
     with admin(target.endpoint) as channel:
         count = channel.queue_delete(target.queue).method.message_count
-    _note_removal(target, Removal(f"it was deleted, with {counted(count, 'ready message')}"), act)
+    ready = counted(count, "ready message", form=",")
+    cause = f"it was deleted, with {ready}; what was published later found no queue"
+    _note_removal(target, Removal(cause), act)
 
 
 def limit_policy(queue: str) -> str:

@@ -125,11 +125,12 @@ def troubles(
 def errors_of_clients(errors: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield the errors with which clients ended, by their names.
 
-    Of those that differ only in numbers it is the first one, and who else ended so.
+    Of those that differ only in numbers it is the first one, and who ended so.
     """
     alike: dict[str, list[tuple[str, str]]] = {}
     for name, error in errors:
         alike.setdefault(re.sub(r"\d+", "0", error), []).append((name, error))
     for (first, error), *others in alike.values():
-        who = grouped([first, *(name for name, _ in others)])
-        yield f"{error} (This ended {who}.)" if others else error
+        names = [first, *(name for name, _ in others)]
+        is_named = not others and first in error.lower()
+        yield error if is_named else f"{error} (This ended {grouped(names)}.)"

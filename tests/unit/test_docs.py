@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import signal
 import tomllib
 import uuid
 from contextlib import suppress
@@ -354,7 +355,8 @@ def test_the_exit_codes_are_those_of_the_page():
     errors = import_module("rmqbench.errors")
     raised = {getattr(errors, name).exit_code for name in errors.__all__}
     unknown = Verdict(Judgement.FAIL, (Finding(FindingName.UNSENT, 1, Effect.FAILS),))
-    assert codes == sorted({0, 1, unknown.exit_code, *raised})
+    interrupted = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+    assert codes == sorted({0, 1, unknown.exit_code, *raised, *interrupted})
 
 
 # --- the run's directory ------------------------------------------------------------------------

@@ -59,6 +59,30 @@ def test_what_makes_no_run_is_refused(field, value):
         rmqbench.reliability(**{"messages": 10, field: value})
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"messages": 10, "producers": 100_000},
+            r"producers is 100000\. Give a whole number between 1 and 4,096",
+        ),
+        (
+            {"messages": 10, "producers": 11},
+            r"producers is 11, and 10 messages are published at the most: each producer needs "
+            r"one\. Give fewer producers, or more messages\.$",
+        ),
+        (
+            {"messages": None, "duration_s": 2.0, "publish_rate": 3.0, "producers": 1000},
+            r"producers is 1,000, and 6 messages are .* \(a longer duration_s, a higher publish",
+        ),
+    ],
+)
+def test_too_many_producers_are_refused_with_the_number_that_limits_them(given, said):
+    with pytest.raises(UsageError, match=said):
+        rmqbench.reliability(**given)
+    assert rmqbench.reliability(messages=10, producers=10).counts == (1,) * 10
+
+
 def test_a_rate_that_the_broker_would_not_wait_for_is_refused():
     with pytest.raises(UsageError, match="auto_ack"):
         rmqbench.reliability(auto_ack=True, consume_rate=100.0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -89,6 +91,15 @@ def test_the_list_has_a_whole_sentence_of_each_command() -> None:
     assert "drained: every one must arrive, once and intact." in in_one_line(
         shown(cli.app, "run", "--help")
     )
+
+
+def test_the_help_and_the_page_of_options_name_every_exit_code() -> None:
+    page = (Path(__file__).parents[3] / ".github" / "docs" / "options.md").read_text()
+    codes = {"0", "1", "2", "3", "4", "5", "130", "143"}
+    told = shown(cli.app, "--help").split("Exit codes:")[1].split("Options:")[0]
+    options = page.split("Exit codes of `run`")[1].split("\n\n")[0]
+    for text in (told, options):
+        assert set(re.findall(r"\b\d+\b", text)) == codes
 
 
 @pytest.mark.parametrize("words", [["rum", "stress"], ["run", "reliabilty"]])

@@ -4,7 +4,7 @@ import pytest
 from support.clocks import ToldClock
 
 from rmqbench.clients.rate import Pace
-from rmqbench.clients.recovery import Recovery
+from rmqbench.clients.recovery import Recovery, why_it_ended
 from rmqbench.errors import (
     AccessRefused,
     BrokerUnavailable,
@@ -218,3 +218,12 @@ def test_what_an_interruption_cost_is_not_made_up_for(clock):
     assert pace.allowance() == 0
     clock.now += 0.125
     assert pace.allowance() == 12
+
+
+def test_to_a_client_of_a_run_a_queue_that_is_not_there_is_one_that_was_deleted():
+    gone = QueueNotFound("There is no queue 'q'.", "rmqbench produce declares its queues.")
+    said = (
+        "There is no queue 'q'. It was declared for the run: somebody, or a fault, has deleted it."
+    )
+    assert why_it_ended(gone) == said
+    assert why_it_ended(LOST) == str(LOST)

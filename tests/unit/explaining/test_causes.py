@@ -379,15 +379,24 @@ def test_a_deletion_on_record_is_named_for_a_return(tmp_path):
     assert first(path, "returned") == ("queue work.queue was deleted at +1.0 s, by the run itself.")
 
 
+def test_a_deletion_whose_answer_did_not_come_is_one(tmp_path):
+    path = with_outcomes(tmp_path / "run", [OK] * 9 + [OK | RETURNED])
+    write(path, "", removed("work.queue", "a deletion whose answer did not come", 1.0))
+    assert "deleted at +1.0 s" in first(path, "returned")
+
+
 def test_of_an_act_its_last_entry_is_told(tmp_path):
     path = with_outcomes(tmp_path / "run", [OK] * 9 + [OK | RETURNED])
-    acts = ("it was deleted, or was to be", 1.0), ("it was deleted, with 3 ready messages", 1.5)
+    acts = (
+        ("a deletion whose answer did not come", 1.0),
+        ("it was deleted, with 3 ready messages", 1.5),
+    )
     for cause, seconds in acts:
         write(path, "", replace(removed("work.queue", cause, seconds), act="one"))
     assert "deleted at +1.5 s" in first(path, "returned")
     told = [each.what for each in rmqbench.explain(path, "0:3").message.moments]
     assert "queue work.queue: it was deleted, with 3 ready messages" in told
-    assert "queue work.queue: it was deleted, or was to be" not in told
+    assert "queue work.queue: a deletion whose answer did not come" not in told
 
 
 def test_a_purge_on_record_is_not_named_for_a_return(tmp_path):

@@ -231,7 +231,9 @@ def test_a_deletion_is_written_down_before_it_is_done(monkeypatch):
     effects.delete_queue(delete.target())
     (before, act), (after, act_after) = delete.known
     assert delete.known_before == [(before, act)]
-    assert after == Removal("it was deleted, with 7 ready messages")
+    assert before == Removal("a deletion whose answer did not come")
+    text = "it was deleted, with 7 ready messages; what was published later found no queue"
+    assert after == Removal(text)
     assert act == act_after
 
 

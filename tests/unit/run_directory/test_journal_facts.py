@@ -43,5 +43,6 @@ def test_errors_of_many_clients_that_differ_only_in_numbers_are_one_sentence():
     errors.insert(7, ("consumer 0 of q", "The connection ended."))
     assert [*errors_of_clients(errors)] == [
         "Producer 0 waited 30 s for 0 confirms. (This ended producers 0 to 19.)",
-        "The connection ended.",
+        "The connection ended. (This ended consumer 0 of q.)",
     ]
+    assert [*errors_of_clients(errors[:1])] == ["Producer 0 waited 30 s for 0 confirms."]
