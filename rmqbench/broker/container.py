@@ -55,6 +55,7 @@ class ContainerNode:
         self._made: Any = None  # testcontainers' object
         self._container: Any = None  # the Docker client's
         self._held: dict[str, object] = {}
+        self._is_being_made = False  # as far as we know: the engine has not answered
         amqp, management = free_ports(2)
         self.endpoint = Endpoint(
             host="127.0.0.1",
@@ -189,13 +190,16 @@ class ContainerNode:
         import docker.errors  # noqa: PLC0415
 
         # By name and not by object: a start that was interrupted may have made it all the same.
-        with (
-            self._engine.errors("The container cannot be removed"),
-            contextlib.suppress(docker.errors.NotFound),
-        ):
-            self._engine.client.api.remove_container(self._name, v=True, force=True)
-        # Only now: interrupted above, the reaper does the rest.
-        self._reaper.release(**self._held)
+        with self._engine.errors("The container cannot be removed"):
+            try:
+                self._engine.client.api.remove_container(self._name, v=True, force=True)
+            except docker.errors.NotFound:
+                is_certain = not self._is_being_made
+            else:
+                is_certain = True
+        # Only now: interrupted above, the reaper does the rest, or where it may yet appear.
+        if is_certain:
+            self._reaper.release(**self._held)
         self._container = None
         if self._made is not None:
             self._made.get_docker_client().client.close()
@@ -218,6 +222,7 @@ class ContainerNode:
             # testcontainers 4.15 uses a decorator that it has deprecated itself.
             warnings.simplefilter("ignore", DeprecationWarning)
             from testcontainers.community.rabbitmq import RabbitMqContainer  # noqa: PLC0415
+        import docker.errors  # noqa: PLC0415
         from testcontainers.core.config import testcontainers_config  # noqa: PLC0415
         from testcontainers.core.container import DockerContainer  # noqa: PLC0415
 
@@ -240,9 +245,14 @@ class ContainerNode:
         # put it back.
         ryuk_disabled = testcontainers_config.ryuk_disabled
         testcontainers_config.ryuk_disabled = True
+        self._is_being_made = True
         try:
             # The plain container's start: RabbitMqContainer's own waits 120 s whatever happens.
             DockerContainer.start(made)
+            self._is_being_made = False
+        except docker.errors.DockerException:  # an answer, if a bad one
+            self._is_being_made = False
+            raise
         finally:
             testcontainers_config.ryuk_disabled = ryuk_disabled
         self._container = made.get_wrapped_container()

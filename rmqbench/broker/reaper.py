@@ -35,6 +35,10 @@ __all__ = ["MARK", "Reaper", "end_processes", "marked_processes", "wait_for_ends
 MARK = "RMQBENCH_STARTED_BY"
 """The environment variable that marks the processes of one node."""
 
+_REMOVE_S = 600.0  # for an engine that is busy, away, or out of space
+_ABSENT_S = 15.0
+_AGAIN_S = 0.5
+
 
 @final
 class Reaper:
@@ -87,16 +91,17 @@ class Reaper:
             self._send({"release": thing})
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """End the reaper, which ends what is still held first."""
+        """End the reaper, which ends what is still held first.
+
+        What takes it longer (an engine removes no container while its disk is full) it goes on
+        with alone: it has limits of its own.
+        """
         if not self.is_mine:
             return
         with contextlib.suppress(OSError):
             self._pipe.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(5.0)
 
     @property
     def _pipe(self) -> IO[bytes]:
@@ -182,28 +187,47 @@ def _remove_directory(path: str) -> None:
         time.sleep(0.1)
 
 
-def _remove_container(name: str, engine: str | None) -> None:
+def _remove_containers(containers: Collection[dict[str, Any]]) -> None:
+    """Remove containers, however often their engine fails to, until a limit of time.
+
+    The parent may have died while the engine was creating one: absent must be seen for a while.
+    """
+    end = time.monotonic() + _REMOVE_S
+    absent_at: dict[str, float] = {}
+    left = list(containers)
+    while left:
+        for thing in list(left):
+            name, now = thing["container"], time.monotonic()
+            there = _remove_container(name, thing["engine"])
+            if there is None:
+                absent_at.pop(name, None)
+            elif there or now - absent_at.setdefault(name, now) >= _ABSENT_S:
+                left.remove(thing)
+        if time.monotonic() > end:
+            return
+        time.sleep(_AGAIN_S)
+
+
+def _remove_container(name: str, engine: str | None) -> bool | None:
+    """Remove a container, and return whether it was there; None where that failed."""
     import docker  # noqa: PLC0415  only containers need it
     import docker.errors  # noqa: PLC0415
 
-    if engine:
-        os.environ["DOCKER_HOST"] = engine
-    client = docker.from_env(timeout=30)
-    end = time.monotonic() + 60.0
-    absent = 0
-    # The parent may have died while the engine was creating it: absent must be seen for a while.
-    while absent < 10 and time.monotonic() < end:
-        try:
+    where = {"DOCKER_HOST": engine} if engine else {}
+    try:
+        with contextlib.closing(
+            docker.from_env(timeout=30, environment=os.environ | where)
+        ) as client:
             client.api.remove_container(name, v=True, force=True)
-            return
-        except docker.errors.NotFound:
-            absent += 1
-        except docker.errors.APIError:  # "removal already in progress", or busy
-            absent = 0
-        time.sleep(0.3)
+        return True
+    except docker.errors.NotFound:
+        return False
+    except Exception:  # it is removed already, busy or away, or its disk is full: requests' as well
+        return None
 
 
 def _end_all(held: list[dict[str, Any]]) -> None:
+    """End all that is held; what fails keeps nothing else from being ended."""
     known = [
         process
         for thing in held
@@ -211,13 +235,13 @@ def _end_all(held: list[dict[str, Any]]) -> None:
     ]
     marks = [thing["mark"] for thing in held if "mark" in thing]
     if marks or known:
-        end_processes(marks, known)
+        with contextlib.suppress(Exception):
+            end_processes(marks, known)
     for thing in held:
         if "directory" in thing:
-            _remove_directory(thing["directory"])
-    for thing in held:
-        if "container" in thing:
-            _remove_container(thing["container"], thing["engine"])
+            with contextlib.suppress(Exception):
+                _remove_directory(thing["directory"])
+    _remove_containers([thing for thing in held if "container" in thing])
 
 
 def _lines(pipe: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
@@ -244,7 +268,10 @@ def _main(parent_pid: int, parent_created: float) -> None:
             continue
         if line is None:
             break
-        message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except ValueError:  # the parent died while it was writing: nothing was begun by this line
+            continue
         if "hold" in message:
             held.append(message["hold"])
         elif message["release"] in held:

@@ -11,10 +11,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import docker
+import docker.errors
 import psutil
 import pytest
+import requests
 
+from rmqbench.broker import reaper as reapers
 from rmqbench.broker.reaper import MARK, Reaper, end_processes, wait_for_ends
 from rmqbench.waiting import wait_until
 
@@ -195,3 +200,120 @@ def test_a_dead_reaper_is_noticed_when_something_is_sent_to_it() -> None:
     with pytest.raises(OSError, match=r"reaper|pipe"):
         wait_until(send, 5.0, "the reaper's death to be noticed")
     reaper.close()
+
+
+def test_a_line_that_broke_off_keeps_nothing_from_being_ended(mark: str) -> None:
+    reaper = Reaper()
+    with running(mark) as ours:
+        reaper.hold(mark=mark)
+        reaper._pipe.write(b'{"hold": {"container": "hal')
+        reaper.close()
+        assert ours.wait(10) == -signal.SIGKILL
+
+
+def test_a_reaper_that_is_not_done_yet_is_left_at_work() -> None:
+    reaper = Reaper()
+    process = psutil.Process(reaper.pid)
+    process.suspend()
+    try:
+        reaper.close(timeout_s=0.1)
+    finally:
+        process.resume()
+    assert reaper._process.wait(20) == 0, "ended by itself: else what it holds is left behind"
+
+
+# --- containers, by an engine that is told what to do --------------------------------------------
+
+NO_SPACE = docker.errors.APIError("write /var/lib/docker/…: no space left on device")
+ABSENT = docker.errors.NotFound("No such container")
+GONE = None
+
+
+class Engine:
+    """Answers each removal of a container with the next of its answers, the last one for good."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: list[Exception | None]) -> None:
+        self.answers = answers
+        self.now = 0.0
+        self.asked: list[tuple[str, float]] = []
+        self.hosts: set[str | None] = set()
+        self.api = self
+        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
+        monkeypatch.setattr(reapers, "time", clock)
+        monkeypatch.setattr(docker, "from_env", self.from_env)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def from_env(self, timeout: int, environment: dict[str, str]) -> Engine:
+        self.hosts.add(environment.get("DOCKER_HOST"))
+        return self
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def remove_container(self, name: str, v: bool, force: bool) -> None:
+        assert v
+        assert force
+        self.asked.append((name, self.now))
+        answers = self.answers[name]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer is not None:
+            raise answer
+
+    def last(self, name: str) -> float:
+        return max(at for asked, at in self.asked if asked == name)
+
+
+def held(name: str, engine: str | None = None) -> dict[str, str | None]:
+    return {"container": name, "engine": engine}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NO_SPACE,
+        docker.errors.DockerException("Error while fetching server API version"),
+        requests.ReadTimeout("no answer within 30 s"),
+        requests.ConnectionError("the engine restarts"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_a_container_that_cannot_be_removed_now_is_removed_when_it_can_be(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    engine = Engine(monkeypatch, one=[error] * 400 + [GONE], two=[GONE])
+    reapers._end_all([held("one", "unix:///there"), held("two", "unix:///there")])
+    assert engine.last("one") == pytest.approx(200, abs=5)
+    assert engine.last("two") < 5, "it does not wait for the other"
+    assert engine.hosts == {"unix:///there"}
+
+
+def test_a_container_that_its_engine_is_still_making_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(monkeypatch, one=[ABSENT] * 20 + [GONE])
+    reapers._end_all([held("one")])
+    assert len(engine.asked) == 21
+
+
+def test_a_container_that_stays_absent_or_unremovable_is_given_up_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(monkeypatch, absent=[NO_SPACE] * 9 + [ABSENT], there=[NO_SPACE])
+    reapers._end_all([held("absent"), held("there")])
+    assert engine.last("absent") == pytest.approx(4.5 + 15, abs=1)
+    assert engine.last("there") == pytest.approx(600, abs=1)
+
+
+def test_what_fails_keeps_nothing_else_from_being_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    engine = Engine(monkeypatch, one=[GONE])
+    monkeypatch.setattr(reapers, "end_processes", fail)
+    monkeypatch.setattr(reapers, "_remove_directory", fail)
+    reapers._end_all([{"mark": "x"}, {"directory": str(tmp_path)}, held("one")])
+    assert len(engine.asked) == 1
