@@ -22,5 +22,11 @@ def require_possible(scenario: Scenario, *, in_place: bool, elsewhere: bool = Fa
             "be acknowledged, too.",
             "Leave out in_place: the run then has a virtual host of its own.",
         )
+    if elsewhere and scenario.lets_go:
+        raise UsageError(
+            "With lets_go the evidence is judged where it is recorded, and an executor's workers "
+            "record it elsewhere.",
+            "Leave out the executor, or lets_go.",
+        )
     if not elsewhere:
         require_open_files(open_files_for(most_in_a_worker(scenario)))

@@ -137,12 +137,6 @@ class Run:
         require_possible(scenario, in_place=in_place, elsewhere=executor is not None)
         if executor is not None:
             require_bearable(scenario.faults)
-            if scenario.lets_go:
-                raise UsageError(
-                    "With lets_go the evidence is judged where it is recorded, and an executor's "
-                    "workers record it elsewhere.",
-                    "Leave out the executor, or lets_go.",
-                )
         self._executor = executor
         allow_open_files(_OPEN_FILES + scenario.clients * _OPEN_FILES_EACH)
         self.scenario = scenario

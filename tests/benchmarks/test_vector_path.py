@@ -6,10 +6,12 @@ the client does with them.
 
 import time
 import uuid
+import zlib
 from statistics import median
 
 import numpy as np
 import pytest
+from support.cost import require_below
 
 from rmqbench.amqp.framing import OVERHEAD
 from rmqbench.amqp.shape import Shape
@@ -105,6 +107,20 @@ def test_checking_and_recording_deliveries(benchmark, tmp_path):
         return (StandIn(tmp_path / str(next(number)), 100_000),), {}
 
     benchmark.pedantic(StandIn.deliver_all, setup=fresh, rounds=5)
+
+
+def test_checking_and_recording_a_delivery_costs_as_little_as_its_checksum_a_few_times(tmp_path):
+    number = iter(range(100))
+
+    def factors():
+        stand_in = StandIn(tmp_path / str(next(number)), 100_000)
+        stand_in.deliver_all()
+        stream = bytes(100_000 * delivery_shape().mean_bytes)
+        began = time.thread_time()
+        zlib.crc32(stream)
+        return {"CPU": stand_in.client_s / (time.thread_time() - began)}
+
+    require_below({"CPU": 20}, factors)  # it is 4 to 6
 
 
 def seconds_a_byte(body_bytes):

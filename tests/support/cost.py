@@ -1,9 +1,10 @@
-"""What a program costs: its processor time, and what it imports."""
+"""What something costs: processor time, factors beside something else, what is imported."""
 
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 
 def cpu_s(command: Sequence[str], **more: object) -> float:
@@ -20,6 +21,22 @@ def least_cpu_s(*commands: Sequence[str], rounds: int = 5, **more: object) -> li
     """Run commands in turn and return the least that each has cost: others only ever add to it."""
     all_rounds = [[cpu_s(each, **more) for each in commands] for _ in range(rounds)]
     return [min(each) for each in zip(*all_rounds, strict=True)]
+
+
+def require_below(
+    limits: Mapping[str, float], measure: Callable[[], Mapping[str, float]], rounds: int = 4
+) -> None:
+    """Fail where what ``measure`` returns under a name is below its limit in none of some rounds.
+
+    What else the machine does only ever adds to it, so that one round is enough.
+    """
+    least = dict.fromkeys(limits, math.inf)
+    for _ in range(rounds):
+        found = measure()
+        least = {name: min(each, found[name]) for name, each in least.items()}
+        if all(least[name] < limit for name, limit in limits.items()):
+            return
+    raise AssertionError(f"at the least {least}, and the limits are {dict(limits)}")
 
 
 def loaded_by(program: str, *arguments: str) -> set[str]:

@@ -1,9 +1,11 @@
 """Judging a run takes the memory of a part of it, however many messages it has."""
 
+import time
 import tracemalloc
 
 import numpy as np
 import pytest
+from support.cost import require_below
 from support.large import write_large_run
 
 from rmqbench import judge
@@ -62,3 +64,18 @@ def test_what_is_counted_in_ledgers_is_counted_in_pieces(tmp_path):
     finally:
         tracemalloc.stop()
     assert np.count_nonzero(ledger.state) == MANY
+
+
+def test_judging_a_message_costs_as_little_as_sorting_it_a_few_times(tmp_path):
+    write_large_run(tmp_path / "run", MANY)
+    keys = np.random.default_rng(0).integers(0, 1 << 60, MANY)
+    judge(tmp_path / "run")  # what is imported or computed once counts for nobody
+
+    def factors():
+        began = time.thread_time()
+        assert judge(tmp_path / "run").verdict.passed
+        judged = time.thread_time()
+        np.argsort(keys, kind="stable")
+        return {"CPU": (judged - began) / (time.thread_time() - judged)}
+
+    require_below({"CPU": 14}, factors)  # it is 3 to 4
