@@ -12,6 +12,7 @@ from rmqbench.amqp.shape import Deliveries
 from rmqbench.clients import consumer as consumers
 from rmqbench.clients.consumer import Consumer, Subscription, Taken
 from rmqbench.clients.lifetime import Churn
+from rmqbench.clients.rate import Pace
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
@@ -205,6 +206,37 @@ def test_a_consumer_goes_on_over_another_connection_when_one_has_lived_long_enou
     assert [link.acks for link in links] == [[(2, True), (5, True)], [(4, True)]]
     assert handler.channels == 2
     assert consumer.interruptions == ()
+
+
+def test_what_waits_for_the_rate_is_acknowledged_before_a_connection_is_left(monkeypatch):
+    links = [Link([receive_many(2), *[lambda _: None] * 9]), Link([lambda _: None] * 9)]
+    left, now = iter(links), [0.0]
+    acknowledged_at, paces_begun = [], []
+
+    class Noted(Pace):
+        def start(self):
+            paces_begun.append(now[0])
+            super().start()
+
+    class Noting(Chooser):
+        def acknowledge(self, places):
+            acknowledged_at.append(now[0])
+
+    def go_on(_):
+        now[0] += 1.0
+        return now[0] < 8
+
+    monkeypatch.setattr(consumers, "Connection", lambda *_, **__: next(left))
+    monkeypatch.setattr(consumers, "Pace", Noted)
+    clock = replace(REAL_NETWORK.clock, monotonic=lambda: now[0])
+    subscription = Subscription(
+        Endpoint(), "work.queue", "n", "t", churn=Churn(1 / 3, 1), rate=1 / 5
+    )
+    consumer = Consumer(subscription, Noting(2), network=replace(REAL_NETWORK, clock=clock))
+    assert consumer.run(go_on) is None
+    assert acknowledged_at == [5.0], "the first may pass after five seconds, and the life is three"
+    assert next(left, None) is None, "the second connection took the place of the first"
+    assert paces_begun == [0.0], "the pace goes on over connections"
 
 
 def test_what_has_come_in_bulk_is_acknowledged_at_the_end(subscribe):

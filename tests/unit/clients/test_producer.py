@@ -12,11 +12,12 @@ from support.confirms import ack, confirms, nack
 from rmqbench.clients import producer as producers
 from rmqbench.clients.lifetime import Churn
 from rmqbench.clients.producer import ProducerPlan
+from rmqbench.clients.rate import Pace
 from rmqbench.clock import Clock
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import ConnectionLost, DeadlineExceeded, MessageTooLarge
+from rmqbench.errors import AccessRefused, ConnectionLost, DeadlineExceeded, MessageTooLarge
 from rmqbench.message import Recipe
-from rmqbench.run_directory.journal import JOURNAL_FILE, ChannelOpened, read_journal
+from rmqbench.run_directory.journal import JOURNAL_FILE, ChannelClosed, ChannelOpened, read_journal
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT
 
@@ -206,7 +207,29 @@ def test_a_connection_that_has_lived_long_enough_is_left_when_all_on_it_is_confi
     assert [*itertools.chain(*used)] == list(range(COUNT))
     assert places(ledger, CONFIRMED) == list(range(COUNT))
     assert channels(tmp_path) == [(n + 1, each[0]) for n, each in enumerate(used)]
+    entries = read_journal(tmp_path / "producer" / JOURNAL_FILE)
+    closed = [each.number for each in entries if isinstance(each, ChannelClosed)]
+    assert closed == [n + 1 for n in range(len(used) - 1)]
     assert (report.error, report.interruptions) == (None, ())
+
+
+def test_its_pace_goes_on_over_connections_and_begins_anew_behind_an_interruption(
+    publish, tmp_path, monkeypatch
+):
+    """Else a rate would be undercut by churn, and exceeded by what was not sent meanwhile."""
+    begun = []
+
+    class Noted(Pace):
+        def start(self):
+            begun.append(len(channels(tmp_path)) + 1)
+            super().start()
+
+    monkeypatch.setattr(producers, "Pace", Noted)
+    scripts = (confirm_all, lose, *[confirm_all] * 10)
+    report, _ = publish(*scripts, churn=Churn(1e9, 1), window=4)
+    assert len(channels(tmp_path)) > 3
+    assert begun == [1, 3], "on its first channel, and on the one behind the interruption"
+    assert len(report.interruptions) == 1
 
 
 def test_what_is_sent_a_third_time_is_a_further_copy_with_a_time_of_its_own(publish, ledger):
@@ -270,6 +293,22 @@ def test_a_window_is_not_exceeded_and_a_missing_confirm_is_an_error(publish, led
     assert "in vain" in report.error
     assert len(links[0].sent) <= 8
     assert not places(ledger, CONFIRMED)
+
+
+@pytest.mark.parametrize("confirmed", [0, 8])
+def test_who_is_refused_says_so_where_nothing_was_confirmed_before(publish, tmp_path, confirmed):
+    def confirm_and_refuse(link):
+        if confirmed and link.turns == 1:
+            confirm_all(link)
+        else:
+            raise AccessRefused("You may not.")
+
+    def refuse(link):
+        raise AccessRefused("You may not.")
+
+    report, _ = publish(confirm_and_refuse, *[refuse] * 20, stall_s=0.2)
+    assert report.error == "You may not."
+    assert end(tmp_path).refused is (confirmed == 0)
 
 
 def test_a_message_that_is_too_large_for_the_broker_ends_it_at_once(publish, tmp_path):

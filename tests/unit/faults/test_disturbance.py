@@ -12,9 +12,10 @@ from rmqbench.amqp import topology
 from rmqbench.errors import BrokerError, ConnectionLost, UsageError
 from rmqbench.faults import FAULTS, Kind, effects
 from rmqbench.faults import injection as injections
-from rmqbench.faults.disturbance import RECOVERY_S, Disturbance, Disturber
+from rmqbench.faults.disturbance import RECOVERY_S, ConsumerAtWork, Disturbance, Disturber
 from rmqbench.run_directory.journal import FaultEvent, MessagesRemoved
-from rmqbench.verdict.evidence import Removal
+from rmqbench.run_directory.ledger import DeliveryLedger
+from rmqbench.verdict.evidence import ACKED, DELIVERED, Removal
 
 HERE = Endpoint(virtual_host="of this run")
 ELSEWHERE = Endpoint(virtual_host="of another run")
@@ -335,6 +336,89 @@ def test_nothing_is_kept_of_a_run_that_is_over():
         assert injections._adopters.get() != before[1]
         stack.enter_context(faults.inject("kill-broker", a_broker()))
     assert (injections._around.get(), injections._adopters.get()) == before
+
+
+# --- a consumer that is killed -------------------------------------------------------------------
+
+
+class Worker:
+    """A consumer's process, which may acknowledge what it holds the moment before it halts."""
+
+    def __init__(self, directory, *acknowledges):
+        DeliveryLedger.create(directory, 10)
+        self.directory = directory
+        self.pid = 4711
+        self.done = []
+        self._acknowledges = list(acknowledges)
+        self._dead = False
+
+    def hold(self, count):
+        ledger = DeliveryLedger.open(self.directory)
+        ledger.state[:count] = DELIVERED
+
+    def ended(self):
+        return self._dead
+
+    def halt(self):
+        self.done.append("halt")
+        ledger = DeliveryLedger.open(self.directory)
+        ledger.state[: self._acknowledges.pop(0)] |= ACKED
+
+    def go_on(self):
+        self.done.append("go on")
+        self.hold(3)  # and takes others
+
+    def strike(self):
+        self.done.append("strike")
+        self._dead = True
+
+
+@pytest.fixture
+def kill(disturber, tmp_path):
+    """Have a consumer of the work queue killed, whose process this is; return what is said."""
+
+    def kill(*workers, auto_ack=False):
+        one = disturber()
+        one.note_consumers(
+            [ConsumerAtWork(each, WORK, each.directory, auto_ack) for each in workers]
+        )
+        return one._kill_one_consumer(WORK)
+
+    return kill
+
+
+def test_a_consumer_is_halted_before_it_is_killed_and_what_it_then_holds_is_told(kill, tmp_path):
+    worker = Worker(tmp_path / "a", 2)
+    worker.hold(5)
+    assert kill(worker) == ("the consumer in process 4711 is dead, with 3 unacknowledged messages")
+    assert worker.done == ["halt", "strike"]
+
+
+def test_a_consumer_that_has_acknowledged_all_before_it_halts_goes_on(kill, tmp_path):
+    worker = Worker(tmp_path / "a", 5, 0)
+    worker.hold(5)
+    assert kill(worker).endswith("with 3 unacknowledged messages")
+    assert worker.done == ["halt", "go on", "halt", "strike"]
+
+
+def test_the_consumer_that_holds_most_is_killed_and_who_shares_its_process_is_told(kill, tmp_path):
+    few, many = Worker(tmp_path / "few", 0), Worker(tmp_path / "many", 0)
+    few.hold(1)
+    many.hold(4)
+    assert kill(few, many).endswith("with 4 unacknowledged messages")
+    assert (few.done, many.done) == ([], ["halt", "strike"])
+    shared = Worker(tmp_path / "shared", 0)
+    shared.hold(2)
+    assert kill(shared, shared, auto_ack=True) == (
+        "the consumer in process 4711 is dead, with 2 deliveries; 1 consumer died with it"
+    )
+
+
+def test_where_no_consumer_is_left_none_is_killed(kill, tmp_path):
+    worker = Worker(tmp_path / "a")
+    worker.strike()
+    with pytest.raises(BrokerError, match="no consumer left"):
+        kill(worker)
 
 
 # --- the limit of a queue ------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A run that is interrupted, at whatever moment, ends what it has begun."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,9 @@ from rmqbench.endpoint import Endpoint
 from rmqbench.errors import RmqbenchError
 from rmqbench.message import MAX_SEQUENCE
 from rmqbench.run_directory.journal import TroubleSeen
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.run_directory.recorder import PublishRecorder
+from rmqbench.runner import run as runs
 from rmqbench.runner import workforce
 from rmqbench.runner.isolation import own_place
 from rmqbench.runner.run import Run
@@ -113,3 +116,21 @@ def test_a_run_for_which_there_is_no_room_leaves_nothing(tmp_path):
     with pytest.raises(RmqbenchError, match="The evidence of up to"):
         Run(scenario, broker, directory=tmp_path / "run").__enter__()
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_room_is_needed_for_the_deliveries_to_each_consumer(tmp_path, monkeypatch, short):
+    """A message of one queue may come to any of its consumers."""
+    free = 1000 * PublishLedger.row_bytes() + 5 * 1000 * DeliveryLedger.row_bytes() - short
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+
+    def begin(*_, **__):
+        raise RmqbenchError("It begins.")
+
+    monkeypatch.setattr(runs, "own_place", begin)
+    broker = Broker("external", Endpoint(), "4.3.6", "named by its URL")
+    scenario = reliability(messages=1000, producers=2, consumers=4)
+    said = "The evidence of up to 1000 messages" if short else "It begins"
+    with pytest.raises(RmqbenchError, match=said):
+        Run(scenario, broker, directory=tmp_path / "run").__enter__()

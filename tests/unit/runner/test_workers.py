@@ -26,6 +26,7 @@ from rmqbench.run_directory.journal import (
     read_journal,
 )
 from rmqbench.runner.workers import Gate, Worker, run_workers, spread
+from rmqbench.waiting import wait_until
 
 CHANNELS = 5000
 MEETING = threading.Barrier(3)
@@ -237,10 +238,21 @@ def test_all_who_shared_a_process_that_was_killed_are_named_in_one_sentence(deed
     assert trouble.startswith("the process of hangs 0 to 2 and die 3 (")
 
 
-def test_a_worker_that_a_fault_has_ended_says_so(deeds):
+def test_a_worker_halts_goes_on_and_says_that_a_fault_has_ended_it(deeds):
     worker = Worker(deeds("hang"))
+    process = psutil.Process(worker.pid)
+
+    def is_stopped():
+        return process.status() == psutil.STATUS_STOPPED
+
     try:
+        worker.halt()
+        wait_until(is_stopped, 10, "the worker to halt")
+        worker.go_on()
+        wait_until(lambda: not is_stopped(), 10, "the worker to go on")
+        worker.halt()
         worker.strike()
+        assert worker.ended()
         assert worker.trouble().endswith("was ended by a fault")
     finally:
         worker.kill()
