@@ -733,8 +733,8 @@ AGAINST_A_BROKER = [
     ),
     recording_there(
         "ready messages that never come",
-        "error=str(error) if error else self._stuck",
-        "error=str(error) if error else None",
+        "error=why_it_ended(error) if error else self._stuck",
+        "error=why_it_ended(error) if error else None",
         "test_a_queue_that_another_consumer_holds_ends_in_a_sentence[classic-vector-arguments0]",
     ),
     producer_there(
