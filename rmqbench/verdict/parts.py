@@ -182,7 +182,8 @@ def _with_later(
     again["place"], again["at_ns"], again["stamp"] = later, first_ns[later], consumer.stamp[later]
     again["flags"] = state[later] & (REDELIVERED | REPORTED)
     again["channel"] = channels_at(consumer, first_ns[later])
-    again = np.concatenate([again, consumer.again[consumer.again["at_ns"] > last_ns]])
+    # There was no such row when the part was judged, whatever time one has: it was not read yet.
+    again = np.concatenate([again, consumer.again])
     again = again[np.argsort(again["at_ns"], kind="stable")]
     state, stamp, first_ns = _columns(part, row, all_of_it=all_of_it)
     return replace(consumer, state=state, stamp=stamp, first_ns=first_ns, again=again)

@@ -12,6 +12,7 @@ from rmqbench.pieces import piece_of
 from rmqbench.verdict.clean import Recorded, clean_parts
 from rmqbench.verdict.evidence import (
     ACKED,
+    AGAIN,
     DELIVERED,
     LET_GO,
     NACKED,
@@ -241,6 +242,18 @@ def test_rows_that_nobody_freed_count_once():
     (gone,) = freed.queues[0].consumers
     kept = replace(one, let_go=gone.let_go)
     assert said(replace(freed, queues=[replace(left, consumers=[kept])])) == {}
+
+
+def test_what_came_again_while_the_last_of_its_segment_came_counts():
+    """Its row may not have been there when rows were read, just before the columns."""
+    rest = let_go(evidence())
+    (of,) = rest.queues
+    (one,) = of.consumers
+    row = np.zeros(1, AGAIN)
+    row["place"], row["at_ns"], row["channel"], row["stamp"] = 2, one.let_go["earliest_ns"][1], 1, 7
+    row["at_ns"] += 1
+    again = replace(one, again=row)
+    assert said(replace(rest, queues=[replace(of, consumers=[again])])) == {"duplicate": 1}
 
 
 def test_columns_that_hold_nothing_are_not_looked_at():
