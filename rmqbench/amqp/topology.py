@@ -45,6 +45,7 @@ __all__ = [
 
 QueueKind = Literal["classic", "lazy", "quorum"]
 
+_LIMIT_S, _LIMIT_EACH_S = 10.0, 0.1  # what is done to a queue takes some milliseconds
 _LAZY_ENDS = (3, 12)  # https://www.rabbitmq.com/docs/lazy-queues
 
 
@@ -158,7 +159,7 @@ def declare(endpoint: Endpoint, topology: Topology, version: str) -> Declared:
     wanted = {queue.name: arguments(queue, version) for queue in topology.queues}
     made = _Made()
     try:
-        with admin(endpoint) as channel:
+        with admin(endpoint, timeout_s=_limit_s(len(topology.queues))) as channel:
             _declare(
                 channel, endpoint, topology, {n: sent for n, (sent, _) in wanted.items()}, made
             )
@@ -181,7 +182,7 @@ def delete(endpoint: Endpoint, declared: Declared, *, if_empty: bool = False) ->
     deleted: list[str] = []
     kept: dict[str, tuple[int, int]] = {}
     types = {queue.name: queue.type for queue in declared.topology.queues}
-    with admin(endpoint) as channel:
+    with admin(endpoint, timeout_s=_limit_s(len(declared.created_queues))) as channel:
         for name in declared.created_queues:
             if not if_empty:
                 channel.queue_delete(name)
@@ -210,7 +211,8 @@ def ready_count(endpoint: Endpoint, name: str) -> int:
 
 def ready_counts(endpoint: Endpoint, names: Iterable[str]) -> dict[str, int]:
     """Return the ready messages of each queue by its name, as :func:`ready_count` does."""
-    with admin(endpoint) as channel:
+    names = tuple(names)
+    with admin(endpoint, timeout_s=_limit_s(len(names))) as channel:
         return {name: counts_over(channel, name)[0] for name in names}
 
 
@@ -232,7 +234,8 @@ def require_free(endpoint: Endpoint, names: Iterable[str]) -> None:
     Raise AccessRefused for one that the user may not read. Only ``basic.get`` shows that; a message
     that came in between is given back.
     """
-    with admin(endpoint) as channel:
+    names = tuple(names)
+    with admin(endpoint, timeout_s=_limit_s(len(names))) as channel:
         for name in names:
             ready, consumers = counts_over(channel, name)
             with contextlib.suppress(QueueLocked):  # by its one consumer
@@ -259,6 +262,11 @@ def require_name(what: str, name: str) -> None:
 
 
 # --- how ---------------------------------------------------------------------------------------
+
+
+def _limit_s(queues: int) -> float:
+    """Return how long something that is done to each of so many queues may take."""
+    return max(_LIMIT_S, queues * _LIMIT_EACH_S)
 
 
 @dataclass(slots=True)

@@ -48,6 +48,8 @@ __all__ = [
 _Plan = TypeVar("_Plan")
 
 _POLL_S = 0.02
+_LONGEST_PAUSE_S = 0.5
+_PAUSES = 4  # a pause is so many times as long as the look before it: watching costs little
 _OPEN_FILES, _OPEN_FILES_EACH = 100, 12  # columns, journal, rows, socket, what wakes its loop
 # A worker needs no threads for linear algebra, one for each core: numpy's import would start them.
 # Its own threads share one arena of the GNU C library: each keeps a lot that nobody uses.
@@ -302,7 +304,9 @@ def run_workers(
             return crew.progress() + progress()
 
         started(crew.workers)
+        looked_at = time.monotonic()
         done, changed_at = count(), time.monotonic()
+        look_s = changed_at - looked_at
         waited_for = [worker for worker in crew.workers if needed(worker)]
         told = False
         while not all([worker.ended() for worker in crew.workers]):
@@ -315,11 +319,14 @@ def run_workers(
                 told = True
                 for worker in crew.workers:
                     worker.tell()
-            time.sleep(_POLL_S)
+            time.sleep(min(max(_POLL_S, _PAUSES * look_s), _LONGEST_PAUSE_S))
+            looked_at = time.monotonic()
             now_done = count()
+            now = time.monotonic()
+            look_s = now - looked_at
             if now_done != done:
-                done, changed_at = now_done, time.monotonic()
-            elif time.monotonic() - changed_at > stall_s:
+                done, changed_at = now_done, now
+            elif now - changed_at > stall_s:
                 killed = [plan for w in crew.workers if not w.ended() for plan in w.plans]
                 stuck = (
                     f"nobody made any progress for {stall_s:g} s, so {names_of(killed)} were killed"

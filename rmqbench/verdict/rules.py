@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.pieces import count_where
 from rmqbench.text import counted, grouped
 from rmqbench.verdict.deliveries import Altered, BoolArray, QueueDeliveries, Sends
 from rmqbench.verdict.evidence import (
     CONFIRMED,
     NACKED,
+    REDELIVERED,
     RETURNED,
     SENT,
     ConsumerEvidence,
@@ -105,8 +107,17 @@ def judge_evidence(
 def reordered_redeliveries(evidence: Evidence) -> dict[str, int]:
     """Return how many deliveries of each queue came too late with the flag, which is allowed."""
     return {
-        queue.name: int(late_deliveries(evidence, queue).flagged.sum()) for queue in evidence.queues
+        queue.name: int(late_deliveries(evidence, queue).flagged.sum()) if _has_flags(queue) else 0
+        for queue in evidence.queues
     }
+
+
+def _has_flags(queue: QueueEvidence) -> bool:
+    """Whether any delivery of a queue may have had the flag: without one, none need be ordered."""
+    return any(
+        len(each.again) or count_where(each.state, lambda state: state & REDELIVERED)
+        for each in queue.consumers
+    )
 
 
 def _of_silent(producers: Sequence[int]) -> Iterator[str]:

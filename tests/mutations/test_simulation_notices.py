@@ -1,4 +1,4 @@
-"""Simulated histories alone notice each rule of the judge that is off, within a thousand."""
+"""Simulated histories alone notice each rule of the judge that is off, within a few thousand."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 pytestmark = pytest.mark.mutation
 
-HISTORIES = 1_000
+HISTORIES = 3_000
 LIMIT_S = 300
 
 # Plays histories from the first seed on until the verdict on one is not the truth.

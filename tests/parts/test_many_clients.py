@@ -83,3 +83,21 @@ def test_clients_that_open_new_connections_all_along_lose_nothing(rmqbench_broke
     (note,) = (each for each in result.notes if "took the place" in each)
     assert note.startswith(f"{sum(opened) - len(opened):,} connections took the place of others")
     assert note.endswith("(10 asked for).")
+
+
+@pytest.mark.slow
+def test_three_hundred_queues_and_connections_end_with_a_verdict(rmqbench_broker, tmp_path):
+    scenario = Scenario(
+        "many queues",
+        queues=tuple(ConsumedQueue(f"queue.{number}") for number in range(300)),
+        messages=30,
+        producers=30,
+        consume="during",
+    )
+    result = run(scenario, rmqbench_broker, directory=tmp_path / "run")
+    result.verdict.require_pass()
+    assert min(queue.delivered for queue in result.queues.values()) >= 30
+    record = read_run(tmp_path / "run")
+    consumers = [one for queue in record.queues for one in queue.consumers]
+    peaks = [max(e.end.peak_rss_bytes for e in kind) for kind in (record.producers, consumers)]
+    assert sum(peaks) < MEMORY_MIB << 20

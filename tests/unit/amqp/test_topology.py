@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from rmqbench.amqp import topology
 from rmqbench.amqp.idle import in_use
 from rmqbench.amqp.topology import Queue, QueueKind, Topology, arguments
 from rmqbench.broker import Broker
@@ -181,3 +182,26 @@ def test_why_a_queue_is_not_idle_is_said_in_words(ready: int, consumers: int, wo
 )
 def test_a_kind_has_the_brokers_type(kind: QueueKind, queue_type: str) -> None:
     assert Queue("q", kind).type == queue_type
+
+
+def test_what_is_done_to_a_thousand_queues_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits_s: list[float] = []
+
+    @contextlib.contextmanager
+    def admin(_: Endpoint, *, timeout_s: float) -> Any:
+        limits_s.append(timeout_s)
+        raise BrokerError("that is all", "")
+        yield
+
+    monkeypatch.setattr(topology, "admin", admin)
+    many = Topology(queues=tuple(Queue(f"queue.{number}") for number in range(1000)))
+    made = topology.Declared(many, True, many.queue_names)
+    for act in (
+        lambda: topology.declare(Endpoint(), many, "3.10.8"),
+        lambda: topology.delete(Endpoint(), made),
+        lambda: topology.ready_counts(Endpoint(), iter(many.queue_names)),
+        lambda: topology.require_free(Endpoint(), iter(many.queue_names)),
+    ):
+        with pytest.raises(BrokerError):
+            act()
+    assert limits_s == [100.0] * 4

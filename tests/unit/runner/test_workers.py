@@ -25,6 +25,7 @@ from rmqbench.run_directory.journal import (
     Journal,
     read_journal,
 )
+from rmqbench.runner import workers
 from rmqbench.runner.workers import Gate, Worker, run_workers, spread
 from rmqbench.waiting import wait_until
 
@@ -385,3 +386,57 @@ def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
 
 def test_the_peak_is_this_process_own():
     assert psutil.Process().memory_info().rss <= peak_rss_bytes() * 1.01
+
+
+class OfNobody:
+    """A crew whose only worker ends after some pauses, and the clock that these let go on."""
+
+    def __init__(self, pauses):
+        self.workers = [self]
+        self.plans = []
+        self.left, self.now, self.paused = pauses, 0.0, []
+
+    def __call__(self, shares):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def ended(self):
+        return not self.left
+
+    def connected(self):
+        return 0
+
+    def tell(self):
+        pass
+
+    def trouble(self):
+        return None
+
+    def progress(self):
+        return 0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.left -= 1
+        self.paused.append(seconds)
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("look_s", "pause_s"), [(0.001, 0.02), (0.05, 0.2)])
+def test_a_look_that_takes_long_is_followed_by_a_pause_that_is_longer(monkeypatch, look_s, pause_s):
+    crew = OfNobody(pauses=3)
+    monkeypatch.setattr(workers, "time", crew)
+
+    def progress():
+        crew.now += look_s
+        return 0
+
+    assert run_workers([[]], progress=progress, stall_s=60, make_crew=crew) == []
+    assert crew.paused == pytest.approx([pause_s] * 3)

@@ -4,6 +4,7 @@ import pytest
 from support.evidence import COUNT, D, again, all_but, consumer, producer, queue, verdict_of
 from support.histories import RECIPE
 
+from rmqbench.verdict import rules
 from rmqbench.verdict.evidence import Evidence
 from rmqbench.verdict.rules import reordered_redeliveries
 
@@ -194,3 +195,9 @@ def test_any_order_is_judged_as_by_a_slow_and_simple_rule(deliveries, second, th
     late = reordered_redeliveries(Evidence(RECIPE, sent, [work]))["work.queue"]
     said = verdict_of(work, producers=sent).count("reordered"), late
     assert said == slowly(deliveries, channel_of)
+
+
+def test_where_nothing_had_the_flag_no_delivery_is_put_in_order(monkeypatch):
+    monkeypatch.setattr(rules, "late_deliveries", None)
+    work = queue(consumer(in_order(3, 1, 2)))
+    assert reordered_redeliveries(Evidence(RECIPE, [producer()], [work])) == {"work.queue": 0}
