@@ -137,6 +137,8 @@ def free_rows(column: npt.NDArray[Any], start: int, stop: int) -> None:
     if whole[last - page : last].any():
         last -= page
     if first < last:
+        if not hasattr(mmap, "MADV_REMOVE"):  # it is Linux's
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
         base.madvise(mmap.MADV_REMOVE, first, last - first)
 
 
@@ -157,6 +159,8 @@ def holding(path: Path, column: npt.NDArray[Any], starts: Iterable[int]) -> list
 
 def _next_data(file: int, at: int) -> int:
     """Return where the next byte that has space on the disk is."""
+    if not hasattr(os, "SEEK_DATA"):
+        return at
     try:
         return os.lseek(file, at, os.SEEK_DATA)
     except OSError as error:

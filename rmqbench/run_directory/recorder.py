@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,6 +34,9 @@ from rmqbench.verdict.findings import FindingName
 __all__ = ["DeliveryRecorder", "PublishRecorder"]
 
 
+_FREED_AGAIN = 32  # segments
+
+
 class _Recorder:
     """What each recorder writes beside its ledger: rows of what came again, and incidents."""
 
@@ -42,6 +46,7 @@ class _Recorder:
         self._rows = _Appended(rows)
         self._incidents = _Appended(incidents)
         self._let_go = let_go
+        self._freed: deque[slice] = deque(maxlen=_FREED_AGAIN)
 
     def close(self) -> None:
         """Close its files."""
@@ -68,12 +73,16 @@ class _Recorder:
             return
         columns = self.ledger.arrays.values()
         for segment in self._let_go.to_be_freed():
-            these = piece_at(int(segment["start"]))
             if not self._is_final(segment):
                 continue
+            self._freed.append(piece_at(int(segment["start"])))
+            # Once more what was freed lately: what was on its way to the disk then, in the same
+            # stretch of memory as something else, has been given space again.
+            empty = [each for each in self._freed if not self.ledger.state[each].any()]
             try:
-                for column in columns:
-                    free_rows(column, these.start, these.stop)
+                for these in (*empty, self._freed[-1]):
+                    for column in columns:
+                        free_rows(column, these.start, these.stop)
             except OSError:  # this file system gives no space back: all stays as it is
                 self._let_go = None
                 return

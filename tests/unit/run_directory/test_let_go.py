@@ -130,10 +130,10 @@ def record(recorder, sequences, now_ns, flagged=False):
     recorder.acknowledge(places)
 
 
-def decided(directory, rows, last_ns):
+def decided(directory, rows, last_ns, segment=0):
     let_go = LetGo.of(directory, "r+")
-    let_go.prepare(0, rows, 1_000, last_ns, 0)
-    let_go.decide(0)
+    let_go.prepare(segment, rows, 1_000, last_ns, 0)
+    let_go.decide(segment)
     let_go.tell()
 
 
@@ -161,6 +161,26 @@ def test_a_consumer_keeps_what_has_changed_since_it_was_judged(tmp_path):
     assert DeliveryLedger.read(tmp_path).deliveries == PIECE
 
 
+def test_what_was_freed_lately_is_freed_once_more_unless_something_came(tmp_path, monkeypatch):
+    """The disk may have given it space again, for what was on its way there."""
+    freed = []
+    monkeypatch.setattr(
+        "rmqbench.run_directory.recorder.free_rows",
+        lambda column, start, stop: (freed.append(start), free_rows(column, start, stop)),
+    )
+    recorder = consume(tmp_path, 4 * PIECE)
+    for segment, again in ((0, None), (1, 5), (2, None)):
+        begins_ns = (segment + 1) * 10_000_000
+        record(recorder, np.arange(segment * PIECE, (segment + 1) * PIECE), begins_ns)
+        decided(tmp_path, PIECE, begins_ns + PIECE - 1, segment)
+        record(recorder, [3 * PIECE + segment], begins_ns + 5_000_000)
+        if again is not None:
+            record(recorder, [again], begins_ns + 6_000_000, flagged=True)
+    columns = len(recorder.ledger.arrays)
+    assert freed == [0] * columns + [0] * columns + [PIECE] * columns * 2 + [2 * PIECE] * columns
+    assert recorder.ledger.state[5]
+
+
 def test_where_the_file_system_gives_no_space_back_all_stays(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(95, "Operation not supported")
@@ -173,6 +193,18 @@ def test_where_the_file_system_gives_no_space_back_all_stays(tmp_path, monkeypat
     assert recorder.ledger.state.all()
     assert DeliveryLedger.read(tmp_path).deliveries == PIECE
     assert len(recorder.ledger.again()) == 1
+
+
+def test_where_the_system_knows_no_such_thing_nothing_is_freed_and_all_may_hold(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "column.npy"
+    column = mapped(path, "u1", 2 * PIECE)
+    monkeypatch.delattr("mmap.MADV_REMOVE")
+    monkeypatch.delattr("os.SEEK_DATA")
+    with pytest.raises(OSError, match="not supported"):
+        free_rows(column, 0, PIECE)
+    assert holding(path, column, [0, PIECE]) == [True, True]
 
 
 @pytest.mark.parametrize("what", [b"", b"not an array"])
