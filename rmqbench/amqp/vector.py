@@ -157,7 +157,7 @@ class Splitter:
             self._begin_to_grow(incomplete)
 
     def _begin_to_grow(self, shape: Shape) -> None:
-        """Let go what is right of an incomplete message, if it is a large one."""
+        """Drop what is right of an incomplete message, if it is a large one."""
         cutter = self._cutter
         self._growing = shape.begun(cutter.buffer, cutter.at, cutter.end)
         if self._growing is not None:

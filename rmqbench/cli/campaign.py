@@ -128,7 +128,7 @@ class _Shown:
     def following(
         self, planned: PlannedRun, _broker: Broker
     ) -> Iterator[Callable[[Progress], None]]:
-        """Say which run begins, and show how far it comes."""
+        """Show which run begins, and how far it comes."""
         from rich.console import Console
 
         from rmqbench.cli.progress import shown_progress

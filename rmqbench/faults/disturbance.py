@@ -64,7 +64,7 @@ class Victim(Protocol):
         """Stop it as it is, until it is ended or told to :meth:`go_on`."""
 
     def go_on(self) -> None:
-        """Let it go on."""
+        """Continue it."""
 
     def strike(self) -> None:
         """End it by SIGKILL, as if from outside."""

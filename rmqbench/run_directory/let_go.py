@@ -77,11 +77,11 @@ class LetGo:
         self.segments[segment] = start, -rows, earliest_ns, last_ns, flagged
 
     def decide(self, segment: int) -> None:
-        """Let a segment go that was prepared."""
+        """Decide that a segment that was prepared is let go."""
         self.segments["rows"][segment] = np.abs(self.segments["rows"][segment])
 
     def tell(self) -> None:
-        """Tell the worker to look for what was decided."""
+        """Make the worker look for what was decided."""
         self._rows["rows"][0] += 1
 
     # --- the worker's ---------------------------------------------------------------------------

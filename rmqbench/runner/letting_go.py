@@ -50,7 +50,7 @@ class LettingGo:
         self._let_go = 0
 
     def look(self) -> None:
-        """Let go what can be, if it is time for that.
+        """Free what is clean and judge what there is, if it is time for that.
 
         Raise RmqbenchError where the disk is nearly full: what is not clean or not consumed stays.
         """
@@ -75,7 +75,7 @@ class LettingGo:
             )
 
     def _let_all_go(self, record: RunRecord) -> None:
-        """Let go what is clean. What its workers have recorded is counted before they free it."""
+        """Decide what is clean, and count what is needed of it before its workers free it."""
         clean = list(clean_parts(record.evidence))
         if not clean:
             return

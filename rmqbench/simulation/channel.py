@@ -341,7 +341,7 @@ class Channel:
                 self._settle(group)
 
     def tell(self) -> None:
-        """Tell quorum queues all that was acknowledged."""
+        """Pass on to quorum queues all that was acknowledged."""
         for group in self._untold.copy():
             self._tell(group)
 

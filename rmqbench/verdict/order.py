@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.pieces import pieces
 from rmqbench.verdict.deliveries import BoolArray, IntArray, QueueDeliveries, Sends
-from rmqbench.verdict.evidence import Evidence, QueueEvidence
+from rmqbench.verdict.evidence import DELIVERED, Evidence, QueueEvidence
 from rmqbench.verdict.parts import ConsumerParts, Part, Parts
 
 __all__ = ["Late", "late_deliveries"]
@@ -72,7 +73,8 @@ def late_deliveries(evidence: Evidence, queue: QueueEvidence) -> Late:
     between them.
     """
     found: dict[tuple[int, int], list[tuple[IntArray, IntArray, BoolArray]]] = {}
-    for came in _backwards(evidence, queue) if queue.only_consumer else ():
+    judged = queue.only_consumer and not _is_plainly_in_order(evidence, queue)
+    for came in _backwards(evidence, queue) if judged else ():
         late = came.late()
         if len(late):
             columns = came.sequence[late], came.at_ns[late], came.flagged[late]
@@ -87,6 +89,31 @@ def late_deliveries(evidence: Evidence, queue: QueueEvidence) -> Late:
         for key, (sequence, _, flagged) in sorted(in_time.items(), key=lambda each: each[0])
     ]
     return Late(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def _is_plainly_in_order(evidence: Evidence, queue: QueueEvidence) -> bool:
+    """Whether an only consumer received what each producer has sent in the order of its messages.
+
+    False where that is not so, and where it takes more than a glance to say.
+    """
+    consumers = [each for each in queue.consumers if each.state.any() or len(each.let_go)]
+    if any(len(each.copies) for each in evidence.producers) or len(consumers) != 1:
+        return False
+    (consumer,) = consumers
+    if len(consumer.let_go):
+        return False
+    starts = np.cumsum([0, *(len(each.state) for each in evidence.producers)])
+    last_place = last_ns = -1
+    for these in pieces(len(consumer.state)):
+        places = these.start + np.flatnonzero(consumer.state[these] & DELIVERED)
+        if not len(places):
+            continue
+        whose = np.searchsorted(starts, np.append(last_place, places), side="right")
+        times_ns = np.append(last_ns, consumer.first_ns[places])
+        if ((np.diff(times_ns) < 0) & (np.diff(whose) == 0)).any():
+            return False
+        last_place, last_ns = int(places[-1]), int(times_ns[-1])
+    return True
 
 
 def _by_time(
@@ -139,7 +166,8 @@ def _let_go(part: Part, queue: QueueEvidence) -> _Came:
     """Return what is known of a part that was let go: its first message came first, and when."""
     rows = [each.let_go[part.segment] for each in queue.consumers if len(each.let_go)]
     at_ns = min((int(each["earliest_ns"]) for each in rows if each["rows"]), default=_NEVER)
-    channel = max(each.number for each in part.producer.channels if each.first <= part.first)
+    begun = [each.number for each in part.producer.channels if each.first <= part.first]
+    channel = max(begun, default=0)  # as of what was sent before the first, or so it seems
     return _Came(
         part.number,
         channel,

@@ -256,9 +256,15 @@ JUDGED = [
     ),
     order(
         "an only consumer",
-        "if queue.only_consumer else ()",
-        "if True else ()",
+        "judged = queue.only_consumer and ",
+        "judged = ",
         "test_a_shared_queue_promises_no_order",
+    ),
+    order(
+        "a glance at the order",
+        "(np.diff(times_ns) < 0) & (np.diff(whose) == 0)",
+        "np.diff(times_ns) < np.iinfo(np.int64).min",
+        "test_what_a_reordered_message_came_behind_is_told",
     ),
     rules_later(
         "a producer without an end accuses nobody",

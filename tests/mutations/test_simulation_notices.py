@@ -142,8 +142,8 @@ RULES = [
         (
             "order",
             "order is that of an only consumer",
-            "if queue.only_consumer else ()",
-            "if True else ()",
+            "judged = queue.only_consumer and ",
+            "judged = ",
         ),
         (
             "rules",

@@ -21,6 +21,7 @@ from rmqbench.verdict.evidence import (
     Drain,
     Evidence,
     Incident,
+    ProducerChannel,
 )
 from rmqbench.verdict.findings import FindingName
 from rmqbench.verdict.rules import judge_evidence
@@ -272,3 +273,10 @@ def test_incidents_of_what_was_let_go_count():
     told = Incident(FindingName.CORRUPTED, 50_000, 0, 3, "the body")
     told = replace(rest, queues=[replace(of, consumers=[replace(one, incidents=(told,))])])
     assert said(told) == {"corrupted": 1}
+
+
+def test_where_the_first_channel_of_a_producer_is_not_known_it_is_judged_all_the_same():
+    """What was let go before the first channel that is known is of none."""
+    known = let_go(evidence())
+    cut_off = [replace(each, channels=(ProducerChannel(2, 4),)) for each in known.producers]
+    assert said(replace(known, producers=cut_off)) == {}

@@ -1,11 +1,15 @@
 """Order: the first deliveries of one publishing channel, from one queue, to its only consumer."""
 
+from unittest import mock
+
 import pytest
 from support.evidence import COUNT, D, again, all_but, consumer, producer, queue, verdict_of
 from support.histories import RECIPE
 
-from rmqbench.verdict import rules
+from rmqbench import pieces
+from rmqbench.verdict import order, rules
 from rmqbench.verdict.evidence import Evidence
+from rmqbench.verdict.order import late_deliveries
 from rmqbench.verdict.rules import reordered_redeliveries
 
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
@@ -180,10 +184,12 @@ def slowly(deliveries, channel_of):
     ),
     second=st.integers(1, COUNT),
     third=st.integers(1, COUNT),
+    sent_again=st.booleans(),
 )
-def test_any_order_is_judged_as_by_a_slow_and_simple_rule(deliveries, second, third):
+def test_any_order_is_judged_as_by_a_slow_and_simple_rule(deliveries, second, third, sent_again):
     firsts = (0, *sorted((second, third)))
-    copies = tuple((n, channel) for channel in (2, 3) for n in range(COUNT) if n < firsts[1])
+    before = firsts[1] if sent_again else 0
+    copies = tuple((n, channel) for channel in (2, 3) for n in range(COUNT) if n < before)
     copied = {n for n, _ in copies}
     deliveries = [D(n, flag, copy if n in copied else 0) for n, flag, copy in deliveries]
 
@@ -201,3 +207,23 @@ def test_where_nothing_had_the_flag_no_delivery_is_put_in_order(monkeypatch):
     monkeypatch.setattr(rules, "late_deliveries", None)
     work = queue(consumer(in_order(3, 1, 2)))
     assert reordered_redeliveries(Evidence(RECIPE, [producer()], [work])) == {"work.queue": 0}
+
+
+@pytest.mark.parametrize(
+    "deliveries",
+    [
+        in_order(*range(COUNT)),
+        in_order(1, 4),
+        [each for n in range(COUNT) for each in (D(n, producer=1), D(n))],
+    ],
+    ids=["one producer", "some of it", "two in turn"],
+)
+def test_what_is_plainly_in_order_needs_no_more_than_a_glance(monkeypatch, deliveries):
+    def never(*_):
+        raise AssertionError("it is gone through part by part")
+
+    monkeypatch.setattr(order, "_backwards", never)
+    two = [producer(), producer()]
+    evidence = Evidence(RECIPE, two, [queue(consumer(deliveries, counts=(COUNT, COUNT)))])
+    with mock.patch.object(pieces, "PIECE", 3):
+        assert not len(late_deliveries(evidence, evidence.queues[0]).sequence)
