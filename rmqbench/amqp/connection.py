@@ -35,7 +35,7 @@ import pika.spec
 from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 
 from rmqbench.amqp.diagnosis import channel_error, diagnose, is_early_end
-from rmqbench.amqp.gathering import ENOUGH_BYTES, Gathering
+from rmqbench.amqp.gathering import ENOUGH_BYTES, MAX_PAUSE_S, Gathering
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.parameters import pika_parameters
 from rmqbench.amqp.shape import Deliveries, Shape
@@ -98,6 +98,8 @@ class Connection:
         self.burst_bytes = 0  # how much may gather during a pause; 0: every byte is read at once
         self._received = 0
         self._read_bytes = _FIRST_READ_BYTES
+        self._more = False  # whether there is more behind what was just received
+        self._kept_since: float | None = None
         self._gathering = Gathering(network.clock)
         self._pika = _TappedConnection(
             pika_parameters(
@@ -207,6 +209,7 @@ class Connection:
         self._gathering.pause(self._received, self.burst_bytes, self.longest_pause_s)
         self._received = 0
         self._loop.poll()
+        self._end_keeping_back()
         self._loop.process_timeouts()
         if self._failure is not None:
             raise self._failure
@@ -371,14 +374,37 @@ class Connection:
         assert self._splitter is not None
         self._gathering.source = source
         room = self._splitter.room(self._read_bytes)
-        received = source.recv_into(room)
-        is_full = received == len(room)
+        try:
+            received = source.recv_into(room)
+        except ConnectionError:
+            self._take_kept_back()
+            raise
+        if not received:
+            self._take_kept_back()  # before the end of the stream ends the connection
+        self._more = is_full = received == len(room)
         if is_full:
             self._read_bytes = min(2 * self._read_bytes, size)
         if isinstance(transport := self._pika._transport, _AsyncPlaintextTransport):
             # What is not full was the last: to ask for more would be in vain (not so with TLS).
             transport._MAX_CONSUME_BYTES = _MAX_TURN_BYTES if is_full else received
         return room[:received]
+
+    def _end_keeping_back(self) -> None:
+        """Take what was kept back for more to come, unless that is there and it may wait for it."""
+        if self._splitter is None or not self._splitter.keeps_back:
+            self._kept_since = None
+            return
+        now = self._clock.monotonic()
+        if self._kept_since is None:
+            self._kept_since = now
+        may_wait = now - self._kept_since < min(self.longest_pause_s, MAX_PAUSE_S)
+        if not (may_wait and self._gathering.waiting()):
+            self._kept_since = None
+            self._take_kept_back()
+
+    def _take_kept_back(self) -> None:
+        self._more = False
+        self._received_data(b"")
 
     def _received_data(self, data: bytes | memoryview) -> None:
         """Take received bytes; what a handler raises is raised by the turn, not inside of pika.
@@ -414,7 +440,7 @@ class Connection:
             connection.receive_frames(bytes(data))
             return
         before = connection.bytes_received
-        for piece in self._splitter.feed(data):
+        for piece in self._splitter.feed(data, more=self._more):
             if isinstance(piece, Confirms):
                 self._on_confirms[piece.channel](piece)
             elif isinstance(piece, Deliveries):

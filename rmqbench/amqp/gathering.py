@@ -11,12 +11,12 @@ if sys.platform != "win32":
     import fcntl
     import termios
 
-__all__ = ["ENOUGH_BYTES", "Gathering"]
+__all__ = ["ENOUGH_BYTES", "MAX_PAUSE_S", "Gathering"]
 
 ENOUGH_BYTES = 1 << 18  # worth a wake-up by itself
 _DENSE_BYTES = 1 << 10
 _MIN_PAUSE_S = 0.0005
-_MAX_PAUSE_S = 0.02
+MAX_PAUSE_S = 0.02
 _FULL_BYTES = 1 << 15  # the smallest socket that may be full
 
 
@@ -44,19 +44,19 @@ class Gathering:
         if received > burst_bytes:
             self._pause_s /= 2
         else:
-            self._pause_s = min(max(1.5 * self._pause_s, _MIN_PAUSE_S), most_s, _MAX_PAUSE_S)
+            self._pause_s = min(max(1.5 * self._pause_s, _MIN_PAUSE_S), most_s, MAX_PAUSE_S)
         if received < _FULL_BYTES:
             self._clock.sleep(self._pause_s)
             return
         self._clock.sleep(self._pause_s / 2)
-        gathered = self._waiting()
+        gathered = self.waiting()
         self._clock.sleep(self._pause_s / 2)
-        if self._waiting() == gathered >= _FULL_BYTES:
+        if self.waiting() == gathered >= _FULL_BYTES:
             self._pause_s /= 4
 
-    def _waiting(self) -> int:
+    def waiting(self) -> int:
         """Return how many bytes wait in the socket; 0 where that cannot be seen."""
-        if self.source is None or sys.platform == "win32":
+        if self.source is None or self.source.fileno() < 0 or sys.platform == "win32":
             return 0
         waiting = fcntl.ioctl(self.source.fileno(), termios.FIONREAD, bytes(4))
         return int.from_bytes(waiting, sys.byteorder)

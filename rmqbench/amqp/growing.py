@@ -18,11 +18,11 @@ _END: Final = bytes([FRAME_END])
 
 
 class Growing:
-    """The bytes of a message behind its first ones, ``row``, compared with the ``pieces`` due."""
+    """What follows the first bytes of a message, its ``row``: ``missing`` bytes, the ``pieces``."""
 
-    def __init__(self, row: bytes, pieces: Sequence[bytes | memoryview]) -> None:
+    def __init__(self, row: bytes, pieces: Sequence[bytes | memoryview], missing: int) -> None:
         self.row = row
-        self.missing = sum(map(len, pieces))  # bytes that are still to come
+        self.missing = missing
         self.is_wrong = False
         self._pieces = pieces
         self._number = 0  # of the piece that is due next
@@ -34,17 +34,21 @@ class Growing:
         Where they are fewer than are there and missing, ``is_wrong`` says that another one is not.
         """
         begin, end = at, min(end, at + self.missing)
+        pieces, number, within = self._pieces, self._number, self._within
+        starts_with = buffer.startswith
         while at < end:
-            piece = due = self._pieces[self._number]
-            if self._within or len(piece) > end - at:  # only a part of it is new
-                due = memoryview(piece)[self._within : self._within + end - at]
-            if not buffer.startswith(due, at):
+            due = pieces[number]
+            length = len(due)
+            if within or length > end - at:  # only a part of it is new
+                due = memoryview(due)[within : within + end - at]
+            if not starts_with(due, at):
                 self.is_wrong = True
                 break
             at += len(due)
-            self._within += len(due)
-            if self._within == len(piece):
-                self._number, self._within = self._number + 1, 0
+            within += len(due)
+            if within == length:
+                number, within = number + 1, 0
+        self._number, self._within = number, within
         self.missing -= at - begin
         return at - begin
 
@@ -64,8 +68,8 @@ def due_behind_head(
         if tail_at < 0:
             pieces += recipe.tail_pieces(0, length - HEAD_SIZE)
         else:
-            pieces.append(frame_header(BODY, channel, length))
+            pieces.append(_END + frame_header(BODY, channel, length))
             pieces += recipe.tail_pieces(tail_at, length)
-        pieces.append(_END)
         tail_at += length
+    pieces.append(_END)
     return pieces

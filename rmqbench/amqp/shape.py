@@ -42,6 +42,7 @@ __all__ = ["Deliveries", "Shape"]
 
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Octets = npt.NDArray[np.uint8]
 
 _ROWS_BYTES: Final = 1 << 18  # of rows at once at most: a cache of the processor holds them
 _BUFFER_BYTES: Final = 4 << 20  # rendered by one call, or so; more if a single message is larger
@@ -157,11 +158,14 @@ class Shape(ABC):
     """Messages of one run on one channel.
 
     ``mean_bytes`` is how long they are on average, ``max_rows`` how many are rendered or matched by
-    one call at most.
+    one call at most. Those of a shape that ``is_wide`` are so large that each is looked at by
+    itself (:meth:`whole`), and only its row together with others (:meth:`match_rows`); of others
+    :meth:`bounds` and :meth:`match` take many.
     """
 
-    def __init__(self, layout: _Layout, width: int, mean_bytes: int) -> None:
+    def __init__(self, layout: _Layout, width: int, mean_bytes: int, *, is_wide: bool) -> None:
         """Make rows of the first ``width`` bytes of each message."""
+        self.is_wide = is_wide
         self._layout = layout
         self._recipe = layout.recipe
         self._width = width
@@ -198,8 +202,10 @@ class Shape(ABC):
             shape = _shape(_Layout(frames, recipe, delivery_tag_at(frames)), frame_max)
         except (ValueError, IndexError):
             return None
-        bounds = shape.bounds(frames, 0, len(frames), 1)
-        return shape if len(bounds) > 1 and len(shape.match(frames, bounds).tags) else None
+        if shape.whole(frames, 0, len(frames)) != len(frames):
+            return None
+        row = np.frombuffer(shape.row(frames, 0), np.uint8)[None]
+        return shape if len(shape.match_rows(row).tags) else None
 
     def render(
         self, producer: int, sequences: Int64Array, sent_ns: int | Int64Array
@@ -240,30 +246,47 @@ class Shape(ABC):
 
     def match(self, buffer: Buffer, bounds: Sequence[int]) -> Deliveries:
         """Read whole deliveries, up to the first in which a byte is not as computed."""
-        received, rows = self._read(buffer, bounds)
-        return self._deliveries(received[: self._count_whole(buffer, bounds, rows)])
+        received = self._right(self._octets(buffer, bounds))
+        return self._deliveries(received[: self._count_whole(buffer, bounds, received)])
 
-    def begun(self, buffer: Buffer, offset: int, end: int) -> tuple[Growing, Deliveries] | None:
+    def match_rows(self, octets: Octets) -> Deliveries:
+        """Read deliveries of which all that follows the row is right, from their rows alone.
+
+        ``octets`` is uint8 of shape (n, width): as many as are right before one that is not.
+        """
+        return self._deliveries(self._right(octets))
+
+    def row(self, buffer: Buffer, offset: int) -> memoryview:
+        """Return the row of the message that begins there."""
+        return memoryview(buffer)[offset : offset + self._width]
+
+    @abstractmethod
+    def whole(self, buffer: Buffer, offset: int, end: int) -> int:
+        """Return how long the message from ``offset`` on is; 0 if it does not end before ``end``.
+
+        0, too, if anything behind its row is not as computed. The row is not looked at, but for the
+        size of the body.
+        """
+
+    @abstractmethod
+    def rest_of(self, row: bytes) -> Sequence[Piece]:
+        """Return what follows a row in its message."""
+
+    def begun(self, buffer: Buffer, offset: int, end: int) -> Growing | None:
         """Return a large message that is there from ``offset`` on, but not whole.
 
-        What follows its numbers is compared as it comes. None if it is not so large that this is
-        worth it, or if they are not there, or not as computed.
+        What follows its row is compared as it comes. None if it is not so large that this is worth
+        it, or if its row is not there yet.
         """
         length, _ = self._expected(buffer, offset, end - offset)
         if end - offset < self._width or length - self._width < _GROWING_BYTES:
             return None
-        received, rows = self._read(buffer, (offset, offset + length))
-        if not len(rows):
-            return None
-        pieces = self._due(int(rows["body_size"][0]))
-        row = bytes(memoryview(buffer)[offset : offset + self._width])
-        return Growing(row, pieces), self._deliveries(received)
+        row = bytes(self.row(buffer, offset))
+        (size,) = _BODY_SIZE.unpack_from(row, self._layout.body_size_at)
+        return Growing(row, self._due(size), length - self._width)
 
-    def _read(
-        self, buffer: Buffer, bounds: Sequence[int]
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return the rows as received and as computed, up to the first that has a wrong byte."""
-        octets = self._octets(buffer, bounds)
+    def _right(self, octets: Octets) -> npt.NDArray[Any]:
+        """Return the rows as received, up to the first that has a wrong byte."""
         received = octets.view(self.dtype)[:, 0]
         rows = self._take_rows(len(octets))
         rows["producer"] = received["producer"]
@@ -273,8 +296,8 @@ class Shape(ABC):
         self._complete(rows)
         equal = rows.view(np.uint8).reshape(octets.shape) == octets
         if not equal.all():
-            rows = rows[: np.argmin(equal.all(axis=1))]
-        return received[: len(rows)], rows
+            return received[: np.argmin(equal.all(axis=1))]
+        return received
 
     def _deliveries(self, received: npt.NDArray[Any]) -> Deliveries:
         return Deliveries(
@@ -301,12 +324,12 @@ class Shape(ABC):
         )
 
     @abstractmethod
-    def _octets(self, buffer: Buffer, bounds: Sequence[int]) -> npt.NDArray[np.uint8]:
+    def _octets(self, buffer: Buffer, bounds: Sequence[int]) -> Octets:
         """Return the rows as received: uint8 of shape (n, width)."""
 
-    @abstractmethod
     def _count_whole(self, buffer: Buffer, bounds: Sequence[int], rows: npt.NDArray[Any]) -> int:
         """Return behind how many of these rows, which are right, all that follows is right."""
+        return len(rows)
 
     @abstractmethod
     def _due(self, size: int) -> Sequence[Piece]:
@@ -327,7 +350,7 @@ class Shape(ABC):
     def _take_rows(self, count: int) -> npt.NDArray[Any]:
         """Return ``count`` rows that hold all constant bytes."""
         if count > len(self._rows):
-            size = min(self.max_rows, max(count, 2 * len(self._rows)))
+            size = max(count, min(self.max_rows, 2 * len(self._rows)))
             row = self._layout.template[: self._width]
             self._rows = np.frombuffer(bytearray(row * size), self.dtype)
         return self._rows[:count]
@@ -346,26 +369,26 @@ class _OneSize(Shape):
     """Messages that have the same frames, of the same lengths."""
 
     def __init__(self, layout: _Layout) -> None:
-        self._stride = len(layout.template)
-        is_wide = self._stride - layout.head_end >= _WIDE_BYTES
-        super().__init__(layout, layout.head_end if is_wide else self._stride, self._stride)
+        self._stride = stride = len(layout.template)
+        is_wide = stride - layout.head_end >= _WIDE_BYTES
+        super().__init__(layout, layout.head_end if is_wide else stride, stride, is_wide=is_wide)
         self._rest = memoryview(layout.template)[self._width :]  # constant bytes behind a row
 
     def bounds(self, buffer: Buffer, offset: int, end: int, most: int) -> range:
         count = min((end - offset) // self._stride, most)
         return range(offset, offset + (count + 1) * self._stride, self._stride)
 
-    def _octets(self, buffer: Buffer, bounds: Sequence[int]) -> npt.NDArray[np.uint8]:
+    def _octets(self, buffer: Buffer, bounds: Sequence[int]) -> Octets:
         shape = (len(bounds) - 1, self._width)
-        return np.ndarray(shape, np.uint8, buffer, bounds[0], (self._stride, 1))
+        return np.ndarray(shape, np.uint8, buffer, bounds[0])
 
-    def _count_whole(self, buffer: Buffer, bounds: Sequence[int], rows: npt.NDArray[Any]) -> int:
-        count = len(rows)
-        if not self._rest:
-            return count
-        places = (at + self._width for at in bounds[:count])
-        odd = (n for n, at in enumerate(places) if not buffer.startswith(self._rest, at))
-        return next(odd, count)
+    def whole(self, buffer: Buffer, offset: int, end: int) -> int:
+        if end - offset < self._stride or not buffer.startswith(self._rest, offset + self._width):
+            return 0
+        return self._stride
+
+    def rest_of(self, row: bytes) -> Sequence[Piece]:
+        return (self._rest,)
 
     def _due(self, size: int) -> Sequence[Piece]:
         return self._due_behind_head
@@ -388,10 +411,14 @@ class _OneSize(Shape):
         return pieces if len(rest) >= _SENT_APART_BYTES else [b"".join(pieces)]
 
     def _expected(self, buffer: Buffer, offset: int, here: int) -> tuple[int, Iterable[Mark]]:
+        return self._stride, self._marks
+
+    @cached_property
+    def _marks(self) -> Sequence[Mark]:
         layout = self._layout
         places = [(at, PAYLOAD_AT) for at in layout.frames]
         places.append((layout.body_size_at, _BODY_SIZE.size))
-        return self._stride, [(at, layout.template[at : at + n]) for at, n in places]
+        return [(at, layout.template[at : at + n]) for at, n in places]
 
 
 class _MixedSizes(Shape):
@@ -402,7 +429,8 @@ class _MixedSizes(Shape):
         self._sizes = sizes
         self._tail = Tail(layout.recipe, layout.channel, frame_max)
         width = layout.head_end
-        super().__init__(layout, width, width + self._tail.length(int(sizes.mean)))
+        mean_bytes = width + self._tail.length(int(sizes.mean))
+        super().__init__(layout, width, mean_bytes, is_wide=sizes.mean >= _WIDE_BYTES)
         self._body_size_at = layout.body_size_at
         self._row = np.dtype((np.void, width))
 
@@ -422,7 +450,21 @@ class _MixedSizes(Shape):
             bounds.append(at)
         return bounds
 
-    def _octets(self, buffer: Buffer, bounds: Sequence[int]) -> npt.NDArray[np.uint8]:
+    def whole(self, buffer: Buffer, offset: int, end: int) -> int:
+        if end - offset < self._width:
+            return 0
+        (size,) = _BODY_SIZE.unpack_from(buffer, offset + self._body_size_at)
+        if not self._sizes.smallest <= size <= self._sizes.largest:
+            return 0
+        length = self._width + self._tail.length(size)
+        if end - offset < length or not self._tail.is_at(buffer, offset + self._width, size):
+            return 0
+        return length
+
+    def rest_of(self, row: bytes) -> Sequence[Piece]:
+        return self._tail.pieces(_BODY_SIZE.unpack_from(row, self._body_size_at)[0])
+
+    def _octets(self, buffer: Buffer, bounds: Sequence[int]) -> Octets:
         # A row that begins at each byte: of these the ones wanted are copied, each as a whole.
         count = len(buffer) - self._width + 1
         everywhere: npt.NDArray[Any] = np.ndarray(count, self._row, buffer, strides=(1,))

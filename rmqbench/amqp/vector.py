@@ -8,7 +8,7 @@ once, and leaves to pika whatever differs. :mod:`rmqbench.amqp.shape` knows what
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from rmqbench.amqp.framing import (
 )
 from rmqbench.amqp.growing import Growing
 from rmqbench.amqp.shape import Deliveries, Shape
+from rmqbench.amqp.wide import WideRows
 
 __all__ = [
     "Confirms",
@@ -94,8 +95,9 @@ class Splitter:
         self._confirming: set[int] = set()
         self._shapes: dict[int, Shape | None] = {}
         self._row_limit = 64
-        self._growing: tuple[Growing, Deliveries] | None = None
-        self._is_odd = False  # the message that comes next, of which more was expected to be right
+        self._wide = WideRows()
+        self._growing: tuple[Shape, Growing] | None = None
+        self._is_odd = False  # the message that comes next: it was wrong behind what looked right
 
     def expect_confirms(self, channel: int) -> None:
         """Read acks and nacks on this channel as publisher confirms."""
@@ -109,74 +111,131 @@ class Splitter:
         """Return where the next ``size`` bytes of the stream may be received, for :meth:`feed`."""
         return self._cutter.room(size)
 
-    def feed(self, data: bytes | memoryview) -> Iterator[StreamPiece]:
+    def feed(self, data: bytes | memoryview, *, more: bool = False) -> Iterator[StreamPiece]:
         """Take the next piece of the stream and yield what it completes, in order.
 
-        What has not been yielded when the iterator is left comes first in the next call.
+        With ``more``, a next piece is known to come at once: large deliveries may be kept back, to
+        be compared together with what it brings. What has not been yielded when the iterator is
+        left comes first in the next call.
         """
+        self._cutter.add(data)
+        self._grow()
+        while (yield from self._split()) or (self._wide.count and not more):
+            deliveries = self._settle()
+            if deliveries is not None:
+                yield deliveries
+
+    @property
+    def keeps_back(self) -> bool:
+        """Whether there are deliveries that were not yielded because more was there."""
+        return self._wide.count > 0
+
+    def _split(self) -> Generator[StreamPiece, None, bool]:
+        """Yield what is whole; return whether it stopped for what :meth:`_settle` does first."""
         cutter = self._cutter
-        cutter.add(data)
-        if (grown := self._grow()) is not None:
-            yield grown
+        others = cutter.at  # from here on: frames for pika, not yielded yet
         incomplete: Shape | None = None
-        buffer, others = cutter.buffer, cutter.at  # between these: frames for pika, not yielded yet
         while (found := cutter.find()) is not None:
-            kind, channel, method, end = found
+            kind, channel, method, frame_end = found
             at = cutter.at
-            rows: Confirms | Deliveries | None = None
-            if method in _CONFIRMS and channel in self._confirming and end - at == CONFIRM_BYTES:
-                rows = _match_confirms(buffer, at, cutter.end, channel)
-                end = at + len(rows.tags) * CONFIRM_BYTES
-            elif (
-                method == DELIVER
-                and (shape := self._shapes.get(channel))
-                and channel not in self._contents.open  # pika is to see what breaks a message off
-            ):
-                rows, whole_end = self._match(shape, buffer, at, cutter.end)
-                if rows is not None:
-                    end = whole_end
-                elif shape.may_grow_into(buffer, at, cutter.end):
-                    incomplete = shape
-                    break
-            self._is_odd = False
-            if rows is not None:
+            shape = self._shape_of(channel, method)
+            if not self._wide.takes(shape):
+                return True
+            rows, end = self._take_many(channel, method, frame_end, shape)
+            if end == at:
+                incomplete = shape
+                break
+            if end is not None:
                 if others < at:
                     yield Other(cutter.cut(others, at))
                 cutter.at = others = end
-                yield rows
+                if rows is not None:
+                    yield rows
                 continue
-            cutter.at = end
+            if self._wide.count:
+                return True
+            cutter.at, self._is_odd = frame_end, False
             if channel in self._shapes:
-                content, _ = self._contents.add(Frame(kind, channel, method, cutter.cut(at, end)))
+                frame = Frame(kind, channel, method, cutter.cut(at, frame_end))
+                content, _ = self._contents.add(frame)
                 if content is not None and content.is_whole and content.method == DELIVER:
-                    frames, others = cutter.cut(others, end), end
+                    frames, others = cutter.cut(others, frame_end), frame_end
                     yield Other(frames, b"".join(content.frames))
         if others < cutter.at:
             yield Other(cutter.cut(others, cutter.at))
-        if incomplete is not None and not self._is_odd:
+        if incomplete is not None:
             self._begin_to_grow(incomplete)
+        return False
+
+    def _shape_of(self, channel: int, method: int) -> Shape | None:
+        """Return what a delivery that begins is compared with; None: it is pika's, or none."""
+        if method != DELIVER or self._is_odd or channel in self._contents.open:
+            return None  # what breaks a message off pika is to see
+        return self._shapes.get(channel)
+
+    def _take_many(
+        self, channel: int, method: int, frame_end: int, shape: Shape | None
+    ) -> tuple[Confirms | Deliveries | None, int | None]:
+        """Take what begins here, as much as is alike; return its rows, and where it ends.
+
+        There are no rows where they are kept back. What is not whole yet ends where it begins, and
+        what is left to pika has no end.
+        """
+        cutter = self._cutter
+        buffer, at, here = cutter.buffer, cutter.at, cutter.end
+        rows: Confirms | Deliveries | None
+        if method in _CONFIRMS and channel in self._confirming and frame_end - at == CONFIRM_BYTES:
+            rows = _match_confirms(buffer, at, here, channel)
+            return rows, at + len(rows.tags) * CONFIRM_BYTES
+        if shape is None:
+            return None, None
+        if shape.is_wide:
+            if length := shape.whole(buffer, at, here):
+                self._wide.add(shape, shape.row(buffer, at))
+                return None, at + length
+        else:
+            rows, end = self._match(shape, buffer, at, here)
+            if rows is not None:
+                return rows, end
+        return None, at if shape.may_grow_into(buffer, at, here) else None
+
+    def _settle(self) -> Deliveries | None:
+        """Compare the numbers of large messages; return those that are right.
+
+        The first wrong one, and all behind it, are back in the stream then.
+        """
+        deliveries, frames = self._wide.take_all()
+        if frames:
+            if self._growing is not None:
+                self._cutter.put_back(self._growing[1].so_far())
+                self._growing = None
+            self._cutter.put_back(frames)
+            self._is_odd = True
+        return deliveries
 
     def _begin_to_grow(self, shape: Shape) -> None:
         """Drop what is right of an incomplete message, if it is a large one."""
         cutter = self._cutter
-        self._growing = shape.begun(cutter.buffer, cutter.at, cutter.end)
-        if self._growing is not None:
-            cutter.at += len(self._growing[0].row)
+        growing = shape.begun(cutter.buffer, cutter.at, cutter.end)
+        if growing is not None:
+            cutter.at += len(growing.row)
+            self._growing = shape, growing
             self._grow()
 
-    def _grow(self) -> Deliveries | None:
-        """Compare what has come of a large message; return it as soon as it is whole."""
+    def _grow(self) -> None:
+        """Compare what has come of a large message, and keep its row as soon as it is whole."""
         if self._growing is None:
-            return None
-        cutter, (growing, delivery) = self._cutter, self._growing
+            return
+        cutter, (shape, growing) = self._cutter, self._growing
         cutter.at += growing.take(cutter.buffer, cutter.at, cutter.end)
         if growing.is_wrong:
             cutter.put_back(growing.so_far())
             self._is_odd = True
         elif growing.missing:
-            return None
+            return
+        else:
+            self._wide.add(shape, growing.row)
         self._growing = None
-        return None if growing.is_wrong else delivery
 
     def _match(
         self, shape: Shape, buffer: bytearray, offset: int, end: int

@@ -80,6 +80,7 @@ def publish(wire, count, window, exchange, routing_key, body_bytes):
     stride = shape.mean_bytes
     rendered = memoryview(b"".join(shape.render(0, np.arange(batch), time.time_ns())))
     wire.ask(1, pika.spec.Confirm.Select())
+    yield
     splitter = Splitter()
     splitter.expect_confirms(1)
     said = np.zeros(count + 1, np.bool_)
@@ -105,6 +106,7 @@ def publish(wire, count, window, exchange, routing_key, body_bytes):
 def consume(wire, count, prefetch, queue):
     wire.ask(1, pika.spec.Basic.Qos(0, prefetch, False))
     wire.ask(1, pika.spec.Basic.Consume(queue=queue, consumer_tag="limit"))
+    yield
     begun = wire.rest()
     stride = None
     while stride is None:
@@ -139,11 +141,13 @@ def stride_of(begun):
 def main(what, port, user, password, count, at_once, *where):
     wire = Wire(int(port), user, password)
     count, at_once = int(count), int(at_once)
-    began, began_cpu = time.perf_counter(), time.process_time()
     if what == "publish":
-        publish(wire, count, at_once, where[0], where[1], int(where[2]))
+        work = publish(wire, count, at_once, where[0], where[1], int(where[2]))
     else:
-        consume(wire, count, at_once, where[0])
+        work = consume(wire, count, at_once, where[0])
+    next(work)
+    began, began_cpu = time.perf_counter(), time.process_time()
+    next(work, None)
     seconds, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
     wire.ask(1, pika.spec.Channel.Close(200, "done", 0, 0))  # all acknowledgements are taken
     wire.socket.close()

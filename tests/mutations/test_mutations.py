@@ -55,6 +55,9 @@ recorder = checks("run_directory.recorder", "unit/run_directory/test_recorder.py
 message = checks("message", "unit/test_message.py")
 shape = checks("amqp.shape", "unit/amqp/test_shape.py")
 tail = checks("amqp.tail", "unit/amqp/test_shape.py")
+wide = checks("amqp.wide", "unit/amqp/test_vector.py")
+splitter = checks("amqp.vector", "unit/amqp/test_vector.py")
+connection = checks("amqp.connection", "unit/amqp/test_connection.py")
 producer = checks("clients.producer", "unit/clients/test_producer.py")
 confirms = checks("clients.producer", "unit/clients/test_confirms.py")
 recording = checks("clients.recording_consumer", "unit/clients/test_recording_consumer.py")
@@ -68,6 +71,8 @@ disturbance = checks("faults.disturbance", "unit/faults/test_disturbance.py")
 
 WITHOUT_EVIDENCE = "test_without_a_part_of_its_evidence_no_run_passes"
 CHANGED_HEADER = "test_every_changed_header_is_a_difference"
+CUT_ANYWHERE = "test_a_stream_cut_anywhere_gives_the_same_and_loses_nothing"
+KEPT_BACK = "test_what_is_kept_back_is_taken_before_the_end"
 ANY_BYTE = "test_not_one_flipped_byte_of_a_delivery_passes_but_in_tag_and_flag"
 IN_ORDER = "test_that_it_was_delivered_is_written_last"
 CONTRADICTED = "test_what_is_said_twice_is_reported_each_time"
@@ -405,8 +410,8 @@ RECOGNIZED = [
                 shape,
                 "a large delivery",
                 "three",
-                "not buffer.startswith(self._rest, at)",
-                "not buffer.startswith(self._rest[:-1], at)",
+                "not buffer.startswith(self._rest, offset",
+                "not buffer.startswith(self._rest[:-1], offset",
             ),
             (
                 tail,
@@ -442,6 +447,49 @@ RECOGNIZED = [
         "return here < length and all(",
         "return all(",
         "test_what_has_begun_may_become_whole_and_what_is_whole_does_not_grow[mixed]",
+    ),
+    wide(
+        "a large message with a wrong head, among those that came with it",
+        "for row in octets[matched:])",
+        "for row in octets[matched + 1 :])",
+        CUT_ANYWHERE,
+    ),
+    splitter(
+        "what of the same shape is odd, behind large messages",
+        "            if self._wide.count:\n                return True\n",
+        "",
+        CUT_ANYWHERE,
+    ),
+    splitter(
+        "what comes between large messages",
+        "            if not self._wide.takes(shape):\n                return True\n",
+        "",
+        CUT_ANYWHERE,
+    ),
+    splitter(
+        "a large message that has begun behind one with a wrong head",
+        "                self._cutter.put_back(self._growing[1].so_far())\n",
+        "",
+        "test_what_has_begun_behind_a_wrong_one_is_put_back_behind_it",
+    ),
+    *(
+        connection(f"what was kept back when {what}", original, mutated, f"{KEPT_BACK}[{case}]")
+        for what, case, original, mutated in (
+            ("the stream ended", "closed", "        if not received:\n", "        if False:\n"),
+            ("the connection was reset", "reset", "except ConnectionError:", "except EOFError:"),
+        )
+    ),
+    connection(
+        "that what is kept back waits only so long",
+        "min(self.longest_pause_s, MAX_PAUSE_S)",
+        "MAX_PAUSE_S",
+        "test_nothing_is_kept_back_where_nothing_may_wait",
+    ),
+    connection(
+        "that something is kept back",
+        "more=self._more)",
+        "more=False)",
+        "test_what_came_in_several_turns_is_compared_together_where_it_may_wait",
     ),
 ]
 

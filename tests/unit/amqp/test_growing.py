@@ -26,7 +26,7 @@ pieces = st.lists(st.binary(min_size=1, max_size=5), min_size=1, max_size=5)
 @given(pieces, st.data())
 def test_what_comes_in_any_parts_is_taken_and_can_be_put_together_again(pieces, data):
     whole = b"".join(pieces)
-    growing, at = Growing(b"row", pieces), 0
+    growing, at = Growing(b"row", pieces, len(whole)), 0
     while growing.missing:
         assert growing.so_far() == b"row" + whole[:at]
         come = data.draw(st.integers(1, 5))
@@ -46,7 +46,7 @@ def test_up_to_a_wrong_byte_all_that_came_is_known(pieces, data):
     wrong_at = data.draw(st.integers(0, len(whole) - 1))
     received = bytearray(whole)
     received[wrong_at] ^= data.draw(st.integers(1, 255))
-    growing, at = Growing(b"row", pieces), 0
+    growing, at = Growing(b"row", pieces, len(whole)), 0
     while not growing.is_wrong:
         end = min(len(whole), at + data.draw(st.integers(1, 5)))
         at += growing.take(received, at, end)

@@ -58,10 +58,19 @@ def joined(pieces):
 
 def match(shape, frames, most=1):
     """Give the tags, flags, producers and sequences of what is taken off these frames."""
-    bounds = shape.bounds(frames, 0, len(frames), most)
-    if len(bounds) == 1:
-        return []
-    rows = shape.match(frames, bounds)
+    if shape.is_wide:
+        at, octets = 0, []
+        while len(octets) < most and (length := shape.whole(frames, at, len(frames))):
+            octets.append(np.frombuffer(shape.row(frames, at), np.uint8))
+            at += length
+        if not octets:
+            return []
+        rows = shape.match_rows(np.array(octets))
+    else:
+        bounds = shape.bounds(frames, 0, len(frames), most)
+        if len(bounds) == 1:
+            return []
+        rows = shape.match(frames, bounds)
     columns = (rows.tags, rows.redelivered, rows.producers, rows.sequences)
     return list(zip(*(column.tolist() for column in columns), strict=True))
 

@@ -16,9 +16,10 @@ from support.frames import delivery
 
 from rmqbench import message
 from rmqbench.amqp import shape
+from rmqbench.amqp.framing import PAYLOAD_AT, body_frame_at
 from rmqbench.amqp.shape import Deliveries, Shape
 from rmqbench.amqp.vector import Confirms, Splitter
-from rmqbench.message import MAX_SEQUENCE, Recipe
+from rmqbench.message import HEAD_SIZE, MAX_SEQUENCE, Recipe
 
 RUN = uuid.UUID("0f0e0d0c-0b0a-4908-8706-050403020100")
 NOW = 1_790_000_000_123_456_789
@@ -119,8 +120,11 @@ def streams(draw):
                 pieces.append((frames, ("other", frames)))
             elif kind == "flipped":
                 # Only in payloads: a broken frame header is pika's to find.
+                head_at = body_frame_at(frames) + PAYLOAD_AT
                 last = (size - 1) % (frame_max - 8) + 1
-                at = len(frames) - 2 - draw(st.integers(0, min(last - 1, 20)))
+                in_head = st.integers(head_at, head_at + HEAD_SIZE - 1)
+                in_end = st.integers(len(frames) - 2 - min(last - 1, 20), len(frames) - 2)
+                at = draw(in_head | in_end)
                 frames = frames[:at] + bytes([frames[at] ^ 0x10]) + frames[at + 1 :]
                 pieces.append((frames, ("other", frames)))
             else:
@@ -149,19 +153,41 @@ def compared_as_they_come(least_bytes):
 GROWING = st.sampled_from([1, 3000, 1 << 19])
 
 
-@given(streams(), GROWING)
+def fed(splitter, stream, cuts, more):
+    """Feed a stream in pieces, of which more is said to come behind some, never behind the last."""
+    events = []
+    ends = [*cuts, len(stream)]
+    for number, (start, end) in enumerate(zip([0, *cuts], ends, strict=True)):
+        events += splitter.feed(stream[start:end], more=number < len(cuts) and more(number))
+    assert not splitter.keeps_back
+    return events
+
+
+@given(streams(), GROWING, st.integers(0, 2**13 - 1))
 @settings(deadline=None)
-def test_a_stream_cut_anywhere_gives_the_same_and_loses_nothing(drawn, growing):
+def test_a_stream_cut_anywhere_gives_the_same_and_loses_nothing(drawn, growing, more):
     recipe, frame_max, stream, cuts, expected = drawn
     splitter = Splitter()
     splitter.expect_confirms(1)
     first = delivery(recipe, 1, False, (0, 0, NOW), frame_max=frame_max)
     splitter.expect_deliveries(1, Shape.of_delivery(first, recipe, frame_max))
-    events = []
     with compared_as_they_come(growing):
-        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-            events += splitter.feed(stream[start:end])
+        events = fed(splitter, stream, cuts, lambda number: more >> number & 1)
     assert flatten(events) == expected
+
+
+def test_what_has_begun_behind_a_wrong_one_is_put_back_behind_it():
+    recipe = Recipe(RUN, size_bytes=9000)
+    first, wrong, last = (delivery(recipe, n, False, (0, n, NOW)) for n in (1, 2, 3))
+    at = body_frame_at(wrong) + PAYLOAD_AT
+    wrong = wrong[:at] + b"?" + wrong[at + 1 :]
+    splitter = Splitter()
+    splitter.expect_deliveries(1, Shape.of_delivery(first, recipe, 131072))
+    with compared_as_they_come(1):
+        events = fed(
+            splitter, first + wrong + last, [len(first), len(first + wrong) + 5000], lambda _: False
+        )
+    assert flatten(events) == [("delivery", 1, 0, 0, 1), ("other", wrong), ("delivery", 3, 0, 0, 3)]
 
 
 @given(streams(), GROWING, st.data())
@@ -177,10 +203,8 @@ def test_a_damaged_stream_cut_anywhere_gives_the_same(drawn, growing, data):
         splitter.expect_confirms(1)
         first = delivery(recipe, 1, False, (0, 0, NOW), frame_max=frame_max)
         splitter.expect_deliveries(1, Shape.of_delivery(first, recipe, frame_max))
-        events = []
         with compared_as_they_come(growing):
-            for start, end in zip([0, *bounds], [*bounds, len(stream)], strict=True):
-                events += splitter.feed(bytes(stream[start:end]))
+            events = fed(splitter, bytes(stream), bounds, lambda _: data.draw(st.booleans()))
         given_events.append(flatten(events))
     assert given_events[0] == given_events[1]
 
