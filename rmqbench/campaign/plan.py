@@ -15,6 +15,7 @@ from rmqbench.campaign.brokers import BrokerChoice
 from rmqbench.campaign.tables import WITH_UNITS, Combination, combinations, meant
 from rmqbench.errors import UsageError
 from rmqbench.faults import Phase
+from rmqbench.runner.executor import require_address
 from rmqbench.runner.possible import require_possible
 from rmqbench.scenarios import Scenario, faulty, online, reliability, soak, storm, stress
 
@@ -35,8 +36,9 @@ _FIRST = ("name", "scenario", *_OF_FAULTS, "queue_kind", "broker")  # of a title
 class PlannedRun:
     """One run of a campaign.
 
-    ``settings`` are what the file says of it, ``title`` what tells it from the others. It is
-    number ``repeat`` of ``repeats`` alike.
+    ``settings`` are what the file says of it, ``title`` what tells it from the others. Its
+    producers and consumers work on the hosts of the Dask scheduler ``executor`` (None: on this
+    one). It is number ``repeat`` of ``repeats`` alike.
     """
 
     settings: Mapping[str, Any] = field(hash=False)
@@ -45,6 +47,7 @@ class PlannedRun:
     scenario: Scenario
     broker: BrokerChoice
     in_place: bool = False
+    executor: str | None = None
     repeat: int = 1
     repeats: int = 1
 
@@ -120,8 +123,11 @@ def _planned(each: Combination, title: str, environment: Mapping[str, str]) -> P
             settings.pop("broker"), settings.pop("management_url", None), environment
         )
         in_place = settings.pop("in_place", False)
+        executor = settings.pop("executor", None)
+        if executor is not None:
+            require_address(executor)
         scenario = _scenario(settings)
-        require_possible(scenario, in_place=in_place)
+        require_possible(scenario, in_place=in_place, elsewhere=executor is not None)
         if scenario.faults and not broker.owned:
             raise UsageError(
                 f"Faults strike no broker that is there already, such as {broker.name!r}.",
@@ -136,6 +142,7 @@ def _planned(each: Combination, title: str, environment: Mapping[str, str]) -> P
         scenario=scenario,
         broker=broker,
         in_place=in_place,
+        executor=executor,
         repeats=each.repeats,
     )
 

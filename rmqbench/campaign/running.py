@@ -13,6 +13,7 @@ from rmqbench.campaign.brokers import OpenBroker
 from rmqbench.campaign.directory import CampaignDirectory
 from rmqbench.campaign.plan import Campaign, PlannedRun
 from rmqbench.campaign.result import CampaignResult, RunOutcome, RunState
+from rmqbench.runner.executor import opened_executor
 from rmqbench.runner.run import Progress, run
 
 __all__ = ["Following", "run_campaign"]
@@ -86,13 +87,14 @@ def _run(
         directory = place.room_for(planned)
         broker = brokers.get(planned.broker)
         at = time.monotonic()
-        with following(planned, broker) as watch:
+        with opened_executor(planned.executor) as executor, following(planned, broker) as watch:
             result = run(
                 planned.scenario,
                 broker,
                 directory=directory,
                 in_place=planned.in_place,
                 watch=watch,
+                executor=executor,
             )
     except Exception as error:  # whatever it is, it is no reason to leave out the other runs
         brokers.close()

@@ -28,6 +28,7 @@ OWN_KEYS: Mapping[str, type] = {
     "repeats": int,
     "in_place": bool,
     "management_url": str,
+    "executor": str,
 }
 """The keys that are no changes of a scenario, with the type of each."""
 

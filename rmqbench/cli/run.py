@@ -14,7 +14,6 @@ from rmqbench.cli import campaign
 from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.evidence import DirectoryOption, Evidence, KeepDaysOption, KeepOption
-from rmqbench.cli.executor import ExecutorOption, opened_executor
 from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
 from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
 from rmqbench.cli.output import say, write_out
@@ -47,6 +46,14 @@ app = new_app(
 )
 
 
+ExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="tcp://HOST:PORT",
+        show_default="this host",
+        help="The scheduler of a Dask cluster, on whose hosts producers and consumers work.",
+    ),
+]
 InPlaceOption = Annotated[
     bool,
     typer.Option(
@@ -148,6 +155,7 @@ def _command(name: str) -> Callable[..., None]:
         progress_every: ProgressOption = every,
     ) -> None:
         from rmqbench import scenarios
+        from rmqbench.runner.executor import opened_executor
 
         if messages is None and duration is None:
             messages = own["messages"]

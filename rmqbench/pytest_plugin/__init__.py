@@ -9,8 +9,8 @@ or memory is therefore imported by the fixtures, when a test asks for one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ from rmqbench.pytest_plugin.reporting import PendingResults, ResultReporter, say
 from rmqbench.pytest_plugin.settings import Settings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from rmqbench.broker import Broker
     from rmqbench.pytest_plugin.session_broker import SessionBroker
     from rmqbench.results.result import Result
@@ -121,10 +123,33 @@ def rmqbench_broker(request: pytest.FixtureRequest) -> Broker:
     pytest.fail(str(failure), pytrace=False)
 
 
+@pytest.fixture(scope="session")
+def rmqbench_executor(pytestconfig: pytest.Config) -> Iterator[Executor | None]:
+    """Yield the executor that ``--rmqbench-executor`` asks for, one for the whole session.
+
+    None: producers and consumers are processes of this host. Where it cannot be had the test fails.
+    """
+    from rmqbench.runner.executor import opened_executor  # noqa: PLC0415  # imports numpy
+
+    with ExitStack() as stack:
+        try:
+            executor = stack.enter_context(
+                opened_executor(settings.settings_of(pytestconfig).executor)
+            )
+        except RmqbenchError as error:
+            failure = str(error)
+        else:
+            yield executor
+            return
+    # Outside of the handler, so that pytest shows the sentence without what led to it.
+    pytest.fail(failure, pytrace=False)
+
+
 @pytest.fixture
 def rmqbench_run(
     request: pytest.FixtureRequest,
     rmqbench_broker: Broker,
+    rmqbench_executor: Executor | None,
     rmqbench_show: ShowResult,
     tmp_path: Path,
 ) -> RunScenario:
@@ -148,7 +173,12 @@ def rmqbench_run(
         runs += 1
         directory = tmp_path / f"run-{runs}"
         with quiet_pika():
-            result = run(asked.apply(scenario), rmqbench_broker, directory=directory)
+            result = run(
+                asked.apply(scenario),
+                rmqbench_broker,
+                directory=directory,
+                executor=rmqbench_executor,
+            )
         rmqbench_show(result)
         return result
 

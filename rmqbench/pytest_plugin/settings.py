@@ -20,6 +20,7 @@ OPTIONS = {
     "broker": "the broker to test: auto, container, local, or amqp(s)://user:password@host/vhost",
     "image": "the image of a container broker",
     "management-url": "the Management API of a broker given by URL",
+    "executor": "the scheduler of a Dask cluster, on whose hosts producers and consumers work: tcp://…",
     "messages": "how many messages each scenario publishes, instead of its own number",
     "min-publish-rate": "the stress scenario's floor for confirmed publishes, messages a second",
     "min-consume-rate": "the stress scenario's floor for the drain, messages a second",
@@ -37,6 +38,7 @@ class Settings:
     broker: str = "auto"
     image: str | None = None
     management_url: str | None = None
+    executor: str | None = None
     messages: int | None = None
     min_publish_rate: float = MIN_PUBLISH_RATE
     min_consume_rate: float = MIN_CONSUME_RATE
@@ -73,6 +75,7 @@ def settings_of(config: pytest.Config) -> Settings:
         broker=read(config, "broker") or "auto",
         image=read(config, "image"),
         management_url=read(config, "management-url"),
+        executor=read(config, "executor"),
         messages=_number(config, "messages", int),
         min_publish_rate=_number(config, "min-publish-rate", float) or MIN_PUBLISH_RATE,
         min_consume_rate=_number(config, "min-consume-rate", float) or MIN_CONSUME_RATE,

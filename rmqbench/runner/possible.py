@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rmqbench.errors import UsageError
 from rmqbench.open_files import require_open_files
+from rmqbench.runner.remote import require_bearable
 from rmqbench.runner.workers import open_files_for
 from rmqbench.runner.workforce import most_in_a_worker
 from rmqbench.scenarios import Scenario
@@ -22,6 +23,8 @@ def require_possible(scenario: Scenario, *, in_place: bool, elsewhere: bool = Fa
             "be acknowledged, too.",
             "Leave out in_place: the run then has a virtual host of its own.",
         )
+    if elsewhere:
+        require_bearable(scenario.faults)
     if elsewhere and scenario.lets_go:
         raise UsageError(
             "With lets_go the evidence is judged where it is recorded, and an executor's workers "

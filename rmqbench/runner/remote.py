@@ -52,7 +52,8 @@ def require_bearable(faults: Sequence[Fault]) -> None:
 class Elsewhere:
     """Where the jobs of one run go, and what they need to find it again.
 
-    ``name`` is the run's, from which the queues between it and its jobs have their names.
+    ``name`` is the run's, from which the queues between it and its jobs have their names. They rest
+    for ``rest_s``, as the run's own do before a fault: what is new may be gone after a kill.
     """
 
     executor: Executor
@@ -60,6 +61,7 @@ class Elsewhere:
     name: str
     clock: Clock
     write: Callable[[Entry], None]
+    rest_s: float = 0.0
     _stages: itertools.count[int] = field(default_factory=itertools.count)
 
     def crew(self, shares: Sequence[Sequence[WorkerPlan]]) -> RemoteCrew:
@@ -92,6 +94,7 @@ class RemoteCrew:
         to, names = self._to, self._names
         desk = Desk(to.endpoint, names, len(self._shares), to.clock)
         self._stack.enter_context(desk)
+        time.sleep(to.rest_s)
         self._began_at = time.monotonic()
         try:
             for number, plans in enumerate(self._shares):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing.pool import ThreadPool
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -29,42 +28,36 @@ from rmqbench.results.result import Result
 from rmqbench.run_directory import RunDirectory
 from rmqbench.run_directory.journal import (
     Declared,
-    DrainTried,
     Entry,
-    Interrupted,
     Journal,
     MemoryUsed,
     Restarted,
     StageBegan,
     TroubleSeen,
 )
-from rmqbench.run_directory.journal_facts import hidden_s
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.run_directory.reading import read_run
-from rmqbench.run_directory.records import RunRecord
 from rmqbench.runner.backlog import count_ready, least_bytes, show_backlog
 from rmqbench.runner.description import describe
-from rmqbench.runner.drain import QueueDrain
+from rmqbench.runner.drains import Drains
 from rmqbench.runner.inspection import Inspection
 from rmqbench.runner.isolation import Place, declared, own_place
 from rmqbench.runner.letting_go import LettingGo
 from rmqbench.runner.plans import Planner
 from rmqbench.runner.possible import require_possible
-from rmqbench.runner.remote import Elsewhere, require_bearable
+from rmqbench.runner.remote import Elsewhere
 from rmqbench.runner.watch import BrokerWatch
 from rmqbench.runner.workforce import Workforce
 from rmqbench.scenarios import Scenario
-from rmqbench.verdict.evidence import Drain
 
 __all__ = ["Progress", "Run", "run"]
 
 _T = TypeVar("_T")
-_R = TypeVar("_R")
 
 _LOG_LINES = 10_000
 _OPEN_FILES, _OPEN_FILES_EACH = 200, 4  # of what the workers write, their columns are read
 _LETS_GO_ROOM = 10_000_000  # messages, of which there is room for the evidence at the beginning
-_PROOFS = 32  # at the same time, each with a connection
+_ONE_BY_ONE = 10  # queues: of more each would wait for all before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +102,13 @@ def run(
         if scenario.consume == "after":
             stages.look_at_backlog()
             stages.disturb_backlog()
+        # With an executor all who drain at once take a place of it each.
+        together = len(scenario.queues) > _ONE_BY_ONE and executor is None
+        if scenario.consume == "during" or together:
+            stages.drain_all()
+        else:
             for name in scenario.queue_names:
                 stages.drain(name)
-        else:
-            stages.drain_all()
         return stages.judge()
 
 
@@ -135,8 +131,6 @@ class Run:
     ) -> None:
         """Make the run's directory; raise UsageError for what makes no run."""
         require_possible(scenario, in_place=in_place, elsewhere=executor is not None)
-        if executor is not None:
-            require_bearable(scenario.faults)
         self._executor = executor
         allow_open_files(_OPEN_FILES + scenario.clients * _OPEN_FILES_EACH)
         self.scenario = scenario
@@ -165,7 +159,7 @@ class Run:
         self._broker_watch: BrokerWatch | None = None
         self._starts_noted = len(broker.starts)
         self._judged = False
-        self._drains: dict[str, QueueDrain] = {}  # by the scenario's names
+        self._drains: Drains | None = None
 
     def __enter__(self) -> Self:
         """Declare the topology in a place of its own; what cannot begin leaves no directory."""
@@ -225,9 +219,27 @@ class Run:
         make_crew = None
         if self._executor is not None:
             make_crew = Elsewhere(
-                self._executor, place.endpoint, self._name, self._clock, journal.note
+                self._executor,
+                place.endpoint,
+                self._name,
+                self._clock,
+                journal.note,
+                self.scenario.rest_s,
             ).crew
         self._workforce = Workforce(self.scenario, self._disturber, journal.note, make_crew)
+        self._drains = Drains(
+            scenario=self.scenario,
+            directory=self._directory,
+            plans=self._plans,
+            workers=self._workforce,
+            disturber=self._disturber,
+            inspection=self._inspection,
+            broker_watch=self._broker_watch,
+            write=journal.note,
+            came=self._note_came,
+            note_restarts=self._note_restarts,
+            may_be_shared=place.endpoint == self.broker.endpoint,
+        )
 
     def __exit__(
         self,
@@ -267,7 +279,7 @@ class Run:
         settled = [each.progress() for each in ledgers]
         drains = []
         if self.scenario.consume == "during":
-            drains = [self._begin_drain(name) for name in self.scenario.queue_names]
+            drains = [self._queue_drains.begin(name) for name in self.scenario.queue_names]
         consumers = [plan for drain in drains for plan in drain.next_round(lingers=True)]
 
         def announce(done: int) -> None:
@@ -287,7 +299,7 @@ class Run:
             announce(done)
             if letting_go is not None:
                 letting_go.look()
-            return done + sum(self._progress_of(drain) for drain in drains)
+            return done + sum(self._queue_drains.progress_of(drain) for drain in drains)
 
         def begin() -> None:
             if self.scenario.declare_last:
@@ -296,7 +308,7 @@ class Run:
         self._workers.publish(producers, consumers, progress, begin)
         announce(sum(each.settled for each in ledgers))
         for drain in drains:
-            self._recount(drain)
+            self._queue_drains.recount(drain)
         self._disturber.settle()
         self._inspector.note_policies()
         record = read_run(self._directory.path)
@@ -325,30 +337,13 @@ class Run:
 
         What keeps it from that, a full disk for example, is written down, not raised.
         """
-        self._drain([queue])
+        self._queue_drains.drain([queue])
         index = self.scenario.queue_names.index(queue)
         return consume_throughput(read_run(self._directory.path).queues[index].consumers)
 
     def drain_all(self) -> None:
         """Drain all queues of the scenario, as :meth:`drain` does, at the same time."""
-        self._drain(self.scenario.queue_names)
-
-    def _drain(self, queues: Sequence[str]) -> None:
-        for queue in queues:
-            self._write(StageBegan(stage=f"drain {self._plans.declared_name(queue)}"))
-        drains = [self._drains.get(queue) or self._begin_drain(queue) for queue in queues]
-        try:
-            self._consume([drain for drain in drains if not drain.begun])
-            while drains:
-                drains = self._end_rounds(drains)
-                self._consume(drains)
-        except (OSError, RmqbenchError) as error:
-            self._give_up(drains, error)
-
-    def _give_up(self, drains: Sequence[QueueDrain], error: Exception) -> None:
-        what = error.what if isinstance(error, RmqbenchError) else f"{error}."
-        for drain in drains:
-            self._write(TroubleSeen(text=f"The drain of {drain.plan.queue} was given up: {what}"))
+        self._queue_drains.drain(self.scenario.queue_names)
 
     def drain_work_queue(self) -> Throughput:
         """Drain the scenario's first queue."""
@@ -400,58 +395,9 @@ class Run:
     def _inspector(self) -> Inspection:
         return _entered(self._inspection)
 
-    def _begin_drain(self, queue: str) -> QueueDrain:
-        index = self.scenario.queue_names.index(queue)
-        asked = self.scenario.queues[index]
-        drain = self._drains[queue] = QueueDrain(
-            self._plans.consumer(index), asked.consumers, lets_go=self.scenario.lets_go
-        )
-        return drain
-
-    def _consume(self, drains: Sequence[QueueDrain]) -> None:
-        """Run a round of consumers on each queue, until all of them have ended."""
-        plans = [plan for drain in drains for plan in drain.next_round()]
-        if plans:
-            self._workers.consume(plans, lambda: sum(map(self._progress_of, drains)))
-        for drain in drains:
-            self._recount(drain)
-
-    def _end_rounds(self, drains: Sequence[QueueDrain]) -> list[QueueDrain]:
-        """Ask the queues of a round whether they are empty; return those that need another."""
-        watch = self._broker_watch
-        record = read_run(self._directory.path)
-        interrupted = any(drain.interrupted() for drain in drains) or _was_interrupted(record)
-        interrupted = interrupted or (watch is not None and watch.broke)
-        disturbance = self._disturber.state(interrupted=interrupted)
-        queues = {queue.name: queue for queue in record.queues}
-
-        def end_round(drain: QueueDrain) -> Drain | Exception:
-            hidden = hidden_s(queues[drain.plan.queue], record.entries)
-            try:
-                return drain.end_round(disturbance, hidden)
-            except (OSError, RmqbenchError) as error:
-                return error
-
-        proofs = _at_once(end_round, drains)
-        self._note_restarts()
-        self._inspector.note_policies()
-        for drain, proof in zip(drains, proofs, strict=True):
-            if isinstance(proof, Exception):
-                self._give_up([drain], proof)
-            else:
-                self._write_proof(drain, proof)
-        return [
-            drain
-            for drain, proof in zip(drains, proofs, strict=True)
-            if not (drain.done or isinstance(proof, Exception))
-        ]
-
-    def _write_proof(self, drain: QueueDrain, proof: Drain) -> None:
-        others_may_use_it = self.place.endpoint == self.broker.endpoint
-        if proof.proven and proof.there and others_may_use_it:
-            missing = drain.count_missing(self._publish_ledgers())
-            proof = self._inspector.look_for_holders(drain.plan.queue, missing, proof)
-        self._write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
+    @property
+    def _queue_drains(self) -> Drains:
+        return _entered(self._drains)
 
     def _note_restarts(self) -> None:
         """Write down each restart of our own node that is not written down yet."""
@@ -461,19 +407,9 @@ class Run:
             self._write(Restarted(after_ns=at_ns, before_ns=at_ns))
         self._starts_noted = len(starts)
 
-    def _progress_of(self, drain: QueueDrain) -> int:
-        progress = drain.progress()
-        self._announce(drain)
-        return progress
-
-    def _recount(self, drain: QueueDrain) -> None:
-        drain.recount()
-        self._announce(drain)
-
-    def _announce(self, drain: QueueDrain) -> None:
-        queue = drain.plan.queue
-        self._disturber.announce("drain", drain.distinct, queue)
-        self._watch(Progress(f"drain {queue}", drain.distinct, self.scenario.messages))
+    def _note_came(self, queue: str, count: int) -> None:
+        self._disturber.announce("drain", count, queue)
+        self._watch(Progress(f"drain {queue}", count, self.scenario.messages))
 
     def _declare(self, stack: ExitStack) -> None:
         """Declare the topology, which is removed with the run, and write that down."""
@@ -495,20 +431,6 @@ class Run:
                 since_ns=began_ns,
             )
         )
-
-
-def _at_once(do: Callable[[_T], _R], each: Sequence[_T]) -> list[_R]:
-    """Return what comes of each, done at the same time."""
-    if len(each) == 1:
-        return [do(each[0])]
-    with ThreadPool(min(len(each), _PROOFS)) as pool:
-        return pool.map(do, each, chunksize=1)
-
-
-def _was_interrupted(record: RunRecord) -> bool:
-    """Whether any worker was kept from its work so far."""
-    consumers = (consumer for queue in record.queues for consumer in queue.consumers)
-    return any(any(worker.of(Interrupted)) for worker in (*record.producers, *consumers))
 
 
 def _why_it_broke_off(error: BaseException) -> str:

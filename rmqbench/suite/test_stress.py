@@ -8,6 +8,7 @@ start of the processes is not in them. A run that fails takes both out of the JS
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,13 +83,19 @@ class PhaseClock:
 def stress_run(
     request: pytest.FixtureRequest,
     rmqbench_broker: rmqbench.Broker,
+    rmqbench_executor: Executor | None,
     rmqbench_settings: Settings,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[StressRun]:
     """Return a run that is declared and about to publish."""
     scenario = rmqbench_settings.apply(rmqbench.stress(queue_kind=request.param))
     directory = tmp_path_factory.mktemp("stress") / "run"
-    with quiet_pika(), rmqbench.Run(scenario, rmqbench_broker, directory=directory) as stages:
+    with (
+        quiet_pika(),
+        rmqbench.Run(
+            scenario, rmqbench_broker, directory=directory, executor=rmqbench_executor
+        ) as stages,
+    ):
         yield StressRun(stages)
 
 

@@ -10,6 +10,7 @@ import pytest
 from support import tools
 
 import rmqbench
+from rmqbench.campaign import Campaign, run_campaign
 from rmqbench.run_directory.journal import ClockCompared, TroubleSeen
 from rmqbench.run_directory.reading import read_run
 from rmqbench.verdict.findings import Judgement
@@ -192,6 +193,50 @@ def test_the_command_runs_on_a_cluster(rmqbench_broker, tmp_path, cluster):
     assert ended.stdout.startswith("PASS online")
     assert "its clock was" in " ".join(ended.stdout.split())
     assert "Traceback" not in ended.stderr
+
+
+def test_a_campaign_runs_on_a_cluster(rmqbench_broker, tmp_path, cluster):
+    endpoint = rmqbench_broker.endpoint
+    tables = {
+        "scenario": "reliability",
+        "broker": endpoint.url().replace(endpoint.password, "${PASSWORD}"),
+        "management_url": endpoint.management_url,
+        "executor": cluster.address,
+        "messages": 2000,
+        "queue_kind": ["classic", "quorum"],
+    }
+    campaign = Campaign.of(tables, name="c", environment={"PASSWORD": endpoint.password})
+    result = run_campaign(campaign, directory=tmp_path / "campaign")
+    assert [each.state.value for each in result.runs] == ["PASS"] * 2, result
+    for each in result.runs:
+        record = read_run(tmp_path / "campaign" / each.directory)
+        assert len([*record.of(ClockCompared)]) == 3
+
+
+USERS_TEST = """
+import rmqbench
+
+def test_mine(rmqbench_run):
+    result = rmqbench_run(rmqbench.reliability(messages=2000))
+    result.verdict.require_pass()
+    assert any("its clock was" in note for note in result.notes)
+"""
+
+
+def test_a_test_of_a_user_runs_on_a_cluster(rmqbench_broker, tmp_path, cluster):
+    (tmp_path / "test_mine.py").write_text(USERS_TEST)
+    endpoint = rmqbench_broker.endpoint
+    command = [
+        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_mine.py"),
+        f"--rmqbench-broker={endpoint.url()}",
+        f"--rmqbench-management-url={endpoint.management_url}",
+        f"--rmqbench-executor={cluster.address}",
+    ]
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert "PASS test_mine" in ended.stdout
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ ASKED = {
     "broker": "container",
     "image": "rabbitmq:0-none",
     "management-url": "http://127.0.0.1:2",
+    "executor": "tcp://127.0.0.1:9",
     "messages": 123,
     "min-publish-rate": 456.5,
     "min-consume-rate": 789.5,
@@ -122,6 +123,14 @@ def test_an_image_of_the_ini_file_does_not_bind_who_names_another_broker(
     pytester.makeini("[pytest]\nrmqbench_image = rabbitmq:0-none")
     pytester.makepyfile(USERS_TEST.format(messages=10))
     run_pytest(*on_the_broker, "--rmqbench-messages=10").assert_outcomes(passed=1)
+
+
+def test_an_executor_that_is_none_fails_with_a_sentence(pytester, run_pytest, on_the_broker):
+    pytester.makepyfile(USERS_TEST.format(messages=10))
+    ended = run_pytest(*on_the_broker, "--rmqbench-executor=scheduler:8786")
+    ended.assert_outcomes(errors=1)
+    ended.stdout.fnmatch_lines(["'scheduler:8786' is not the address of a Dask scheduler. *"])
+    ended.stdout.no_fnmatch_line("*Traceback*")
 
 
 @pytest.mark.parametrize("option", ["messages", "min-publish-rate", "min-consume-rate"])

@@ -35,6 +35,7 @@ def test_settings_become_the_scenario_that_python_makes_of_them():
         allowed = ["removed"]
         queue_arguments = {x-max-length = 5}
         in_place = true
+        executor = "tcp://scheduler:8786"
         """
     ).runs
     assert planned.scenario == rmqbench.online(
@@ -44,6 +45,7 @@ def test_settings_become_the_scenario_that_python_makes_of_them():
         queue_arguments={"x-max-length": 5},
     )
     assert planned.in_place
+    assert planned.executor == "tcp://scheduler:8786"
     assert planned.broker.image == "rabbitmq:4-management"
 
 
@@ -149,6 +151,18 @@ def test_a_run_has_the_same_directory_whatever_else_the_campaign_holds():
         ('broker = "amqp://h"\nscenario = "faults"', "Faults strike no broker that is there"),
         ('broker = "local"\nscenario = "online"\nin_place = true\nauto_ack = true', "in place"),
         ('broker = "amqp://a:b@h"\nscenario = "online"', "has a password in it"),
+        (
+            'broker = "local"\nscenario = "online"\nexecutor = "scheduler:8786"',
+            "'scheduler:8786' is not the address of a Dask scheduler",
+        ),
+        (
+            'broker = "local"\nscenario = "faults"\nfault = "kill-consumer"\nexecutor = "tcp://h:1"',
+            "kill-consumer acts on processes or connections of this host",
+        ),
+        (
+            'broker = "local"\nscenario = "soak"\nexecutor = "tcp://h:1"',
+            "With lets_go the evidence is judged where it is recorded",
+        ),
     ],
 )
 def test_what_makes_no_run_is_refused_before_any_begins(text, said):

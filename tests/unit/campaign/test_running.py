@@ -8,7 +8,7 @@ from support.campaigns import LOST, OPEN, PASSED, a_campaign, a_result
 from rmqbench.broker import Broker
 from rmqbench.campaign import brokers, run_campaign, running
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import BrokerUnavailable, DeadlineExceeded
+from rmqbench.errors import BrokerUnavailable, DeadlineExceeded, UsageError
 
 
 class Stand:
@@ -21,6 +21,7 @@ class Stand:
         self.missing = set()
         monkeypatch.setattr(brokers, "open_broker", self.open)
         monkeypatch.setattr(running, "run", self.run)
+        monkeypatch.setattr(running, "opened_executor", self.open_executor)
 
     @contextmanager
     def open(self, spec, *, image, **_):
@@ -29,8 +30,14 @@ class Stand:
             raise BrokerUnavailable(f"There is no {spec}.", "Start it.")
         yield Broker("external", Endpoint(), "4.0", image or spec)
 
-    def run(self, scenario, broker, *, directory, in_place, watch):
-        self.ran.append((scenario.queues[0].kind, broker.how))
+    @contextmanager
+    def open_executor(self, address):
+        if address == "tcp://gone:1":
+            raise UsageError(f"No Dask scheduler answers at {address}.")
+        yield address
+
+    def run(self, scenario, broker, *, directory, in_place, watch, executor):
+        self.ran.append((scenario.queues[0].kind, executor or broker.how))
         end = self.ends.pop(0) if self.ends else PASSED
         directory.mkdir()
         if isinstance(end, BaseException):
@@ -59,6 +66,15 @@ def test_each_run_is_done_on_its_broker_in_a_directory_of_its_own(stand, tmp_pat
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
         each.directory for each in result.runs
     }
+
+
+def test_each_run_gets_the_executor_that_the_file_names(stand, tmp_path):
+    addresses = ["tcp://one:1", "tcp://gone:1", "tcp://two:1"]
+    result = run_campaign(a_campaign(executor=addresses), directory=tmp_path)
+    assert stand.ran == [("classic", "tcp://one:1"), ("classic", "tcp://two:1")]
+    assert states(result) == ["PASS", "ERROR", "PASS"]
+    assert result.runs[1].why == "No Dask scheduler answers at tcp://gone:1."
+    assert result.exit_code == 2
 
 
 @pytest.mark.parametrize("end", [LOST, OPEN, DeadlineExceeded("Too late."), KeyError("tag")])

@@ -25,7 +25,7 @@ def runs(monkeypatch):
     def open_broker(spec, **_):
         yield Broker("external", Endpoint.from_url(spec), "4.0", "by name")
 
-    def run(scenario, broker, *, directory, in_place, watch):
+    def run(scenario, broker, *, directory, in_place, watch, executor):
         directory.mkdir()
         end = ends.pop(0) if ends else a_result()
         if isinstance(end, BaseException):

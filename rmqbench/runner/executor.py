@@ -1,30 +1,28 @@
-"""The option that has producers and consumers work on the hosts of a Dask cluster."""
+"""The executor of a Dask cluster, on whose hosts producers and consumers work."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from rmqbench.errors import UsageError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["ExecutorOption", "opened_executor"]
+__all__ = ["opened_executor", "require_address"]
 
 _CONNECT_S = 10
 
-ExecutorOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="tcp://HOST:PORT",
-        show_default="this host",
-        help="The scheduler of a Dask cluster, on whose hosts producers and consumers work.",
-    ),
-]
+
+def require_address(address: str) -> None:
+    """Raise UsageError for what is not the address of a Dask scheduler."""
+    if not address.startswith(("tcp://", "tls://")):
+        raise UsageError(
+            f"{address!r} is not the address of a Dask scheduler.",
+            "Write tcp://host:8786, or tls://… where it has certificates.",
+        )
 
 
 @contextmanager
@@ -36,16 +34,12 @@ def opened_executor(address: str | None) -> Iterator[Executor | None]:
     if address is None:
         yield None
         return
-    if not address.startswith(("tcp://", "tls://")):
-        raise UsageError(
-            f"{address!r} is not the address of a Dask scheduler.",
-            "Write --executor tcp://host:8786, or tls://… where it has certificates.",
-        )
+    require_address(address)
     try:
-        from distributed import Client
+        from distributed import Client  # noqa: PLC0415  # an extra
     except ImportError:
         raise UsageError(
-            "--executor needs Dask, which is not installed.",
+            "An executor needs Dask, which is not installed.",
             "Install it, here and on the other hosts: pip install 'rmqbench[dask]'",
         ) from None
     try:

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from rmqbench.cli.executor import opened_executor
 from rmqbench.errors import UsageError
+from rmqbench.runner.executor import opened_executor
 
 
 def test_without_an_address_there_is_no_executor():

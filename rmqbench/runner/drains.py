@@ -1,0 +1,156 @@
+"""Drain the queues of a run, one or many at a time, and write down what each of them said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from multiprocessing.pool import ThreadPool
+from typing import TypeVar
+
+from rmqbench.errors import RmqbenchError
+from rmqbench.faults.disturbance import Disturber
+from rmqbench.run_directory import RunDirectory
+from rmqbench.run_directory.journal import DrainTried, Entry, Interrupted, StageBegan, TroubleSeen
+from rmqbench.run_directory.journal_facts import hidden_s
+from rmqbench.run_directory.reading import read_run
+from rmqbench.run_directory.records import RunRecord
+from rmqbench.runner.drain import QueueDrain
+from rmqbench.runner.inspection import Inspection
+from rmqbench.runner.plans import Planner
+from rmqbench.runner.watch import BrokerWatch
+from rmqbench.runner.workforce import Workforce
+from rmqbench.scenarios import Scenario
+from rmqbench.verdict.evidence import Drain
+
+__all__ = ["Drains"]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_PROOFS = 32  # at the same time, each with a connection
+
+
+@dataclass
+class Drains:
+    """The drains of a run, by the scenario's names of its queues.
+
+    ``came`` is called with a queue and how many of its messages have come so far, and
+    ``note_restarts`` before a queue's answer is written down. Where a queue ``may_be_shared``, who
+    else holds its messages is looked for.
+    """
+
+    scenario: Scenario
+    directory: RunDirectory
+    plans: Planner
+    workers: Workforce
+    disturber: Disturber
+    inspection: Inspection
+    broker_watch: BrokerWatch | None
+    write: Callable[[Entry], None]
+    came: Callable[[str, int], None]
+    note_restarts: Callable[[], None]
+    may_be_shared: bool
+    _begun: dict[str, QueueDrain] = field(default_factory=dict, init=False)
+
+    def begin(self, queue: str) -> QueueDrain:
+        """Return the drain of a queue, which nobody has begun to consume."""
+        index = self.scenario.queue_names.index(queue)
+        asked = self.scenario.queues[index]
+        drain = self._begun[queue] = QueueDrain(
+            self.plans.consumer(index), asked.consumers, lets_go=self.scenario.lets_go
+        )
+        return drain
+
+    def progress_of(self, drain: QueueDrain) -> int:
+        """Return a number that grows with each message that comes."""
+        progress = drain.progress()
+        self._announce(drain)
+        return progress
+
+    def recount(self, drain: QueueDrain) -> None:
+        """Count what has come, now that the consumers of a round have ended."""
+        drain.recount()
+        self._announce(drain)
+
+    def drain(self, queues: Sequence[str]) -> None:
+        """Consume queues at the same time, until each is proven empty, or gives no more.
+
+        What keeps one from that, a full disk for example, is written down, not raised.
+        """
+        for queue in queues:
+            self.write(StageBegan(stage=f"drain {self.plans.declared_name(queue)}"))
+        drains = [self._begun.get(queue) or self.begin(queue) for queue in queues]
+        try:
+            self._consume([drain for drain in drains if not drain.begun])
+            while drains:
+                drains = self._end_rounds(drains)
+                self._consume(drains)
+        except (OSError, RmqbenchError) as error:
+            self._give_up(drains, error)
+
+    def _consume(self, drains: Sequence[QueueDrain]) -> None:
+        """Run a round of consumers on each queue, until all of them have ended."""
+        plans = [plan for drain in drains for plan in drain.next_round()]
+        if plans:
+            self.workers.consume(plans, lambda: sum(map(self.progress_of, drains)))
+        for drain in drains:
+            self.recount(drain)
+
+    def _end_rounds(self, drains: Sequence[QueueDrain]) -> list[QueueDrain]:
+        """Ask the queues of a round whether they are empty; return those that need another."""
+        watch = self.broker_watch
+        record = read_run(self.directory.path)
+        interrupted = any(drain.interrupted() for drain in drains) or _was_interrupted(record)
+        interrupted = interrupted or (watch is not None and watch.broke)
+        disturbance = self.disturber.state(interrupted=interrupted)
+        queues = {queue.name: queue for queue in record.queues}
+
+        def end_round(drain: QueueDrain) -> Drain | Exception:
+            hidden = hidden_s(queues[drain.plan.queue], record.entries)
+            try:
+                return drain.end_round(disturbance, hidden)
+            except (OSError, RmqbenchError) as error:
+                return error
+
+        proofs = _at_once(end_round, drains)
+        self.note_restarts()
+        self.inspection.note_policies()
+        for drain, proof in zip(drains, proofs, strict=True):
+            if isinstance(proof, Exception):
+                self._give_up([drain], proof)
+            else:
+                self._write_proof(drain, proof)
+        return [
+            drain
+            for drain, proof in zip(drains, proofs, strict=True)
+            if not (drain.done or isinstance(proof, Exception))
+        ]
+
+    def _write_proof(self, drain: QueueDrain, proof: Drain) -> None:
+        if proof.proven and proof.there and self.may_be_shared:
+            published = self.directory.publish_ledgers(self.scenario.producers)
+            missing = drain.count_missing(published)
+            proof = self.inspection.look_for_holders(drain.plan.queue, missing, proof)
+        self.write(DrainTried(queue=drain.plan.queue, **asdict(proof)))
+
+    def _give_up(self, drains: Sequence[QueueDrain], error: Exception) -> None:
+        what = error.what if isinstance(error, RmqbenchError) else f"{error}."
+        for drain in drains:
+            self.write(TroubleSeen(text=f"The drain of {drain.plan.queue} was given up: {what}"))
+
+    def _announce(self, drain: QueueDrain) -> None:
+        self.came(drain.plan.queue, drain.distinct)
+
+
+def _at_once(do: Callable[[_T], _R], each: Sequence[_T]) -> list[_R]:
+    """Return what comes of each, done at the same time."""
+    if len(each) == 1:
+        return [do(each[0])]
+    with ThreadPool(min(len(each), _PROOFS)) as pool:
+        return pool.map(do, each, chunksize=1)
+
+
+def _was_interrupted(record: RunRecord) -> bool:
+    """Whether any worker was kept from its work so far."""
+    consumers = (consumer for queue in record.queues for consumer in queue.consumers)
+    return any(any(worker.of(Interrupted)) for worker in (*record.producers, *consumers))
