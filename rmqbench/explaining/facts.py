@@ -360,11 +360,10 @@ def _last_sign(worker: ProducerRecord | ConsumerRecord) -> int | None:
     """Return the last moment at which a worker is known to have been alive."""
     times = [each.time_ns for each in worker.entries]
     if isinstance(worker, ConsumerRecord):
-        times += [int(worker.ledger.first_ns.max(initial=0))]
         times += [int(worker.again["at_ns"].max(initial=0))]
     else:
         times += [int(worker.ledger.sent_ns.max(initial=0))]
-        times += [int(worker.ledger.settled_ns.max(initial=0))]
+    times += [worker.ledger.last_ns]
     return max(times, default=0) or None
 
 

@@ -212,9 +212,8 @@ class _Writer:
         for number, (sent_ns, channel) in enumerate(self._copies, 1):
             again = f" again, as copy {number}" if number > 1 else ""
             self._add(sent_ns, f"{name} sent it{again}{_on(channel)}")
-        state, settled_ns = (
-            int(each[self._sequence]) for each in (ledger.state, ledger.settled_ns)
-        )
+        state = int(ledger.state[self._sequence])
+        (settled_ns,) = ledger.settled_ns(slice(self._sequence, self._sequence + 1)).tolist()
         said = [
             word
             for bit, word in ((RETURNED, "returned"), (NACKED, "nacked"), (CONFIRMED, "confirmed"))

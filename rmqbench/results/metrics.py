@@ -53,14 +53,14 @@ class Latency:
 
 def publish_throughput(producers: Sequence[ProducerRecord], confirmed: int) -> Throughput:
     """Return how fast messages were confirmed."""
-    spans = [_span(each, each.ledger.settled_ns) for each in producers]
+    spans = [_span(each) for each in producers]
     return throughput_of(confirmed, spans, _cpu_s(producers))
 
 
 def consume_throughput(consumers: Sequence[ConsumerRecord]) -> Throughput:
     """Return how fast a queue's messages were received, those that came again included."""
     messages = sum(each.end.messages if each.end else each.deliveries for each in consumers)
-    spans = [_span(each, each.ledger.first_ns) for each in consumers]
+    spans = [_span(each) for each in consumers]
     return throughput_of(messages, spans, _cpu_s(consumers))
 
 
@@ -69,44 +69,38 @@ def confirm_latency(producers: Sequence[ProducerRecord]) -> Latency | None:
 
     Where evidence was let go they are those of steps, see :mod:`rmqbench.results.latencies`.
     """
-    columns = [(each.ledger.sent_ns, each.ledger.settled_ns) for each in producers]
+    columns = [each.ledger.settled_after_ns for each in producers]
     counts = [read_latencies(each.ledger.directory) for each in producers]
     gone = [each for each in counts if each is not None]
     if not gone:
         return latency_of(columns)
-    for piece in _waited_ns(columns):
+    for piece in _settled(columns):
         gone.append(steps_of(piece))
     together = sum_of(gone)
     return Latency(*(percentile_of(together, percent) / 1e6 for percent in _PERCENTS))
 
 
-def latency_of(
-    times_ns: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
-) -> Latency | None:
+def latency_of(waited_ns: Sequence[npt.NDArray[np.float32]]) -> Latency | None:
     """Compute percentiles over the messages that were settled; None if none was.
 
-    Of each producer the arrays ``sent_ns`` and ``settled_ns``, both of shape (n,), Unix
-    nanoseconds; 0 in ``settled_ns`` is not settled.
+    Of each producer the nanoseconds until each of its messages was, 0 where it was not.
     """
-    count = sum(map(len, _waited_ns(times_ns)))
+    count = sum(map(len, _settled(waited_ns)))
     if not count:
         return None
-    return Latency(*percentiles(lambda: _waited_ns(times_ns), count, _PERCENTS, unit=1e6))
+    return Latency(*percentiles(lambda: _settled(waited_ns), count, _PERCENTS, unit=1e6))
 
 
-def _waited_ns(
-    times_ns: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
-) -> Iterator[npt.NDArray[np.int64]]:
-    for sent_ns, settled_ns in times_ns:
-        for piece in pieces(len(settled_ns)):
-            settled = settled_ns[piece] > 0
-            if settled.any():
-                yield settled_ns[piece][settled] - sent_ns[piece][settled]
+def _settled(waited_ns: Sequence[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.int64]]:
+    for each in waited_ns:
+        for piece in pieces(len(each)):
+            settled = each[piece]
+            settled = settled[settled > 0]
+            if len(settled):
+                yield settled.astype(np.int64)
 
 
-def _span(
-    worker: ProducerRecord | ConsumerRecord, times_ns: npt.NDArray[np.int64]
-) -> tuple[int, int] | None:
+def _span(worker: ProducerRecord | ConsumerRecord) -> tuple[int, int] | None:
     """Return when a worker's work began and ended; None if it never began.
 
     The end of one that did not record it is that of its last message.
@@ -114,7 +108,7 @@ def _span(
     start = next(worker.of(WorkStarted), None)
     if start is None:
         return None
-    return start.time_ns, worker.end.until_ns if worker.end else int(times_ns.max(initial=0))
+    return start.time_ns, worker.end.until_ns if worker.end else worker.ledger.last_ns
 
 
 def _cpu_s(workers: Sequence[ProducerRecord] | Sequence[ConsumerRecord]) -> float:

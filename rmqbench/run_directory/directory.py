@@ -21,7 +21,7 @@ from rmqbench.text import counted
 
 __all__ = ["FORMAT", "RunDirectory"]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The version of the format: a directory of another version is refused."""
 
 

@@ -1,7 +1,7 @@
 """The evidence of a run, as arrays indexed by sequence number, in memory-mapped files.
 
 What is written into a mapped file outlives the process that wrote it, ``kill -9`` included. Each
-file has one writer. A message costs 17 bytes for its publish and 13 for its first delivery by one
+file has one writer. A message costs 13 bytes for its publish and 13 for its first delivery by one
 consumer of one queue; whatever comes again is a row of its own. How far a writer has come stands
 beside its arrays, so that whoever watches need not look through them.
 
@@ -148,17 +148,19 @@ class _Ledger(_Columns):
 class PublishLedger(_Ledger):
     """What became of each publish of one producer.
 
-    ``state`` uint8 bits (SENT, CONFIRMED, …), ``sent_ns`` (when it was first sent) and
-    ``settled_ns`` int64 Unix nanoseconds (0: not yet), all of shape (count,). What was sent again
-    is a row of ``copies.bin``. :meth:`progress` has shape (1,): how many were confirmed or refused.
+    ``state`` uint8 bits (SENT, CONFIRMED, …), ``sent_ns`` int64 Unix nanoseconds (when it was first
+    sent; 0: not yet) and ``settled_after_ns`` float32 nanoseconds (how long it was on its way until
+    the broker confirmed or refused it, to 6 parts in 10⁸; 0: not yet), all of shape (count,). What
+    was sent again is a row of ``copies.bin``. :meth:`progress` has shape (1,): how many were
+    confirmed or refused.
     """
 
-    columns: ClassVar = {"state": "u1", "sent_ns": "<i8", "settled_ns": "<i8"}
+    columns: ClassVar = {"state": "u1", "sent_ns": "<i8", "settled_after_ns": "<f4"}
 
     def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
         super().__init__(directory, arrays)
         self.sent_ns: _Column = self.arrays["sent_ns"]
-        self.settled_ns: _Column = self.arrays["settled_ns"]
+        self.settled_after_ns: _Column = self.arrays["settled_after_ns"]
 
     @classmethod
     def _steps(cls, count: int) -> int:
@@ -178,6 +180,17 @@ class PublishLedger(_Ledger):
             for each in pieces(len(self.state))
         )
         return sum(int(np.count_nonzero(each)) for each in found)
+
+    def settled_ns(self, these: slice) -> npt.NDArray[np.int64]:
+        """Return when the broker confirmed or refused each, in Unix nanoseconds; 0: not yet."""
+        after_ns = self.settled_after_ns[these].astype(np.int64)
+        return np.where(after_ns > 0, self.sent_ns[these] + after_ns, 0)
+
+    @property
+    def last_ns(self) -> int:
+        """When the broker last confirmed or refused any, in Unix nanoseconds; 0: never."""
+        found = (self.settled_ns(each) for each in pieces(len(self.state)))
+        return max((int(each.max(initial=0)) for each in found), default=0)
 
     def sent(self, these: slice) -> npt.NDArray[np.bool_]:
         """Return which of some messages were sent."""
@@ -217,6 +230,11 @@ class DeliveryLedger(_Ledger):
     @classmethod
     def _steps(cls, count: int) -> int:
         return count // BLOCK + 1
+
+    @property
+    def last_ns(self) -> int:
+        """When the last first delivery was, in Unix nanoseconds; 0: there was none."""
+        return int(self.first_ns.max(initial=0))
 
     @property
     def deliveries(self) -> int:

@@ -122,7 +122,7 @@ class PublishRecorder(_Recorder):
         """Record that these, each named once, were confirmed or refused: CONFIRMED or NACKED."""
         ledger = self.ledger
         state = ledger.state[sequences]
-        ledger.settled_ns[sequences] = now_ns
+        ledger.settled_after_ns[sequences] = np.maximum(now_ns - ledger.sent_ns[sequences], 1)
         ledger.state[sequences] = state | bit
         self._progress[0] += np.count_nonzero(state & (CONFIRMED | NACKED) == 0)
         self._free_what_was_let_go()

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from itertools import chain
 
+import numpy as np
+
 from rmqbench.clock import Clock
 from rmqbench.errors import RmqbenchError
 from rmqbench.pieces import piece_of
@@ -99,8 +101,7 @@ class LettingGo:
     def _count_latencies(self, record: RunRecord, clean: CleanPart) -> None:
         ledger, first = record.producers[clean.part.number].ledger, clean.part.first
         these = slice(first, first + len(clean.part))
-        latencies_ns = ledger.settled_ns[these] - ledger.sent_ns[these]
-        add_latencies(ledger.directory, latencies_ns)
+        add_latencies(ledger.directory, ledger.settled_after_ns[these].astype(np.int64))
 
     def _judge(self, seconds: float) -> None:
         record = read_run(self._directory.path)

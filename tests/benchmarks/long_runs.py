@@ -1,7 +1,7 @@
 """What a long run costs who watches and judges it: ``python tests/benchmarks/long_runs.py N …``.
 
 For each number of messages, a producer and a consumer of each of two queues are written as they
-would have left them, into a temporary directory (43 bytes a message), and judged. Memory is that of
+would have left them, into a temporary directory (39 bytes a message), and judged. Memory is that of
 the process itself (RssAnon, Linux): the pages of mapped files are the kernel's.
 """
 

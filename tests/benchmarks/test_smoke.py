@@ -98,10 +98,10 @@ def test_a_message_costs_little_more_than_one_of_a_fixed_size_for_an_only_consum
 
 
 def test_a_run_leaves_30_bytes_of_evidence_a_message_and_queue(run_of):
-    """17 for the publish, 13 for the delivery (figures.md: 43 with two queues), and journals."""
+    """13 for the publish, 13 for the delivery (figures.md: 39 with two queues), and journals."""
     directory = run_of(messages=20_000).directory
     files = [*directory.glob("producer-*/*"), *directory.glob("queue-*/*/*")]
-    assert 30 <= sum(each.stat().st_size for each in files) / 20_000 < 31
+    assert 26 <= sum(each.stat().st_size for each in files) / 20_000 < 27
 
 
 def look_us(run_of, messages):

@@ -41,12 +41,13 @@ def test_the_publishing_begins_when_everybody_is_connected(rmqbench_broker, tmp_
     assert max(connected) < min(int(each.ledger.sent_ns.min()) for each in record.producers)
 
 
-def test_a_hundred_queues_are_drained_at_the_same_time(rmqbench_broker, tmp_path):
+@pytest.mark.parametrize("consume", ["during", "after"])
+def test_a_hundred_queues_are_drained_at_the_same_time(rmqbench_broker, tmp_path, consume):
     scenario = Scenario(
         "many queues",
         queues=tuple(ConsumedQueue(f"queue.{number}") for number in range(100)),
         messages=100,
-        consume="during",
+        consume=consume,
     )
     result = run(scenario, rmqbench_broker, directory=tmp_path / "run")
     result.verdict.require_pass()

@@ -83,7 +83,7 @@ def _publish(place, messages):
     with _journal(place, messages):
         for sequences, sent_ns in _pieces(messages):
             ledger.sent_ns[sequences] = sent_ns
-            ledger.settled_ns[sequences] = sent_ns + 3_000_000 + sequences % 1000
+            ledger.settled_after_ns[sequences] = 3_000_000 + sequences % 1000
             ledger.state[sequences] = SENT | CONFIRMED
 
 

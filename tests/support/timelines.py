@@ -46,7 +46,7 @@ def run_of(path, history, *, scenario=None, recipe=None, **queue):
     for place in path.glob("producer-*"):
         _set_times(place, {"started": 0.5, "channel opened": 0.6, "ended": ENDED_S})
         ledger = PublishLedger.open(place)
-        ledger.settled_ns[:] = np.where(ledger.state > SENT, ledger.sent_ns + 1_000_000, 0)
+        ledger.settled_after_ns[:] = np.where(ledger.state > SENT, 1_000_000, 0)
     for place in path.glob("queue-*/consumer-*"):
         times = {"started": 4.0, "channel opened": 4.1, "channel closed": CLOSED_S}
         _set_times(place, {**times, "ended": ENDED_S})

@@ -67,7 +67,7 @@ def test_tags_follow_the_order_of_sending_from_one_on(channel):
     assert there.settling.take(2).tolist() == [3, 4]
     there.settle(ack(4), ack(1))
     assert there.places(CONFIRMED) == [0, 3]
-    assert np.flatnonzero(there.ledger.settled_ns).tolist() == [0, 3]
+    assert np.flatnonzero(there.ledger.settled_after_ns).tolist() == [0, 3]
     assert (there.settling.sent, there.settling.settled) == (5, 2)
 
 

@@ -248,7 +248,7 @@ def test_a_phantom_has_a_life_although_it_was_never_sent(tmp_path):
 def test_a_run_that_was_killed_tells_what_it_has(tmp_path):
     history = plain(3, 4, proof=None)
     path = killed(run_of(tmp_path / "run", history), PRODUCER)
-    (path / "producer-0/settled_ns.npy").unlink()
+    (path / "producer-0/settled_after_ns.npy").unlink()
     assert "the ledger of producer 0 cannot be read" in life_of(path).ends[0]
     (path / "journal.jsonl").unlink()
     assert life_of(path).ends

@@ -155,7 +155,7 @@ def evidence_files():
     return [
         "journal.jsonl",
         "producer-0/journal.jsonl",
-        *(f"producer-0/{name}.npy" for name in ("state", "sent_ns", "settled_ns")),
+        *(f"producer-0/{name}.npy" for name in ("state", "sent_ns", "settled_after_ns")),
         f"{consumer}/journal.jsonl",
         *(f"{consumer}/{name}.npy" for name in ("state", "stamp", "first_ns")),
     ]

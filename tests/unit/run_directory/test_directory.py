@@ -106,7 +106,7 @@ def test_a_run_whose_evidence_has_no_room_is_refused_before_anything_is_written(
     tmp_path, monkeypatch
 ):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=17 * 1000 + 13 * 2000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=13 * 1000 + 13 * 2000))
     directory = RunDirectory.make(tmp_path / "run", "any")
     directory.require_room(1000, 2000)
     with pytest.raises(RmqbenchError, match=r"1001 messages takes 0\.0 GiB"):

@@ -304,5 +304,7 @@ def test_each_publish_is_settled_once_whatever_is_said_of_it_later(publishes):
         SENT | NACKED,
         SENT,
     ]
-    assert ledger.settled_ns[:4].tolist() == [80, 90, 90, 0]
+    assert ledger.settled_after_ns[:4].tolist() == [10, 20, 20, 0]
+    assert ledger.settled_ns(slice(4)).tolist() == [80, 90, 90, 0]
+    assert ledger.last_ns == 90
     assert ledger.progress().tolist() == [3] == [ledger.settled]

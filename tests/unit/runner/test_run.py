@@ -89,7 +89,7 @@ def test_a_look_at_how_far_the_publishing_is_reads_no_column_of_a_ledger(run, mo
     def blind():
         (ledger,) = ledgers()
         ledger.arrays.clear()
-        ledger.state = ledger.sent_ns = ledger.settled_ns = None
+        ledger.state = ledger.sent_ns = ledger.settled_after_ns = None
         return [ledger]
 
     def poll(shares, *, progress, **_):
