@@ -93,8 +93,8 @@ class Scenario:
     """Publish to an exchange, consume every queue that is bound to it, and judge.
 
     ``queues`` are declared and bound with the routing key: each gets every message. They are
-    consumed once all is published, one after the other (more than ten at the same time), with
-    ``consume`` ``"during"`` all of them from the first message on.
+    consumed once all is published, one after the other (more than ten at the same time, unless each
+    consumer takes a process); with ``consume`` ``"during"`` all of them from the first message on.
 
     ``messages`` is how many are published, by all ``producers`` together; with ``duration_s`` the
     publishing ends when that time is over, and ``messages`` (None: as many as a fast broker takes)

@@ -11,7 +11,8 @@ What is touched inside of pika, and why: ``_on_data_available`` (where received 
 must count what pika does not see), ``_transport`` and its ``_sock`` and ``_tx_buffers`` (what is
 sent at once goes where nothing waits), ``_MAX_RECV_BYTES`` (4096 bytes a read are too few),
 ``_MAX_CONSUME_BYTES`` (how many reads a turn has) and ``_sigint_safe_recv`` (received bytes are
-written where they are split), ``_terminate_stream`` (to end at once), and
+written where they are split), ``_terminate_stream`` (to end at once), ``_proto_connection_lost``
+(what has come is taken before the end), and
 ``_cancelled`` of a channel (what is under way to a consumer that is being cancelled is its own).
 Only :mod:`rmqbench.amqp.admin` touches pika's inside, too.
 """
@@ -114,6 +115,7 @@ class Connection:
             custom_ioloop=network.io_services(),
         )
         self._pika.tap = self._received_data
+        self._pika.before_end = self._take_kept_back
         self._loop = self._pika.ioloop
         self._loop.activate_poller()
 
@@ -206,7 +208,8 @@ class Connection:
         reason, if the connection or a channel ended unasked, MessageUnreadable if pika cannot
         decode a message, and what a handler raised.
         """
-        self._gathering.pause(self._received, self.burst_bytes, self.longest_pause_s)
+        if self._kept_since is None:
+            self._gathering.pause(self._received, self.burst_bytes, self.longest_pause_s)
         self._received = 0
         self._loop.poll()
         self._end_keeping_back()
@@ -374,13 +377,7 @@ class Connection:
         assert self._splitter is not None
         self._gathering.source = source
         room = self._splitter.room(self._read_bytes)
-        try:
-            received = source.recv_into(room)
-        except ConnectionError:
-            self._take_kept_back()
-            raise
-        if not received:
-            self._take_kept_back()  # before the end of the stream ends the connection
+        received = source.recv_into(room)
         self._more = is_full = received == len(room)
         if is_full:
             self._read_bytes = min(2 * self._read_bytes, size)
@@ -390,7 +387,7 @@ class Connection:
         return room[:received]
 
     def _end_keeping_back(self) -> None:
-        """Take what was kept back for more to come, unless that is there and it may wait for it."""
+        """Take what was kept back, unless more is waiting and what is kept may wait for it."""
         if self._splitter is None or not self._splitter.keeps_back:
             self._kept_since = None
             return
@@ -403,8 +400,10 @@ class Connection:
             self._take_kept_back()
 
     def _take_kept_back(self) -> None:
-        self._more = False
-        self._received_data(b"")
+        """Take what was kept back, if anything: nothing more is to be waited for."""
+        if self._failure is None and self._splitter is not None and self._splitter.keeps_back:
+            self._more = False
+            self._received_data(b"")
 
     def _received_data(self, data: bytes | memoryview) -> None:
         """Take received bytes; what a handler raises is raised by the turn, not inside of pika.
@@ -456,6 +455,12 @@ class _TappedConnection(pika.SelectConnection):  # type: ignore[misc]
     """pika's connection, whose received bytes go to a tap first."""
 
     tap: Callable[[bytes | memoryview], None]
+    before_end: Callable[[], None]
+
+    def _proto_connection_lost(self, error: BaseException | None) -> None:
+        """Take all that has come before the end of the stream ends the connection."""
+        self.before_end()
+        super()._proto_connection_lost(error)
 
     def _on_data_available(self, data_in: bytes | memoryview) -> None:
         self.tap(data_in)

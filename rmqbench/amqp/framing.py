@@ -163,7 +163,11 @@ class FrameCutter:
         return bytes(memoryview(self.buffer)[start:end])
 
     def put_back(self, data: bytes) -> None:
-        """Put before what has come and was not taken yet what was taken before it."""
+        """Put before what has come and was not taken yet what was taken before it.
+
+        What was broken behind it, if its end was not where it seemed to be, is looked for anew.
+        """
+        self._broken = False
         self.buffer = bytearray(data) + memoryview(self.buffer)[self.at : self.end]
         self.at, self.end = 0, len(self.buffer)
 

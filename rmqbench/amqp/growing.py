@@ -23,6 +23,7 @@ class Growing:
     def __init__(self, row: bytes, pieces: Sequence[bytes | memoryview], missing: int) -> None:
         self.row = row
         self.missing = missing
+        self.length = len(row) + missing
         self.is_wrong = False
         self._pieces = pieces
         self._number = 0  # of the piece that is due next

@@ -97,7 +97,7 @@ class Splitter:
         self._row_limit = 64
         self._wide = WideRows()
         self._growing: tuple[Shape, Growing] | None = None
-        self._is_odd = False  # the message that comes next: it was wrong behind what looked right
+        self._is_odd = False  # the next message was found wrong: pika takes it
 
     def expect_confirms(self, channel: int) -> None:
         """Read acks and nacks on this channel as publisher confirms."""
@@ -147,6 +147,8 @@ class Splitter:
                 break
             if end is not None:
                 if others < at:
+                    if rows is None:  # they are kept back already
+                        cutter.at = end
                     yield Other(cutter.cut(others, at))
                 cutter.at = others = end
                 if rows is not None:
@@ -191,7 +193,7 @@ class Splitter:
             return None, None
         if shape.is_wide:
             if length := shape.whole(buffer, at, here):
-                self._wide.add(shape, shape.row(buffer, at))
+                self._wide.add(shape, shape.row(buffer, at), length)
                 return None, at + length
         else:
             rows, end = self._match(shape, buffer, at, here)
@@ -234,7 +236,7 @@ class Splitter:
         elif growing.missing:
             return
         else:
-            self._wide.add(shape, growing.row)
+            self._wide.add(shape, growing.row, growing.length)
         self._growing = None
 
     def _match(

@@ -22,26 +22,28 @@ _MOST_BYTES: Final = 1 << 24  # of messages of which a byte may be wrong: they a
 class WideRows:
     """The rows of messages of one shape that came one after the other, not compared yet.
 
-    They are as many at most as were lately right in a row: odd messages then cost little.
+    There are at most as many as were lately right in a row: odd messages then cost little.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self._shape: Shape | None = None
         self._rows = bytearray()
+        self._bytes = 0  # of the whole messages
         self._most = 1
 
     def takes(self, shape: Shape | None) -> bool:
-        """Whether a message of this shape, or anything else, can follow those that are here."""
+        """Whether a message of this shape (None: anything else) can follow those that are here."""
         if not self.count:
             return True
         is_alike = shape is not None and shape is self._shape and shape.is_wide
-        return is_alike and self.count < self._most
+        return is_alike and self.count < self._most and self._bytes < _MOST_BYTES
 
-    def add(self, shape: Shape, row: bytes | memoryview) -> None:
-        """Add the row of a message of which all that follows the row was right."""
+    def add(self, shape: Shape, row: bytes | memoryview, length: int) -> None:
+        """Add the row of a message so long, of which all that follows the row was right."""
         self._shape = shape
         self._rows += row
+        self._bytes += length
         self.count += 1
 
     def take_all(self) -> tuple[Deliveries | None, bytes]:
@@ -52,13 +54,12 @@ class WideRows:
         shape, rows, count = self._shape, self._rows, self.count
         if shape is None or not count:
             return None, b""
-        self._rows, self.count = bytearray(), 0
+        self._rows, self._bytes, self.count = bytearray(), 0, 0
         octets = np.frombuffer(rows, np.uint8).reshape(count, -1)
         deliveries = shape.match_rows(octets)
         matched = len(deliveries.tags)
         if matched == count:
-            limit = min(_MOST_ROWS, _MOST_BYTES // shape.mean_bytes)
-            self._most = max(1, min(2 * self._most, limit))
+            self._most = min(2 * self._most, _MOST_ROWS)
             return deliveries, b""
         self._most = 1
         wrong = (row.tobytes() for row in octets[matched:])

@@ -83,7 +83,7 @@ def confirm_latency(producers: Sequence[ProducerRecord]) -> Latency | None:
 def latency_of(waited_ns: Sequence[npt.NDArray[np.float32]]) -> Latency | None:
     """Compute percentiles over the messages that were settled; None if none was.
 
-    Of each producer the nanoseconds until each of its messages was, 0 where it was not.
+    Of each producer the nanoseconds until each of its messages was settled, 0 where it was not.
     """
     count = sum(map(len, _settled(waited_ns)))
     if not count:

@@ -39,7 +39,7 @@ def opened_executor(address: str | None) -> Iterator[Executor | None]:
         from distributed import Client  # noqa: PLC0415  # an extra
     except ImportError:
         raise UsageError(
-            "An executor needs Dask, which is not installed.",
+            "Dask, to which an executor's address belongs, is not installed.",
             "Install it, here and on the other hosts: pip install 'rmqbench[dask]'",
         ) from None
     try:

@@ -15,7 +15,7 @@ from rmqbench.message import Recipe
 from rmqbench.run_directory import RunDirectory
 from rmqbench.scenarios import Scenario
 
-__all__ = ["Planner"]
+__all__ = ["Planner", "drains_together"]
 
 _TICKS_PER_S = (
     400  # of all clients of one kind together: a connection that does nothing costs little
@@ -23,11 +23,26 @@ _TICKS_PER_S = (
 _LONGEST_TICK_S = 0.5
 
 
+_ONE_BY_ONE = 10  # queues: of more each would wait for all before it
+
+
+def drains_together(scenario: Scenario, *, elsewhere: bool) -> bool:
+    """Whether all queues are drained at the same time.
+
+    Not many of them, where each consumer takes a process or a place of an executor.
+    """
+    if scenario.consume == "during":
+        return True
+    alone = elsewhere or any(fault.kind.kills_consumer for fault in scenario.faults)
+    return len(scenario.queues) > _ONE_BY_ONE and not alone
+
+
 @dataclass(frozen=True)
 class Planner:
     """Makes the plans. ``queues`` are the names as declared, ``endpoint`` is the workers' own.
 
-    ``epoch_ns`` makes their clocks the run's.
+    ``together``: all queues are drained at the same time. ``epoch_ns`` makes the clocks of the
+    workers the run's.
     """
 
     scenario: Scenario
@@ -37,6 +52,7 @@ class Planner:
     exchange: str
     routing_key: str
     queues: tuple[str, ...]
+    together: bool
     epoch_ns: int
 
     def declared_name(self, queue: str) -> str:
@@ -77,6 +93,7 @@ class Planner:
         scenario = self.scenario
         queue = scenario.queues[index]
         rate = queue.consume_rate
+        consumers = scenario.clients - scenario.producers
         return ConsumerPlan(
             subscription=Subscription(
                 endpoint=self.endpoint,
@@ -89,10 +106,10 @@ class Planner:
                 vector=vector_path_is_on(),
                 heartbeat_s=scenario.heartbeat_s,
                 stall_s=scenario.stall_s,
-                tick_s=TICK_S if rate else _tick_s(scenario.clients - scenario.producers),
+                tick_s=TICK_S if rate else _tick_s(consumers),
                 churn=self._churn(
                     scenario.producers + sum(each.consumers for each in scenario.queues[:index]),
-                    queue.consumers,
+                    consumers if self.together else queue.consumers,
                 ),
             ),
             recipe=self.recipe,
@@ -105,7 +122,7 @@ class Planner:
         )
 
     def _churn(self, before: int, alike: int) -> Churn | None:
-        """Return that of a client with so many ``before`` it, ``alike`` its own kind."""
+        """Return that of a client with so many ``before`` it, ``alike`` at work with it."""
         scenario = self.scenario
         if scenario.churn is None:
             return None

@@ -52,8 +52,9 @@ def require_bearable(faults: Sequence[Fault]) -> None:
 class Elsewhere:
     """Where the jobs of one run go, and what they need to find it again.
 
-    ``name`` is the run's, from which the queues between it and its jobs have their names. They rest
-    for ``rest_s``, as the run's own do before a fault: what is new may be gone after a kill.
+    ``name`` is the run's, from which the queues between it and its jobs have their names. These
+    queues rest for ``rest_s``, as the run's own do before a fault: what is new may be gone after
+    a kill.
     """
 
     executor: Executor
@@ -94,9 +95,9 @@ class RemoteCrew:
         to, names = self._to, self._names
         desk = Desk(to.endpoint, names, len(self._shares), to.clock)
         self._stack.enter_context(desk)
-        time.sleep(to.rest_s)
-        self._began_at = time.monotonic()
         try:
+            time.sleep(to.rest_s)
+            self._began_at = time.monotonic()
             for number, plans in enumerate(self._shares):
                 for plan in plans:
                     mark_away(plan.directory)

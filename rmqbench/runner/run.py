@@ -43,7 +43,7 @@ from rmqbench.runner.drains import Drains
 from rmqbench.runner.inspection import Inspection
 from rmqbench.runner.isolation import Place, declared, own_place
 from rmqbench.runner.letting_go import LettingGo
-from rmqbench.runner.plans import Planner
+from rmqbench.runner.plans import Planner, drains_together
 from rmqbench.runner.possible import require_possible
 from rmqbench.runner.remote import Elsewhere
 from rmqbench.runner.watch import BrokerWatch
@@ -57,7 +57,6 @@ _T = TypeVar("_T")
 _LOG_LINES = 10_000
 _OPEN_FILES, _OPEN_FILES_EACH = 200, 4  # of what the workers write, their columns are read
 _LETS_GO_ROOM = 10_000_000  # messages, of which there is room for the evidence at the beginning
-_ONE_BY_ONE = 10  # queues: of more each would wait for all before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +101,7 @@ def run(
         if scenario.consume == "after":
             stages.look_at_backlog()
             stages.disturb_backlog()
-        # With an executor all who drain at once take a place of it each.
-        together = len(scenario.queues) > _ONE_BY_ONE and executor is None
-        if scenario.consume == "during" or together:
+        if drains_together(scenario, elsewhere=executor is not None):
             stages.drain_all()
         else:
             for name in scenario.queue_names:
@@ -209,6 +206,7 @@ class Run:
                 exchange=place.topology.exchange,
                 routing_key=place.topology.routing_key,
                 queues=names,
+                together=drains_together(self.scenario, elsewhere=self._executor is not None),
                 epoch_ns=self._epoch_ns,
             )
             if self.scenario.rest_s:

@@ -10,6 +10,7 @@ from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.run_directory.journal import Entry, MemoryUsed, TroubleSeen
 from rmqbench.run_directory.reading import peak_of
+from rmqbench.runner.plans import drains_together
 from rmqbench.runner.workers import (
     AtWork,
     Crew,
@@ -30,7 +31,7 @@ _PATIENCE = 2.0  # workers end by themselves after stall_s; after this many time
 def most_in_a_worker(scenario: Scenario) -> int:
     """Return how many clients share a process of this host, where most of them do."""
     each = [queue.consumers for queue in scenario.queues]
-    consumers = sum(each) if scenario.consume == "during" else max(each)
+    consumers = sum(each) if drains_together(scenario, elsewhere=False) else max(each)
     sharing = [scenario.producers, 1 if _kills_consumer(scenario) else consumers]
     return max(len(spread(range(count), scenario.processes)[0]) for count in sharing)
 

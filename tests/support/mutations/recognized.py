@@ -12,6 +12,7 @@ received = checks("runner.received", "unit/runner/test_received.py")
 
 CHANGED_HEADER = "test_every_changed_header_is_a_difference"
 CUT_ANYWHERE = "test_a_stream_cut_anywhere_gives_the_same_and_loses_nothing"
+BEFORE_END = "        self.before_end()\n"
 KEPT_BACK = "test_what_is_kept_back_is_taken_before_the_end"
 ANY_BYTE = "test_not_one_flipped_byte_of_a_delivery_passes_but_in_tag_and_flag"
 
@@ -129,11 +130,14 @@ RECOGNIZED = [
         "test_what_has_begun_behind_a_wrong_one_is_put_back_behind_it",
     ),
     *(
-        connection(f"what was kept back when {what}", original, mutated, f"{KEPT_BACK}[{case}]")
-        for what, case, original, mutated in (
-            ("the stream ended", "closed", "        if not received:\n", "        if False:\n"),
-            ("the connection was reset", "reset", "except ConnectionError:", "except EOFError:"),
-        )
+        connection(f"what was kept back when it was {end}", BEFORE_END, "", f"{KEPT_BACK}[{end}]")
+        for end in ("lost", "aborted")
+    ),
+    splitter(
+        "that what is kept back comes once",
+        "                        cutter.at = end\n",
+        "                        pass\n",
+        "test_a_large_message_comes_once_where_what_was_before_it_was_left",
     ),
     connection(
         "that what is kept back waits only so long",

@@ -3,10 +3,11 @@
 import socket
 import threading
 import uuid
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 
 import pika
+import pika.exceptions
 import pika.frame
 import pika.spec
 import pytest
@@ -16,6 +17,7 @@ from rmqbench.amqp.connection import Connection
 from rmqbench.amqp.framing import FrameCutter
 from rmqbench.amqp.shape import Shape
 from rmqbench.endpoint import Endpoint
+from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
 
 RECIPE = Recipe(uuid.UUID(int=1), size_bytes=50_000)
@@ -117,34 +119,46 @@ def test_what_came_in_several_turns_is_compared_together_where_it_may_wait():
 
 
 class Source:
-    """A socket that gives what it has, as much at a time as there is room for, and then ends."""
+    """A socket that gives what it has, as much at a time as there is room for.
 
-    def __init__(self, data, end):
-        self.left, self.end = data, end
+    There always seems to be more.
+    """
+
+    def __init__(self, data):
+        self.left = data
+        self.ends = socket.socketpair()
+        self.ends[1].send(b"more")
 
     def fileno(self):
-        return -1
+        return self.ends[0].fileno()
+
+    def close(self):
+        for each in self.ends:
+            each.close()
 
     def recv_into(self, room):
-        if not self.left and self.end:
-            raise self.end
         some, self.left = self.left[: len(room)], self.left[len(room) :]
         room[: len(some)] = some
         return len(some)
 
 
-@pytest.mark.parametrize("end", [None, ConnectionResetError()], ids=["closed", "reset"])
+def lose(connection):
+    """End the stream as pika does where it fails to send: nothing is received any more."""
+    connection._pika._terminate_stream(pika.exceptions.StreamLostError("broken pipe"))
+    with pytest.raises(ConnectionLost):
+        connection.turn()
+
+
+@pytest.mark.parametrize("end", [lose, Connection.abort], ids=["lost", "aborted"])
 def test_what_is_kept_back_is_taken_before_the_end(end):
     with connected() as (_, connection, pieces):
         all_reads_full = (1 << 14) + (1 << 15) + (1 << 16) + (1 << 17)  # each is twice the last
         frames = stream(5)[:all_reads_full]
-        source = Source(frames, end)
-        while source.left:
-            connection._received_data(connection._receive(source, 1 << 18))
-        came = sum(map(len, pieces))
-        try:
-            connection._receive(source, 1 << 18)
-        except ConnectionResetError:
-            assert end
-        connection.abort()
+        connection.longest_pause_s = 1.0
+        with closing(Source(frames)) as source:
+            while source.left:
+                connection._received_data(connection._receive(source, 1 << 18))
+            came = sum(map(len, pieces))
+            end(connection)
+            connection.abort()
         assert came < sum(map(len, pieces)) == len(frames) // 50_000

@@ -24,6 +24,7 @@ TOUCHED = {
         "_MAX_CONSUME_BYTES",
         "_sigint_safe_recv",
         "_terminate_stream",
+        "_proto_connection_lost",
         "_cancelled",
     },
     admin: {"_impl", "_terminate_stream", "_cleanup"},

@@ -176,6 +176,30 @@ def test_a_stream_cut_anywhere_gives_the_same_and_loses_nothing(drawn, growing, 
     assert flatten(events) == expected
 
 
+@pytest.mark.parametrize("size", range(9000, 9256))
+def test_a_longer_message_that_looks_right_up_to_an_end_octet_spoils_nothing(size):
+    """Behind the end that was expected, which of one of these sizes looks like one, is no frame."""
+    recipe = Recipe(RUN, size_bytes=size)
+    other = replace(recipe, size_bytes=size + 1000)
+    right = [delivery(recipe, n, False, (0, n, NOW)) for n in (1, 2, 3, 4)]
+    odd = delivery(other, 9, False, (0, 9, NOW))
+    splitter = Splitter()
+    splitter.expect_deliveries(1, Shape.of_delivery(right[0], recipe, 131072))
+    events = fed(splitter, b"".join([right[0], odd, *right[1:]]), [len(right[0])], lambda _: False)
+    numbers = [("delivery", n, 0, 0, n) for n in (1, 2, 3, 4)]
+    assert flatten(events) == [numbers[0], ("other", odd), *numbers[1:]]
+
+
+def test_a_large_message_comes_once_where_what_was_before_it_was_left():
+    recipe = Recipe(RUN, size_bytes=9000)
+    first, second, third = (delivery(recipe, n, False, (0, n, NOW)) for n in (1, 2, 3))
+    splitter = Splitter()
+    splitter.expect_deliveries(1, Shape.of_delivery(first, recipe, 131072))
+    heartbeat = pika.frame.Heartbeat().marshal()
+    assert next(splitter.feed(heartbeat + first + second)).frames == heartbeat
+    assert flatten(splitter.feed(third)) == [("delivery", n, 0, 0, n) for n in (1, 2, 3)]
+
+
 def test_what_has_begun_behind_a_wrong_one_is_put_back_behind_it():
     recipe = Recipe(RUN, size_bytes=9000)
     first, wrong, last = (delivery(recipe, n, False, (0, n, NOW)) for n in (1, 2, 3))

@@ -1,6 +1,7 @@
 """What makes no run is found out before anything is begun: its directory is not even made."""
 
 import resource
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from rmqbench.runner.run import Run
 from rmqbench.runner.workforce import most_in_a_worker
 from rmqbench.scenarios import ConsumedQueue
 
+MANY = tuple(ConsumedQueue(f"queue.{number}") for number in range(11))
 QUEUES = (ConsumedQueue("a", consumers=30), ConsumedQueue("b", consumers=20))
 
 
@@ -26,6 +28,8 @@ QUEUES = (ConsumedQueue("a", consumers=30), ConsumedQueue("b", consumers=20))
         (Scenario("x", queues=QUEUES, processes=1), 30),
         (Scenario("x", queues=QUEUES, processes=1, consume="during"), 50),
         (Scenario("x", queues=QUEUES, processes=4, consume="during"), 13),
+        (Scenario("x", queues=MANY, processes=1), 11),
+        (replace(faulty("kill-consumer", processes=1), queues=MANY), 1),
         (faulty("kill-consumer", processes=1, consumers=50), 1),
         (faulty("kill-consumer", processes=1, consumers=50, producers=9), 9),
     ],
