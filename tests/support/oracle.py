@@ -14,9 +14,17 @@ import pika.spec
 
 from rmqbench.amqp.framing import DELIVER, METHOD, PUBLISH, RETURN, ContentAssembler, FrameCutter
 from rmqbench.message import BROKER_HEADERS, HEAD_SIZE, Recipe
-from rmqbench.simulation import Content
+from rmqbench.simulation import Content, Misdeed
 from rmqbench.simulation.content import content_of, decoded
-from rmqbench.simulation.truth import Connected, Deleted, Delivered, Published, Removed, Stopped
+from rmqbench.simulation.truth import (
+    Connected,
+    Deleted,
+    Delivered,
+    Misdone,
+    Published,
+    Removed,
+    Stopped,
+)
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES
 from support.simulated import Played, Wire
 
@@ -28,6 +36,11 @@ _OF_COPIES = {"duplicate", "redelivered", "repeated", "redelivered after ack", "
 # where several had it, and its time of sending is not.
 _UNSURE_OF_WHAT_WAS_LET_GO = {"repeated", "redelivered after ack", "corrupted"}
 _ABSENCES = {"kill", "stop", "stall", "busy"}
+_FORGETTING = {
+    Misdeed.FORGET_ACK,
+    Misdeed.REDELIVER_ACKED,
+    Misdeed.REDELIVER_ACKED_UNFLAGGED,
+}
 _LATELY_S = 15.0  # so long an answer, then the belief in it, may take behind an absence
 _TAKING = {"x-max-length", "x-max-length-bytes", "x-message-ttl", "x-expires", "x-delivery-limit"}
 
@@ -149,7 +162,8 @@ def disagreements(played: Played) -> list[str]:
     for plan in played.history.queues:
         queue, counts = plan.name, expected.queues[plan.name]
         unproven = bool(verdict.count("stuck", queue))
-        if unproven and not counts["foreign"] and not _was_away_lately(played, queue):
+        in_the_way = _was_away_lately(played, queue) or _forgot_the_last(played, queue)
+        if unproven and not counts["foreign"] and not in_the_way:
             found.append(f"{queue}: not proven empty, and nothing stood in the way")
         if unproven and not expected.held[queue]:
             # It could not be asked, or served nobody in the end: nothing is missed from it then.
@@ -188,6 +202,25 @@ def _was_away_lately(played: Played, queue: str) -> bool:
     return any(
         act.what in _ABSENCES and act.at_s < after_s < act.at_s + act.lasting_s + _LATELY_S
         for act in played.history.acts
+    )
+
+
+def _forgot_the_last(played: Played, queue: str) -> bool:
+    """Whether a message stayed because its last acknowledgement was forgotten.
+
+    A drain gives up after a round that brings nothing new and leaves no less than the one before.
+    """
+    truth = played.broker.truth
+    last = {
+        event.message: (event.session, event.channel, event.tag)
+        for event in truth.of(Delivered)
+        if event.queue == queue and event.consumer_tag is not None
+    }
+    return any(
+        event.queue == queue
+        and event.misdeed in _FORGETTING
+        and last.get(event.message) == (event.session, event.channel, event.tag)
+        for event in truth.of(Misdone)
     )
 
 
