@@ -11,12 +11,15 @@ import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, get_args, get_type_hints
 
 from rmqbench.amqp.topology import Queue, QueueKind, Topology
 from rmqbench.errors import UsageError
 from rmqbench.faults import FAULTS, Fault, Phase
+from rmqbench.limits import Limit
 from rmqbench.message import MAX_PRODUCERS, MAX_SEQUENCE, Recipe
+from rmqbench.schedule import Schedule
 from rmqbench.text import counted, require_utf8
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES
 
@@ -25,6 +28,7 @@ __all__ = [
     "Scenario",
     "changes_taken",
     "faulty",
+    "latency",
     "login_name",
     "online",
     "reliability",
@@ -49,6 +53,13 @@ def _require_between(name: str, value: int, least: int, most: int) -> None:
 def _require_rate(name: str, rate: float | None) -> None:
     if rate is not None and not 0 < rate < math.inf:
         raise UsageError(f"{name} is {rate}.", "Give messages a second, more than 0.")
+
+
+def _texts(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return some texts; raise UsageError for one alone, which would be taken by its letters."""
+    if isinstance(values, str):
+        raise UsageError(f"{name} is the text {values!r}.", f"Give a tuple: {name}=({values!r},).")
+    return values
 
 
 @dataclass(frozen=True)
@@ -100,8 +111,13 @@ class Scenario:
     publishing ends when that time is over, and ``messages`` (None: as many as a fast broker takes)
     is the most. ``size_bytes`` is the size of each body (None: as long as head and text), or as a
     text those from which each has one of its own: ``"100:16384"``, ``"100:1000*9,1048576"``.
-    ``window`` is the number of publishes without a confirm, of each producer. ``publish_rate``
-    limits the messages a second of all of them together.
+    ``window`` is the number of publishes without a confirm, of each producer.
+
+    ``publish_rate`` says when messages are due, those of all producers together: so many a second,
+    or as a text steps (``"1000,5000,10000"``) and ramps (``"1000:10000@60s"``), see
+    :mod:`rmqbench.schedule`. The load is open: what is late is sent as soon as it goes, and its
+    latency counts from the moment at which it was due. None: as fast as the window allows.
+    ``limits`` are on latencies of such a load, such as ``("delivery.p99_ms <= 20",)``.
 
     With ``look_at_backlog`` the broker is asked where its backlog is, in memory or on disk, while
     it stands. ``stall_s`` is how long anything may go without progress. ``allowed`` names findings
@@ -139,11 +155,12 @@ class Scenario:
     routing_key: str = "work"
     look_at_backlog: bool = False
     stall_s: float = 30.0
+    limits: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
     persistent: bool = True
     confirms: bool = True
     publish_again: bool = False
-    publish_rate: float | None = None
+    publish_rate: float | str | None = None
     heartbeat_s: int = 30
     rest_s: float = 0.0
     declare_last: bool = False
@@ -159,12 +176,7 @@ class Scenario:
         _require_between("heartbeat_s", self.heartbeat_s, 1, 65_535)
         if self.processes is not None:
             _require_between("processes", self.processes, 1, 1000)
-        if isinstance(self.allowed, str):
-            raise UsageError(
-                f"allowed is the text {self.allowed!r}.",
-                f"Give a tuple of names: allowed=({self.allowed!r},).",
-            )
-        unknown = set(self.allowed) - {*OUTCOMES, *FINDINGS}
+        unknown = set(_texts("allowed", self.allowed)) - {*OUTCOMES, *FINDINGS}
         if unknown:
             raise UsageError(
                 f"allowed names what is no finding: {', '.join(sorted(unknown))}.",
@@ -202,18 +214,33 @@ class Scenario:
                     "are consumed during the publishing.",
                     "Let it strike during publish or drain.",
                 )
+        self._require_limits()
         self.recipe(uuid.UUID(int=0))
         self.topology()
 
+    def _require_limits(self) -> None:
+        limits = [Limit.of(text) for text in _texts("limits", self.limits)]
+        if limits and self.schedule is None:
+            raise UsageError(
+                f"limits has {limits[0]}, and the load is as high as the window allows: a latency "
+                "then says nothing.",
+                "Give a publish_rate.",
+            )
+        if self.consume == "after" and any(each.latency != "confirm" for each in limits):
+            raise UsageError(
+                "limits are on deliveries, and queues are consumed after the publishing.",
+                "Give consume='during'.",
+            )
+
     def _require_load(self) -> None:
-        if self.duration_s is not None:
-            if not 0 < self.duration_s < math.inf:
-                raise UsageError(f"duration_s is {self.duration_s}.", "Give seconds, more than 0.")
-        elif self.messages is None:
+        if self.duration_s is not None and not 0 < self.duration_s < math.inf:
+            raise UsageError(f"duration_s is {self.duration_s}.", "Give seconds, more than 0.")
+        if self.schedule is not None and math.isfinite(self.schedule.duration_s):
+            object.__setattr__(self, "duration_s", self.schedule.duration_s)
+        if self.duration_s is None and self.messages is None:
             object.__setattr__(self, "messages", 10_000)
         if self.messages is not None:
             _require_between("messages", self.messages, 1, MAX_SEQUENCE)
-        _require_rate("publish_rate", self.publish_rate)
         if self.churn is not None and not 0 < self.churn < math.inf:
             raise UsageError(f"churn is {self.churn}.", "Give connections a second, more than 0.")
         _require_between("producers", self.producers, 1, MAX_PRODUCERS)
@@ -232,7 +259,14 @@ class Scenario:
         if self.messages is not None:
             return self.messages
         assert self.duration_s is not None
-        return math.ceil(self.duration_s * (self.publish_rate or _UNLIMITED_RATE))
+        return int((self.schedule or Schedule.of(_UNLIMITED_RATE, self.duration_s)).messages)
+
+    @cached_property
+    def schedule(self) -> Schedule | None:
+        """When the messages of all producers are due; None: as fast as it goes."""
+        if self.publish_rate is None:
+            return None
+        return Schedule.of(self.publish_rate, self.duration_s)
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -256,8 +290,8 @@ class Scenario:
             for queue in self.queues
             if queue.consume_rate
         ]
-        if self.publish_rate:
-            pauses.append(self.producers / self.publish_rate)
+        if self.schedule:
+            pauses.append(self.producers / self.schedule.lowest_per_s)
         return max(pauses, default=0.0)
 
     @property
@@ -346,6 +380,23 @@ def online(**changes: Any) -> Scenario:
     ``changes`` are those of :func:`reliability`.
     """
     return _two_queues({"name": "online", "consume": "during"}, changes)
+
+
+def latency(**changes: Any) -> Scenario:
+    """Return the latency scenario: 1,000 messages a second for 10 seconds, consumed meanwhile.
+
+    The load is open: see ``publish_rate`` of :class:`Scenario`, and ``limits``. ``changes`` are
+    those of :func:`reliability`.
+    """
+    defaults: dict[str, Any] = {
+        "name": "latency",
+        "consume": "during",
+        "messages": None,
+        "publish_rate": 1000.0,
+        "duration_s": None if "@" in str(changes.get("publish_rate")) else 10.0,
+        "size_bytes": 100,
+    }
+    return _two_queues(defaults, changes)
 
 
 def faulty(fault: str = "kill-broker", during: Phase | None = None, **changes: Any) -> Scenario:

@@ -17,7 +17,7 @@ from rmqbench.errors import UsageError
 from rmqbench.faults import Phase
 from rmqbench.runner.executor import require_address
 from rmqbench.runner.possible import require_possible
-from rmqbench.scenarios import Scenario, faulty, online, reliability, soak, storm, stress
+from rmqbench.scenarios import Scenario, faulty, latency, online, reliability, soak, storm, stress
 
 __all__ = ["SCENARIOS", "Campaign", "PlannedRun"]
 
@@ -25,6 +25,7 @@ SCENARIOS: Mapping[str, Callable[..., Scenario]] = {
     "reliability": reliability,
     "online": online,
     "stress": stress,
+    "latency": latency,
 }
 _OF_FAULTS = ("fault", "during")
 # What is said of their faults.
@@ -180,7 +181,7 @@ def _scenario(settings: Mapping[str, Any]) -> Scenario:
 
 def _value(key: str, value: Any) -> Any:
     """Return a value of a file as the scenario takes it."""
-    if key == "allowed":
+    if key in ("allowed", "limits"):
         return tuple(value)
     if key in WITH_UNITS and isinstance(value, str):
         return WITH_UNITS[key](value)

@@ -72,12 +72,11 @@ class RunOutcome:
     @classmethod
     def judged(cls, planned: PlannedRun, result: Result, began: str, seconds: float) -> Self:
         """Return what became of a run that came to a verdict."""
-        verdict = result.verdict
         return cls.of(
             planned,
-            state=RunState(verdict.outcome.value),
-            exit_code=verdict.exit_code,
-            why="" if verdict.passed else verdict.why,
+            state=RunState(result.outcome.value),
+            exit_code=result.exit_code,
+            why="" if result.passed else result.why,
             rabbitmq=result.broker["version"],
             began=began,
             seconds=seconds,

@@ -33,7 +33,7 @@ OWN_KEYS: Mapping[str, type] = {
 """The keys that are no changes of a scenario, with the type of each."""
 
 WITH_UNITS: Mapping[str, Callable[[str], float]] = {
-    **dict.fromkeys(("publish_rate", "consume_rate", "churn"), read_per_second),
+    **dict.fromkeys(("consume_rate", "churn"), read_per_second),
     **dict.fromkeys(("duration_s", "rest_s", "stall_s"), read_seconds),
 }
 """The keys of numbers that may be texts, as on the command line, and what reads them."""

@@ -32,7 +32,7 @@ def judge(
 
     Example: rmqbench judge evidence/monday
     """
-    from rmqbench.cli.run import show_result
+    from rmqbench.cli.running import show_result
     from rmqbench.results.judging import judge as judge_directory
     from rmqbench.run_directory import RunDirectory
 

@@ -16,6 +16,7 @@ from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupting
 from rmqbench.cli.size import SizeOption
+from rmqbench.cli.units import RateOption
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import DeadlineExceeded, RmqbenchError
 from rmqbench.text import counted, visible_line
@@ -56,10 +57,7 @@ def produce(
     ] = None,
     text: Annotated[str, typer.Option(help="The text of each message.")] = "Hello World",
     size: SizeOption = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, show_default="none", help="Messages a second, at most."),
-    ] = None,
+    rate: RateOption = None,
     confirm_window: Annotated[
         int, typer.Option(min=1, help="Unconfirmed publishes, at most.")
     ] = 2000,
@@ -78,6 +76,7 @@ def produce(
     from rmqbench.clients.producer import ProducerPlan
     from rmqbench.message import Recipe
     from rmqbench.scenarios import login_name
+    from rmqbench.schedule import Schedule
 
     endpoint = connection.endpoint()
     kind: QueueKind = "lazy" if lazy else "classic"
@@ -109,7 +108,7 @@ def produce(
             exchange=topology.exchange,
             routing_key=topology.routing_key,
             window=confirm_window,
-            rate=rate,
+            schedule=None if rate is None else Schedule.of(rate),
             vector=vector_path_is_on(),
         )
         _publish(plan, topology, progress_every, as_json)

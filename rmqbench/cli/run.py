@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from rmqbench.cli import campaign
+from rmqbench.cli import campaign, latency
 from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.evidence import DirectoryOption, Evidence, KeepDaysOption, KeepOption
-from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
+from rmqbench.cli.json_file import JsonOption
+from rmqbench.cli.load import (
+    ConsumersOption,
+    ExecutorOption,
+    InPlaceOption,
+    MessagesOption,
+    MostMessagesOption,
+    PrefetchOption,
+    ProcessesOption,
+    ProducersOption,
+    ProgressOption,
+    PublishAgainOption,
+    QueueKindOption,
+    WindowOption,
+)
 from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
-from rmqbench.cli.output import say, write_out
-from rmqbench.cli.signals import interrupts_told
+from rmqbench.cli.output import write_out
+from rmqbench.cli.running import run_and_exit
 from rmqbench.cli.size import SizeOption
 from rmqbench.cli.units import (
     ChurnOption,
@@ -27,80 +38,17 @@ from rmqbench.cli.units import (
     SoakDurationOption,
     SoakRateOption,
 )
-from rmqbench.errors import RmqbenchError
-from rmqbench.text import visible_line
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    from rmqbench.broker import Broker
     from rmqbench.faults import Phase
-    from rmqbench.results.result import Result
     from rmqbench.scenarios import Scenario
 
-__all__ = ["app", "show_result"]
+__all__ = ["app"]
 
 app = new_app(
     cls=campaign.ScenarioOrFile,
     help="Run a scenario and judge it, or all runs of a campaign: rmqbench run FILE.toml.",
 )
-
-
-ExecutorOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="tcp://HOST:PORT",
-        show_default="this host",
-        help="The scheduler of a Dask cluster, on whose hosts producers and consumers work.",
-    ),
-]
-InPlaceOption = Annotated[
-    bool,
-    typer.Option(
-        "--in-place",
-        help="Use queues by their plain names in the virtual host of the broker's URL or --vhost, "
-        "instead of one made for the run. They must be empty and have no consumer; only what is "
-        "new is deleted.",
-    ),
-]
-MessagesOption = Annotated[int, typer.Option(help="Messages to publish.")]
-MostMessagesOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Messages to publish.",
-        show_default="as above, or with --duration as many as a fast broker takes",
-    ),
-]
-QueueKindOption = Annotated[str, typer.Option(help="classic, lazy or quorum.")]
-ProducersOption = Annotated[int, typer.Option(help="Producers, each with its own connection.")]
-ConsumersOption = Annotated[
-    int, typer.Option(help="Consumers of the work queue, each with its own connection.")
-]
-ProcessesOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Processes that the producers share, and as many that the consumers share; with "
-        "--executor, jobs.",
-        show_default="a quarter of the processors; with --executor, one each",
-    ),
-]
-WindowOption = Annotated[int, typer.Option(help="Unconfirmed publishes of each producer, at most.")]
-ProgressOption = Annotated[
-    int,
-    typer.Option(min=1, help="A progress line every N messages, if there is no terminal."),
-]
-PrefetchOption = Annotated[
-    int, typer.Option(help="Unacknowledged deliveries of each consumer, at most.")
-]
-
-PublishAgainOption = Annotated[
-    bool,
-    typer.Option(
-        "--publish-again",
-        help="After an interruption publish what is indeterminate again: nothing may be missing "
-        "then, and some may arrive twice.",
-    ),
-]
 
 
 # The scenarios' own, for the help; to import the scenarios for it would take too long.
@@ -122,6 +70,13 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "size_bytes": 100,
         "queue_kind": "lazy",
         "prefetch": 5000,
+    },
+    "latency": {
+        **_SMALL,
+        "messages": None,
+        "duration_s": 10.0,
+        "publish_rate": 1000.0,
+        "size_bytes": 100,
     },
 }
 
@@ -157,7 +112,7 @@ def _command(name: str) -> Callable[..., None]:
         from rmqbench import scenarios
         from rmqbench.runner.executor import opened_executor
 
-        if messages is None and duration is None:
+        if messages is None and duration is None and "@" not in (rate or ""):
             messages = own["messages"]
         describe: Callable[..., Scenario] = getattr(scenarios, name)
         scenario = describe(
@@ -176,7 +131,7 @@ def _command(name: str) -> Callable[..., None]:
         )
         evidence = Evidence(directory, keep, keep_days)
         with opened_executor(executor) as there:
-            _run(
+            run_and_exit(
                 scenario,
                 broker.open(),
                 evidence,
@@ -188,9 +143,6 @@ def _command(name: str) -> Callable[..., None]:
 
     return command
 
-
-_INTERRUPTED = "interrupted: deleting what the run made."
-_AGAIN = " A second Ctrl-C leaves it behind."
 
 FaultOption = Annotated[str, typer.Option(help="The fault; --list shows them all.")]
 DuringOption = Annotated[
@@ -247,7 +199,7 @@ def _faults(
         **more,
     )
     evidence = Evidence(directory, keep, keep_days)
-    _run(scenario, own.open(), evidence, json_file, progress_every)
+    run_and_exit(scenario, own.open(), evidence, json_file, progress_every)
 
 
 @app.command(
@@ -287,7 +239,7 @@ def _storm(
         publish_again=publish_again,
     )
     evidence = Evidence(directory, keep, keep_days)
-    _run(scenario, own.open(), evidence, json_file, progress_every)
+    run_and_exit(scenario, own.open(), evidence, json_file, progress_every)
 
 
 @app.command(
@@ -326,7 +278,7 @@ def _soak(
 ) -> None:
     from rmqbench.scenarios import soak
 
-    given = {"every_s": every, "duration_s": duration, "publish_rate": rate}
+    given: dict[str, Any] = {"every_s": every, "duration_s": duration, "publish_rate": rate}
     scenario = soak(
         fault=fault,
         **{name: value for name, value in given.items() if value is not None},
@@ -341,7 +293,7 @@ def _soak(
         publish_again=publish_again,
     )
     evidence = Evidence(directory, keep, keep_days)
-    _run(scenario, broker.open(), evidence, json_file, progress_every, in_place=in_place)
+    run_and_exit(scenario, broker.open(), evidence, json_file, progress_every, in_place=in_place)
 
 
 app.command(
@@ -367,65 +319,5 @@ app.command(
 )(_command("stress"))
 
 
+app.command("latency", cls=Command, help=latency.HELP)(latency.latency)
 app.command(campaign.FILE, cls=Command)(campaign.campaign)
-
-
-def _run(
-    scenario: Scenario,
-    broker: AbstractContextManager[Broker],
-    evidence: Evidence,
-    json_file: Path | None,
-    every: int,
-    *,
-    in_place: bool = False,
-    executor: Executor | None = None,
-) -> NoReturn:
-    """Open the broker, run the scenario, show its result and exit with the verdict's code."""
-    from rich.console import Console
-
-    from rmqbench.cli.progress import shown_progress
-    from rmqbench.runner.possible import require_possible
-    from rmqbench.runner.run import run
-
-    require_writable(json_file)
-    evidence.require_free()
-    require_possible(scenario, in_place=in_place, elsewhere=executor is not None)
-    with broker as opened, interrupts_told(_INTERRUPTED + ("" if opened.owned else _AGAIN)):
-        say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
-        with shown_progress(Console(stderr=True), every=every) as watch:
-            result = run(
-                scenario,
-                opened,
-                directory=evidence.directory,
-                in_place=in_place,
-                watch=watch,
-                executor=executor,
-            )
-    evidence.tidy()
-    written = (result.directory / "result.json").exists()
-    if not written:
-        say(f"result.json could not be written to {result.directory}.")
-    show_result(result, json_file, written=written)
-
-
-def show_result(result: Result, json_file: Path | None, *, written: bool = True) -> NoReturn:
-    """Show the result, write it where asked to, and exit with the verdict's code.
-
-    Only where a result that passed could not be written, here or before (``written``), it is 3.
-    """
-    from rich.console import Console
-
-    from rmqbench.report.terminal import render, result_view
-
-    text = json.dumps(result.as_dict(), indent=2) + "\n"
-    where = f"It is in {result.directory}" if written else "The evidence is kept."
-    if is_stdout(json_file):
-        written &= write_out(text, where)
-    else:
-        # Rendered first: rich exits with 1, which is a verdict, where nobody reads its output.
-        terminal = Console()
-        colour = terminal.is_terminal and not terminal.no_color
-        write_out(render([result_view(result)], width=terminal.width, colour=colour), where)
-        if json_file is not None:
-            written &= write_file(json_file, text, where)
-    raise typer.Exit(result.verdict.exit_code or (0 if written else RmqbenchError.exit_code))

@@ -14,16 +14,28 @@ __all__ = [
     "ChurnOption",
     "DurationOption",
     "EveryOption",
+    "LatencyDurationOption",
+    "LatencyRateOption",
     "RateOption",
     "SoakDurationOption",
     "SoakRateOption",
 ]
 
 
-def _option(read: Callable[[str], float], metavar: str, show_default: str, help: str) -> object:
+def _read_rate(text: str) -> str:
+    """Return the text of a rate; raise UsageError for what is none."""
+    from rmqbench.schedule import read_rate
+
+    read_rate(text)
+    return text
+
+
+def _option(
+    read: Callable[[str], float | str], metavar: str, show_default: str, help: str
+) -> object:
     """Return an option of which ``read`` reads the value; what is wrong is said with its name."""
 
-    def parse(text: str) -> float:
+    def parse(text: str) -> float | str:
         try:
             return read(text)
         except UsageError as error:
@@ -32,6 +44,11 @@ def _option(read: Callable[[str], float], metavar: str, show_default: str, help:
     return typer.Option(parser=parse, metavar=metavar, show_default=show_default, help=help)
 
 
+_RATE_HELP = (
+    "Messages due each second, of all producers together: one rate (5000), steps "
+    "(1000,5000,10000) or ramps (1000:10000) in equal shares of the duration, or each with its "
+    "time (1000:10000@60s,10000@5m). What is late is sent as soon as it goes."
+)
 ChurnOption = Annotated[
     float | None,
     _option(
@@ -41,15 +58,7 @@ ChurnOption = Annotated[
         "Connections closed and opened anew each second, of all clients at work together.",
     ),
 ]
-RateOption = Annotated[
-    float | None,
-    _option(
-        read_per_second,
-        "N/s",
-        "as fast as it goes",
-        "Messages published each second, of all producers together.",
-    ),
-]
+RateOption = Annotated[str | None, _option(_read_rate, "RATE", "as fast as it goes", _RATE_HELP)]
 DurationOption = Annotated[
     float | None,
     _option(
@@ -64,14 +73,19 @@ SoakDurationOption = Annotated[
     _option(read_seconds, "TIME", "30m", "How long messages are published: 90s, 30m, 8h."),
 ]
 SoakRateOption = Annotated[
+    str | None,
+    _option(_read_rate, "RATE", "5000/s", "Messages due each second, of all producers together."),
+]
+LatencyDurationOption = Annotated[
     float | None,
     _option(
-        read_per_second,
-        "N/s",
-        "5000/s",
-        "Messages published each second, of all producers together.",
+        read_seconds,
+        "TIME",
+        "10s",
+        "For how long messages are due: 90s, 5m. Not with a rate that says it.",
     ),
 ]
+LatencyRateOption = Annotated[str | None, _option(_read_rate, "RATE", "1000", _RATE_HELP)]
 EveryOption = Annotated[
     float | None,
     _option(read_seconds, "TIME", "5m", "The time between two strikes of the fault: 90s, 5m."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,8 +17,8 @@ from rmqbench.amqp.connection import TICK_S, Connection
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.shape import Shape
 from rmqbench.amqp.vector import Confirms
+from rmqbench.clients.due import Due
 from rmqbench.clients.lifetime import Churn, Lifetime
-from rmqbench.clients.rate import Pace
 from rmqbench.clients.recovery import Interruption, Recovery, pause
 from rmqbench.clock import Clock
 from rmqbench.endpoint import Endpoint
@@ -35,12 +36,15 @@ from rmqbench.run_directory.journal import (
     WorkStarted,
 )
 from rmqbench.run_directory.recorder import PublishRecorder
+from rmqbench.schedule import Schedule
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, Incident
 from rmqbench.verdict.findings import FindingName
 
 __all__ = ["Producer", "ProducerPlan", "ProducerReport"]
 
+# How long, of its duration, what was due in it may still be sent behind its end.
+_CATCHING_UP, _LEAST_CATCHING_UP_S = 0.1, 1.0
 _TURN_S = 0.5  # how often it serves its connection while it waits to be told to begin
 # Large messages: the window is cut to as many as these bytes hold, on average.
 _BYTES_IN_FLIGHT = 16 << 20
@@ -52,8 +56,9 @@ class ProducerPlan:
 
     ``directory`` holds its ledger (made by :meth:`PublishLedger.create` with ``count``) and its
     journal. It publishes ``count`` messages, or fewer where ``duration_s`` is over before.
-    ``window`` is the number of publishes without a confirm yet, at the most; ``rate`` limits the
-    messages a second. ``stall_s`` is how long it goes on without any confirm, and how long it tries
+    ``window`` is the number of publishes without a confirm yet, at the most. With a ``schedule``
+    each message is sent when it is due, or as soon after that as the window and the broker let it.
+    ``stall_s`` is how long it goes on without any confirm, and how long it tries
     to reconnect after an interruption. It then goes on with what it has not sent; with
     ``publish_again`` it first sends again what is indeterminate.
 
@@ -73,7 +78,7 @@ class ProducerPlan:
     exchange: str
     routing_key: str
     window: int = 2000
-    rate: float | None = None
+    schedule: Schedule | None = None
     duration_s: float | None = None
     confirms: bool = True
     publish_again: bool = False
@@ -148,11 +153,14 @@ class Producer:
         )
         self._channels = 0  # opened so far; the last one has this number
         self._begun = False
+        self._left_at = (
+            clock.monotonic()
+        )  # when it had a channel that could be used for the last time
         self._until: float | None = None  # when its duration is over, in monotonic seconds
         self._sent_ns = 0  # the last moment at which anything was sent
         self._unsent = 0  # the first message that was never sent
         self._blocked: str | None = None
-        self._pace = Pace(plan.rate, clock.monotonic)
+        self._due = Due(plan.schedule, clock.monotonic)
         self._lifetime = Lifetime(plan.churn, clock.monotonic)
         self._goes_on = False  # over another connection, when this one has lived long enough
         self._started_ns, self._started_cpu = clock.time_ns(), clock.cpu_s()
@@ -226,9 +234,8 @@ class Producer:
             if not self._begun:
                 self._wait_for_the_word(connection)
                 self._begin()
-            if not self._goes_on:
-                self._pace.start()
             self._goes_on = False
+            self._due.held(self._clock.monotonic() - self._left_at)
             self._lifetime.begin()
             self._journal.write(ChannelOpened(number=self._channels, first=self._unsent))
             try:
@@ -237,6 +244,7 @@ class Producer:
                     self._journal.write(ChannelClosed(number=self._channels))
             finally:
                 self._known += settling.settled
+                self._left_at = self._clock.monotonic()
 
     def _wait_for_the_word(self, connection: Connection) -> None:
         if self._go is None:
@@ -248,11 +256,23 @@ class Producer:
     def _begin(self) -> None:
         """Start the clocks: from here on its figures and its duration count."""
         self._begun = True
+        self._left_at = self._clock.monotonic()
         self._started_ns, self._started_cpu = self._clock.time_ns(), self._clock.cpu_s()
         if self.plan.duration_s is not None:
-            self._until = self._clock.monotonic() + self.plan.duration_s
+            self._until = self._clock.monotonic() + self._longest_s
+        self._due.start()
         self._journal.write(WorkStarted(time_ns=self._started_ns))
         self._recovery.waited()
+
+    @property
+    def _longest_s(self) -> float:
+        """How long it publishes: what is due at last may need a little more than the duration."""
+        duration_s = self.plan.duration_s or math.inf
+        if self.plan.schedule is None:
+            return duration_s
+        return duration_s + min(
+            max(duration_s * _CATCHING_UP, _LEAST_CATCHING_UP_S), self.plan.stall_s
+        )
 
     def _left_indeterminate(self) -> npt.NDArray[np.int64]:
         """Return the messages that are to be sent again: those whose fate is not known."""
@@ -273,19 +293,24 @@ class Producer:
             frame_max=connection.frame_max,
         )
         window = max(1, min(plan.window, _BYTES_IN_FLIGHT // shape.mean_bytes))
-        batch = max(1, window // 4) if plan.rate is None else 1
+        batch = max(1, window // 4) if plan.schedule is None else 1
         while (left := self._left(settling)) or settling.settled < settling.sent:
+            due = min(left, settling.again_left + self._due.count(self._unsent))
             room = window - (settling.sent - settling.settled)
             if not plan.confirms and connection.unsent_bytes > window * shape.mean_bytes:
                 room = 0
-            room = min(room, self._pace.allowance())
-            if left and room >= min(batch, left) and connection.blocked is None:
-                sequences, sent_ns = self._note_sent(settling, min(room, left, shape.max_rows))
+            held = due > 0
+            if due and room >= min(batch, due) and connection.blocked is None:
+                held = room < due
+                sequences, sent_ns = self._note_sent(settling, min(room, due, shape.max_rows))
                 if plan.vector:
                     connection.send(shape.render(plan.number, sequences, sent_ns))
                 else:
                     self._publish_one_by_one(channel, sequences, sent_ns)
-            connection.turn()
+            waited_s = connection.waited_s
+            connection.turn(self._due.wait_s(self._unsent if left and not held else None))
+            if held:
+                self._due.held(connection.waited_s - waited_s)
             self._watch(self._known + settling.settled)
             self._note_blocked(connection)
             self._require_progress(connection, settling)
@@ -323,8 +348,8 @@ class Producer:
         """
         sequences = settling.take(count)
         self._sent_ns = now_ns = max(self._clock.time_ns(), self._sent_ns + 1)
-        self._pace.spend(count)
-        self._recorder.send(sequences, self._channels, now_ns)
+        lag_ns = self._due.lag_ns(sequences)
+        self._recorder.send(sequences, self._channels, now_ns, lag_ns)
         if not self.plan.confirms:
             self._recorder.settle(sequences, CONFIRMED, now_ns)
             settling.settled += count
@@ -347,8 +372,8 @@ class Producer:
             )
 
     def _require_progress(self, connection: Connection, settling: _Settling) -> None:
-        if settling.sent == settling.settled and self._pace.allowance() < 1:
-            self._recovery.waited()  # for its own pace only
+        if settling.sent == settling.settled and not self._due.count(self._unsent):
+            self._recovery.waited()  # for its own schedule only
         if self._recovery.idle_s <= self.plan.stall_s:
             return
         why = f" The broker blocks publishers: {connection.blocked}." if connection.blocked else ""
@@ -408,6 +433,11 @@ class _Settling:
         self._origin = origin
         self._low_tag = 1  # every tag below it is settled
         self._said = np.zeros(0, np.uint8)  # CONFIRMED, NACKED: what was said of each tag here
+
+    @property
+    def again_left(self) -> int:
+        """How many of those that are sent again are still to be sent."""
+        return max(0, len(self.again) - self.sent)
 
     def take(self, count: int) -> npt.NDArray[np.int64]:
         """Return the sequence numbers of the next messages to be sent."""

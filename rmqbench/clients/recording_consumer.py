@@ -46,7 +46,8 @@ class ConsumerPlan:
     messages (None: it shares its queue and cannot know), or when nothing came for ``idle_s`` and
     the queue says that it is empty, or when nothing came for the subscription's ``stall_s``
     although it is not. One that ``lingers`` does not take an empty queue for the end before it is
-    told to finish. ``epoch_ns`` makes its clock that of the run's other workers.
+    told to finish. The ledger is ``timed`` where messages are due at a time. ``epoch_ns`` makes its
+    clock that of the run's other workers.
     """
 
     subscription: Subscription
@@ -59,6 +60,7 @@ class ConsumerPlan:
     expected: int | None = None
     lingers: bool = False
     idle_s: float = 1.0
+    timed: bool = False
     epoch_ns: int = 0
 
     @property
@@ -240,7 +242,7 @@ class RecordingConsumer:
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
         """Record that the acknowledgement of these is being sent."""
-        self._recorder.acknowledge(places)
+        self._recorder.acknowledge(places, self._clock.time_ns())
 
     def _go_on(self, look: Look) -> bool:
         """Whether there is, or may be, more to come."""

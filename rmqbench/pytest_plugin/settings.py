@@ -22,6 +22,8 @@ OPTIONS = {
     "management-url": "the Management API of a broker given by URL",
     "executor": "the scheduler of a Dask cluster, on whose hosts producers and consumers work: tcp://…",
     "messages": "how many messages each scenario publishes, instead of its own number",
+    "rate": "the latency scenario's rate: 5000, steps (1000,5000), ramps (1000:5000@60s)",
+    "p99-ms": "the latency scenario's limit: how many milliseconds 99% of the deliveries may take",
     "min-publish-rate": "the stress scenario's floor for confirmed publishes, messages a second",
     "min-consume-rate": "the stress scenario's floor for the drain, messages a second",
 }
@@ -33,13 +35,18 @@ MIN_CONSUME_RATE = 4_000.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the options, the environment and the ini file ask for. Rates are messages a second."""
+    """What the options, the environment and the ini file ask for. Rates are messages a second.
+
+    ``rate`` is as :mod:`rmqbench.schedule` reads it.
+    """
 
     broker: str = "auto"
     image: str | None = None
     management_url: str | None = None
     executor: str | None = None
     messages: int | None = None
+    rate: str | None = None
+    p99_ms: float | None = None
     min_publish_rate: float = MIN_PUBLISH_RATE
     min_consume_rate: float = MIN_CONSUME_RATE
     require_broker: bool = False
@@ -77,6 +84,8 @@ def settings_of(config: pytest.Config) -> Settings:
         management_url=read(config, "management-url"),
         executor=read(config, "executor"),
         messages=_number(config, "messages", int),
+        rate=read(config, "rate"),
+        p99_ms=_number(config, "p99-ms", float),
         min_publish_rate=_number(config, "min-publish-rate", float) or MIN_PUBLISH_RATE,
         min_consume_rate=_number(config, "min-consume-rate", float) or MIN_CONSUME_RATE,
         require_broker=os.environ.get("RMQBENCH_REQUIRE_BROKER", "") not in ("", "0"),

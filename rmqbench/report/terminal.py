@@ -11,9 +11,10 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
+from rmqbench.results.latencies import Percentiles
 from rmqbench.results.result import Result
 from rmqbench.text import counted, visible, visible_line
-from rmqbench.verdict.findings import Verdict
+from rmqbench.verdict.findings import Judgement, Verdict
 
 __all__ = ["STYLES", "render", "result_line", "result_view", "unbroken"]
 
@@ -42,6 +43,8 @@ def result_view(result: Result, title: str | None = None, remark: str = "") -> R
     if verdict.passed:  # else its own text says it
         lines += [Text(visible(line)) for line in _describe_allowed(verdict)]
     lines.append(Text(f"consumed at {result.consume.rate_per_s:,.0f}/s"))
+    lines += [Text(visible(line)) for line in _describe_latencies(result)]
+    lines += [Text(visible_line(str(each)), STYLES[each.outcome]) for each in result.limits]
     lines.append(Text(visible(_describe_broker(result)), "dim"))
     lines += [Text(visible(f"note: {note}"), "dim") for note in result.notes]
     if any(event.kind != "stage" for event in result.events):
@@ -65,6 +68,7 @@ def result_line(result: Result, title: str | None = None, remark: str = "") -> T
         f"published {result.publish.rate_per_s:,.0f}/s, "
         f"consumed {result.consume.rate_per_s:,.0f}/s",
         *([found] if found else () if verdict.passed else verdict.reasons[:1]),
+        *(str(each) for each in result.limits if each.outcome is not Judgement.PASS),
         f"evidence in {result.directory}",
     ]
     return _headline(result, title, remark).append(visible_line(": " + "; ".join(text)))
@@ -72,10 +76,10 @@ def result_line(result: Result, title: str | None = None, remark: str = "") -> T
 
 def _headline(result: Result, title: str | None, remark: str) -> Text:
     """Show the verdict and what it is about; a remark takes the green from a PASS."""
-    outcome = result.verdict.outcome
+    outcome = result.outcome
     if not remark and result.verdict.outcomes_unknown:
         remark = "outcomes unknown"
-    style = STYLES["INCONCLUSIVE" if remark and result.verdict.passed else outcome]
+    style = STYLES["INCONCLUSIVE" if remark and result.passed else outcome]
     return Text.assemble(
         (f"{outcome} ({remark}) " if remark else f"{outcome} ", style),
         (visible(title or _describe_scenario(result)), "bold"),
@@ -172,12 +176,44 @@ def _describe_publish(result: Result) -> str:
         f"published {published:,}, confirmed {result.confirmed:,}, "
         f"at {result.publish.rate_per_s:,.0f}/s"
     )
-    if latency := result.confirm_latency:
-        text += (
-            f"; confirm latency p50 {latency.p50_ms:.0f}, p95 {latency.p95_ms:.0f}, "
-            f"p99 {latency.p99_ms:.0f}, max {latency.max_ms:.0f} ms"
-        )
+    if result.confirm_latency and not result.lag:
+        text += f"; confirm latency {_in_words(result.confirm_latency)}"
     return text
+
+
+def _describe_latencies(result: Result) -> Iterator[str]:
+    """Yield a line for each latency of an open load, and one for the producers' own lag."""
+    if result.lag is None:
+        return
+    known = [("confirm", result.confirm_latency)]
+    for name, queue in result.queues.items():
+        known += [(f"deliver {name}", queue.delivery_latency)]
+        known += [(f"acknowledge {name}", queue.acknowledge_latency)]
+    for what, latency in known:
+        if latency is not None:
+            yield f"due to {what}: {_in_words(latency)}"
+    yield f"due to send (its own lag): {_in_words(result.lag)}"
+
+
+def _in_words(latency: Percentiles) -> str:
+    """Return ``p50 1.2, p95 3.4, p99 6.1, p99.9 12, max 15 ms``."""
+    figures = {
+        "p50": latency.p50_ms,
+        "p95": latency.p95_ms,
+        "p99": latency.p99_ms,
+        "p99.9": latency.p999_ms,
+        "max": latency.max_ms,
+    }
+    said = ", ".join(f"{name} {_milliseconds(value)}" for name, value in figures.items())
+    missing = f"; {latency.missing:,} missing" if latency.missing else ""
+    return f"{said} ms{missing}"
+
+
+def _milliseconds(value: float | None) -> str:
+    """Return a number with three digits, or what stands for one that is larger than all known."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _describe_events(result: Result) -> Iterator[str]:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rmqbench.explaining import explained
-from rmqbench.results.metrics import confirm_latency, consume_throughput, publish_throughput
+from rmqbench.results.latencies import publish_latencies, queue_latencies
+from rmqbench.results.limits import checked
+from rmqbench.results.metrics import consume_throughput, publish_throughput
 from rmqbench.results.result import Backlog, Event, QueueFigures, Result
 from rmqbench.run_directory.journal import (
     BacklogShown,
@@ -45,6 +47,8 @@ def judge(directory: str | os.PathLike[str]) -> Result:
     verdict = judge_evidence(record.evidence, allowed=description["allowed"], evidence_at=str(path))
     confirmed = _confirmed(record)
     late = reordered_redeliveries(record.evidence)
+    confirm, lag = publish_latencies(record.producers)
+    figures = {queue.name: _figures(record, queue, late[queue.name]) for queue in record.queues}
     return Result(
         run=str(description["run"]),
         scenario=description["scenario"],
@@ -52,9 +56,21 @@ def judge(directory: str | os.PathLike[str]) -> Result:
         verdict=explained(record, verdict),
         messages=sum(_wanted(record)),
         confirmed=confirmed,
-        queues={queue.name: _figures(record, queue, late[queue.name]) for queue in record.queues},
+        queues=figures,
         publish=publish_throughput(record.producers, confirmed),
-        confirm_latency=confirm_latency(record.producers),
+        confirm_latency=confirm,
+        lag=lag,
+        limits=tuple(
+            checked(
+                description["scenario"].get("limits", ()),
+                confirm,
+                {
+                    q.name: (figures[q.name].delivery_latency, figures[q.name].acknowledge_latency)
+                    for q in record.queues
+                },
+                _clocks_differ_ms(record),
+            )
+        ),
         peak_rss_mib=max((e.peak_rss_bytes for e in record.of(MemoryUsed)), default=0) / 2**20,
         directory=path,
         events=tuple(sorted(_events(record), key=lambda event: event.time_ns)),
@@ -102,6 +118,15 @@ def _clocks(record: RunRecord) -> Iterator[str]:
             f"{abs(offset_ms):.3f} ms {'behind' if offset_ms < 0 else 'ahead'}, within "
             f"{within_ms:.3f} ms{drifted}. Its times are corrected."
         )
+
+
+def _clocks_differ_ms(record: RunRecord) -> float:
+    """Return by how much the times of two hosts may differ, which are both corrected."""
+    hosts: dict[str, int] = {}
+    for each in record.of(ClockCompared):
+        within_ns = each.uncertainty_ns + abs(each.drift_ns or 0)
+        hosts[each.host] = max(hosts.get(each.host, 0), within_ns)
+    return sum(sorted(hosts.values())[-2:]) / 1e6
 
 
 def _churned(record: RunRecord) -> str:
@@ -160,6 +185,9 @@ def _figures(record: RunRecord, queue: QueueRecord, late: int) -> QueueFigures:
         for each in record.of(BacklogShown)
     }
     (evidence,) = (each for each in record.evidence.queues if each.name == queue.name)
+    delivery = acknowledge = None
+    if record.description["scenario"].get("consume") == "during":
+        delivery, acknowledge = queue_latencies(record.producers, queue)
     return QueueFigures(
         arguments=queue.arguments,
         ready_after_publish=ready.get(queue.name),
@@ -168,6 +196,8 @@ def _figures(record: RunRecord, queue: QueueRecord, late: int) -> QueueFigures:
         reordered_redeliveries=late,
         consume=consume_throughput(queue.consumers),
         backlog=backlogs.get(queue.name),
+        delivery_latency=delivery,
+        acknowledge_latency=acknowledge,
     )
 
 

@@ -1,62 +1,228 @@
-"""Latencies, counted in steps: what stays of those of messages whose evidence was let go.
+"""Latencies of a run: exact percentiles over all messages that were due, from its ledgers.
 
-The steps grow with the latency, 64 to each power of two: what is read from the counts is too high
-by a sixty-fourth at most. The highest is known exactly.
+A latency counts from the moment at which a message was due, not from that at which it was sent:
+what the broker keeps from being sent is late, too. (To leave that out is known as coordinated
+omission.) Where the load is not open, a message is due when it is sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LATENCY_FILE", "add_latencies", "percentile_of", "read_latencies", "steps_of", "sum_of"]
+from rmqbench.pieces import pieces
+from rmqbench.results.ranks import percentiles
+from rmqbench.results.steps import Counts, count_of, percentile_of, read_counts, steps_of, sum_of
+from rmqbench.run_directory.records import ProducerRecord, QueueRecord
+from rmqbench.verdict.evidence import SENT
 
-LATENCY_FILE: Final = "latency.npy"
+__all__ = [
+    "Latency",
+    "Percentiles",
+    "PublishLatencies",
+    "QueueLatencies",
+    "publish_latencies",
+    "publish_rows",
+    "queue_latencies",
+    "queue_rows",
+]
 
-_BITS: Final = 6
-_STEPS: Final = (64 - _BITS) << _BITS
+_NONE = np.zeros(0, np.int64)
+_PERCENTS = (50, 90, 95, 99, 99.9, 99.99)
 
-Counts = npt.NDArray[np.int64]
-
-
-def steps_of(latencies_ns: npt.NDArray[np.int64]) -> Counts:
-    """Count latencies, in nanoseconds; the last place of the counts is the highest of them."""
-    latencies_ns = np.maximum(latencies_ns, 1)
-    shift = np.maximum(np.frexp(latencies_ns.astype(np.float64))[1] - 1 - _BITS, 0)
-    steps = (shift.astype(np.int64) << _BITS) + (latencies_ns >> shift)
-    counts = np.bincount(steps, minlength=_STEPS + 1)[: _STEPS + 1]
-    counts[_STEPS] = latencies_ns.max(initial=0)
-    return counts.astype(np.int64)
-
-
-def sum_of(counts: Sequence[Counts]) -> Counts:
-    """Return the counts of all of these together."""
-    together: Counts = np.stack(counts).sum(axis=0)
-    together[_STEPS] = max(each[_STEPS] for each in counts)
-    return together
+IntArray = npt.NDArray[np.int64]
+Rows = Sequence[IntArray]
+"""Latencies in nanoseconds, of each kind some."""
 
 
-def percentile_of(counts: Counts, percent: float) -> float:
-    """Return a percentile of what was counted, in nanoseconds."""
-    ends = np.cumsum(counts[:_STEPS])
-    if percent >= 100:
-        return float(counts[_STEPS])
-    step = int(np.searchsorted(ends, percent / 100 * ends[-1]))
-    shift = max(0, (step >> _BITS) - 1)
-    return float(min((((step - (shift << _BITS)) + 1) << shift) - 1, counts[_STEPS]))
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Milliseconds, of ``count`` messages; ``missing`` were due, too, and took longer than any.
+
+    A percentile that falls among those that are missing is None. ``max_ms`` is of the others.
+    """
+
+    count: int
+    missing: int
+    p50_ms: float | None
+    p90_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    p999_ms: float | None
+    p9999_ms: float | None
+    max_ms: float
 
 
-def read_latencies(directory: Path) -> Counts | None:
-    """Return what was counted of a producer's messages; None where nothing was let go."""
-    path = directory / LATENCY_FILE
-    return np.load(path) if path.exists() else None
+@dataclass(frozen=True, slots=True)
+class Latency(Percentiles):
+    """Percentiles of a latency, and what they would be had the producers sent in time.
+
+    ``without_lag`` leaves out by how much the producers themselves were late, and what they have
+    not sent. None: the load was not open, and a message was due when it was sent.
+    """
+
+    without_lag: Percentiles | None = None
 
 
-def add_latencies(directory: Path, latencies_ns: npt.NDArray[np.int64]) -> None:
-    """Count further latencies of a producer's messages, which are about to be let go."""
-    counts, before = steps_of(latencies_ns), read_latencies(directory)
-    np.save(directory / LATENCY_FILE, counts if before is None else sum_of([counts, before]))
+class PublishLatencies(NamedTuple):
+    """``confirm``: until the broker confirmed or refused a message. ``lag``: until it was sent.
+
+    The lag is only that of the producer itself, which neither the broker nor the window kept from
+    sending. None: nothing was confirmed; the load was not open.
+    """
+
+    confirm: Latency | None
+    lag: Percentiles | None
+
+
+class QueueLatencies(NamedTuple):
+    """Until a queue delivered a message, and until its first acknowledgement was sent."""
+
+    delivery: Latency | None
+    acknowledge: Latency | None
+
+
+def publish_latencies(producers: Sequence[ProducerRecord]) -> PublishLatencies:
+    """Return the latencies of publishing."""
+    due, sent = sum(each.due for each in producers), sum(each.sent for each in producers)
+
+    def rows() -> Iterator[Rows]:
+        for each in producers:
+            for these in _kept(each):
+                yield publish_rows(each, these)
+
+    let_go = [read_counts(each.ledger.directory) for each in producers]
+    confirm, without_lag, lag = _percentiles(rows, let_go, [due, sent, sent])
+    return PublishLatencies(_latency(confirm, without_lag), lag)
+
+
+def queue_latencies(producers: Sequence[ProducerRecord], queue: QueueRecord) -> QueueLatencies:
+    """Return the latencies of a queue that is consumed while messages are published."""
+    due, sent = sum(each.due for each in producers), sum(each.sent for each in producers)
+
+    def rows() -> Iterator[Rows]:
+        start = 0
+        for each in producers:
+            for these in _kept(each):
+                yield queue_rows(each, queue, start, these)
+            start += len(each.ledger.state)
+
+    let_go = [read_counts(queue.directory)]
+    delivery, without_lag, acknowledge, acknowledge_without_lag = _percentiles(
+        rows, let_go, [due, sent, due, sent]
+    )
+    return QueueLatencies(
+        _latency(delivery, without_lag), _latency(acknowledge, acknowledge_without_lag)
+    )
+
+
+def _kept(producer: ProducerRecord) -> Iterator[slice]:
+    """Yield the pieces of a producer's messages of which the evidence was not let go."""
+    ledger = producer.ledger
+    for these in pieces(len(ledger.state)):
+        if ledger.let_go is None or not ledger.let_go.among(these.start, these.stop).any():
+            yield these
+
+
+def publish_rows(producer: ProducerRecord, these: slice) -> Rows:
+    """Return the latencies of some messages of a producer that are known.
+
+    Three rows: until their confirms, these without the producer's own lag, and the lag itself.
+    Where the load is not open, the last two are empty.
+    """
+    ledger = producer.ledger
+    sent = ledger.state[these] & SENT != 0
+    late_ns = ledger.sent_ns[these] - producer.due_ns(these)
+    after_ns = ledger.settled_after_ns[these].astype(np.int64)
+    settled = sent & (after_ns > 0)
+    confirm = (late_ns + after_ns)[settled]
+    if ledger.lag_ns is None:
+        return [confirm, _NONE, _NONE]
+    lag_ns = ledger.lag_ns[these].astype(np.int64)
+    return [confirm, confirm - lag_ns[settled], lag_ns[sent]]
+
+
+def queue_rows(producer: ProducerRecord, queue: QueueRecord, start: int, these: slice) -> Rows:
+    """Return the latencies of some messages of a producer that are known, through a queue.
+
+    ``start`` is the place of the producer's first message in the ledgers of consumers. Four rows:
+    until their delivery, with and without the producer's own lag, and until their acknowledgement
+    likewise. Where the load is not open, the last three are empty.
+    """
+    places = slice(start + these.start, start + these.stop)
+    ledger = producer.ledger
+    due_ns = producer.due_ns(these)
+    never = np.iinfo(np.int64).max
+    delivered_ns = np.full(len(due_ns), never)
+    acked_ns = np.full(len(due_ns), never)
+    for consumer in queue.consumers:
+        came = consumer.ledger.state[places] != 0
+        first_ns = consumer.ledger.first_ns[places]
+        delivered_ns = np.where(came, np.minimum(delivered_ns, first_ns), delivered_ns)
+        if consumer.ledger.acked_after_ns is not None:
+            after_ns = consumer.ledger.acked_after_ns[places].astype(np.int64)
+            acked = came & (after_ns > 0)
+            acked_ns = np.where(acked, np.minimum(acked_ns, first_ns + after_ns), acked_ns)
+    sent = ledger.state[these] & SENT != 0
+    delivered = sent & (delivered_ns < never)
+    delivery = (delivered_ns - due_ns)[delivered]
+    if ledger.lag_ns is None:
+        return [delivery, _NONE, _NONE, _NONE]
+    lag_ns = ledger.lag_ns[these].astype(np.int64)
+    acked = sent & (acked_ns < never)
+    acknowledge = (acked_ns - due_ns)[acked]
+    return [delivery, delivery - lag_ns[delivered], acknowledge, acknowledge - lag_ns[acked]]
+
+
+def _latency(all_of_it: Percentiles | None, without_lag: Percentiles | None) -> Latency | None:
+    return None if all_of_it is None else Latency(**asdict(all_of_it), without_lag=without_lag)
+
+
+def _percentiles(
+    rows: Callable[[], Iterator[Rows]],
+    let_go: Sequence[npt.NDArray[np.int64] | None],
+    due: Sequence[int],
+) -> list[Percentiles | None]:
+    """Return the percentiles of each row, of which so many messages were due.
+
+    Where evidence was let go they are those of steps, see :mod:`rmqbench.results.steps`.
+    """
+    gone = [each for each in let_go if each is not None]
+    if gone:
+        together: list[Counts] = [sum_of(alike) for alike in zip(*gone, strict=True)]
+        for piece in rows():
+            pairs = zip(together, piece, strict=True)
+            together = [sum_of([counts, steps_of(each)]) for counts, each in pairs]
+        return [_of_steps(each, of) for each, of in zip(together, due, strict=False)]
+    counts, highest = [0] * len(due), [0] * len(due)
+    for piece in rows():
+        for row, each in enumerate(piece):
+            counts[row] += len(each)
+            highest[row] = max(highest[row], int(each.max(initial=0)))
+    missing = [max(0, of - count) for count, of in zip(counts, due, strict=True)]
+    found = percentiles(rows, counts, _PERCENTS, beyond=missing, unit=1e6)
+    return [
+        _row(count, more, those, most / 1e6) if count else None
+        for count, more, those, most in zip(counts, missing, found, highest, strict=True)
+    ]
+
+
+def _of_steps(counts: Counts, due: int) -> Percentiles | None:
+    count = count_of(counts)
+    if not count:
+        return None
+    missing = max(0, due - count)
+    found: list[float | None] = []
+    for percent in _PERCENTS:
+        among = percent * (count + missing) / count
+        found.append(None if among > 100 else percentile_of(counts, among) / 1e6)
+    return _row(count, missing, found, percentile_of(counts, 100) / 1e6)
+
+
+def _row(count: int, missing: int, values: Sequence[float | None], highest: float) -> Percentiles:
+    p50, p90, p95, p99, p999, p9999 = values
+    return Percentiles(count, missing, p50, p90, p95, p99, p999, p9999, highest)

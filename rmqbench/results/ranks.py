@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +36,9 @@ class _Range:
 
     def narrowed(self) -> Iterator[_Range]:
         """Yield the smaller ranges in which the values at its ranks are."""
+        if not self.bits:
+            yield self
+            return
         ends = np.cumsum(self._counts)
         bins = np.searchsorted(ends, self.ranks, side="right")
         for one in np.unique(bins).tolist():
@@ -43,33 +47,67 @@ class _Range:
             yield _Range(self.low + (one << self._shift), self._shift, ranks)
 
 
-def ranked(values: Callable[[], Iterator[IntArray]], ranks: Sequence[int]) -> list[int]:
-    """Return the values at these ranks, which ascend from 0 on.
+def ranked(
+    rows: Callable[[], Iterator[Sequence[IntArray]]], ranks: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Return the values at some ranks of each row of values; a row's ranks ascend from 0 on.
 
-    ``values`` yields all of them, in pieces, each time that it is called.
+    ``rows`` yields the rows in pieces, of each row some values, each time that it is called.
     """
-    low = min(int(each.min()) for each in values() if len(each))
-    high = max(int(each.max()) for each in values() if len(each))
-    ranges = [_Range(low, (high - low).bit_length(), [*ranks])]
-    while ranges[0].bits:
-        for each in values():
-            for one in ranges:
-                one.count(each)
-        ranges = [narrowed for one in ranges for narrowed in one.narrowed()]
-    return [one.low for one in ranges for _ in one.ranks]
+    lows, highs = [sys.maxsize] * len(ranks), [-sys.maxsize] * len(ranks)
+    for pieces in rows():
+        for row, each in enumerate(pieces):
+            if len(each):
+                lows[row] = min(lows[row], int(each.min()))
+                highs[row] = max(highs[row], int(each.max()))
+    ranges = [
+        [_Range(low, (high - low).bit_length(), [*of])] if of else []
+        for low, high, of in zip(lows, highs, ranks, strict=True)
+    ]
+    while any(one.bits for of_row in ranges for one in of_row):
+        for pieces in rows():
+            for of_row, each in zip(ranges, pieces, strict=True):
+                for one in of_row:
+                    one.count(each)
+        ranges = [[narrowed for one in of_row for narrowed in one.narrowed()] for of_row in ranges]
+    return [[one.low for one in of_row for _ in one.ranks] for of_row in ranges]
 
 
 def percentiles(
-    values: Callable[[], Iterator[IntArray]], count: int, of: Sequence[float], unit: float = 1.0
-) -> list[float]:
-    """Return percentiles of ``count`` values in a unit, as :func:`numpy.percentile` does."""
-    found = []
-    places = [percent / 100 * (count - 1) for percent in of]
-    ranks = sorted({min(int(at) + more, count - 1) for at in places for more in (0, 1)})
-    known = dict(zip(ranks, ranked(values, ranks), strict=True))
-    for at in places:
-        low, high = known[int(at)] / unit, known[min(int(at) + 1, count - 1)] / unit
-        share = at - int(at)  # the nearer value goes first, as numpy has it
-        between = (high - low) * share if share < 0.5 else (low - high) * (1 - share)
-        found.append((low if share < 0.5 else high) + between)
+    rows: Callable[[], Iterator[Sequence[IntArray]]],
+    counts: Sequence[int],
+    of: Sequence[float],
+    *,
+    beyond: Sequence[int] | None = None,
+    unit: float = 1.0,
+) -> list[list[float | None]]:
+    """Return percentiles of each row of values in a unit, as :func:`numpy.percentile` does.
+
+    ``counts`` is how many values there are in each row. ``beyond`` is how many further ones are
+    larger than any of them: a percentile that falls among these is None.
+    """
+    beyond = beyond or [0] * len(counts)
+    places = [
+        [percent / 100 * (count + more - 1) for percent in of] if count else []
+        for count, more in zip(counts, beyond, strict=True)
+    ]
+    ranks = [
+        sorted({int(at) + i for at in those for i in (0, 1) if int(at) + i < count})
+        for those, count in zip(places, counts, strict=True)
+    ]
+    found: list[list[float | None]] = []
+    for those, at_ranks, values in zip(places, ranks, ranked(rows, ranks), strict=True):
+        known = {rank: value / unit for rank, value in zip(at_ranks, values, strict=True)}
+        found.append([_between(known, at) for at in those] if those else [None] * len(of))
     return found
+
+
+def _between(known: Mapping[int, float], at: float) -> float | None:
+    """Return the value at a place between two ranks, or None if not both are known."""
+    share = at - int(at)
+    low = known.get(int(at))
+    high = known.get(int(at) + 1) if share else low
+    if low is None or high is None:
+        return None
+    # The nearer value goes first, as numpy has it.
+    return low + (high - low) * share if share < 0.5 else high + (low - high) * (1 - share)

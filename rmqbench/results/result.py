@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rmqbench.results.metrics import Latency, Throughput
-from rmqbench.verdict.findings import Verdict
+from rmqbench.errors import RmqbenchError
+from rmqbench.results.latencies import Latency, Percentiles
+from rmqbench.results.limits import LimitCheck, LimitError
+from rmqbench.results.metrics import Throughput
+from rmqbench.verdict.findings import Judgement, Verdict
 
 __all__ = ["Backlog", "Event", "QueueFigures", "Result"]
 
@@ -47,7 +50,10 @@ class QueueFigures:
     or could not be, asked). ``ready_after_drain``: with all consumers gone. ``delivered`` counts
     this run's messages, those that came again included; ``reordered_redeliveries`` first deliveries
     that came late and with the flag ``redelivered``, which is allowed. ``backlog``: only where the
-    scenario looks at it. ``consume``: how fast it was consumed.
+    scenario looks at it. ``consume``: how fast it was consumed. ``delivery_latency`` and
+    ``acknowledge_latency``: how long its messages took until their first delivery, and until their
+    first acknowledgement was sent. Both only where it is consumed while messages are published, the
+    latter only of an open load.
     """
 
     arguments: Mapping[str, Any]
@@ -57,15 +63,19 @@ class QueueFigures:
     reordered_redeliveries: int
     consume: Throughput
     backlog: Backlog | None = None
+    delivery_latency: Latency | None = None
+    acknowledge_latency: Latency | None = None
 
 
 @dataclass(frozen=True)
 class Result:
     """One run, judged. ``directory`` holds all its evidence; ``result.json`` there is this.
 
-    ``queues`` are in the scenario's order. ``events`` are what happened and when, faults and lost
-    connections included. ``notes`` are sentences for a person, for example that lazy has no effect
-    on this broker.
+    ``confirm_latency`` is of the publishes that were confirmed or refused. ``lag`` is by how much
+    the producers themselves were late with an open load, ``limits`` whether its limits were kept:
+    the verdict is about the messages alone. ``queues`` are in the scenario's order. ``events`` are
+    what happened and when, faults and lost connections included. ``notes`` are sentences for a
+    person, for example that lazy has no effect on this broker.
     """
 
     run: str
@@ -79,8 +89,45 @@ class Result:
     confirm_latency: Latency | None
     peak_rss_mib: float
     directory: Path
+    lag: Percentiles | None = None
+    limits: tuple[LimitCheck, ...] = ()
     events: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Judgement:
+        """What the verdict and the limits come to together: FAIL where any of them does."""
+        outcomes = {self.verdict.outcome, *(each.outcome for each in self.limits)}
+        worst_first = (Judgement.FAIL, Judgement.INCONCLUSIVE)
+        return next((each for each in worst_first if each in outcomes), Judgement.PASS)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the outcome is PASS."""
+        return self.outcome is Judgement.PASS
+
+    @property
+    def exit_code(self) -> int:
+        """The command line's exit code, see :attr:`Verdict.exit_code`; 1 for a limit exceeded."""
+        if any(each.outcome is Judgement.FAIL for each in self.limits):
+            return 1
+        return self.verdict.exit_code or (0 if self.passed else RmqbenchError.exit_code)
+
+    @property
+    def why(self) -> str:
+        """Why the outcome is none or no better, in a line."""
+        over = [str(each) for each in self.limits if each.outcome is not Judgement.PASS]
+        said = [] if over and self.verdict.passed else [self.verdict.why]
+        return "; ".join([*said, *over])
+
+    def require_pass(self) -> None:
+        """Raise VerdictError unless the verdict is PASS, LimitError unless each limit was kept.
+
+        Both are AssertionErrors.
+        """
+        self.verdict.require_pass()
+        if not self.passed:
+            raise LimitError("; ".join(map(str, self.limits)))
 
     @property
     def consume(self) -> Throughput:
@@ -101,20 +148,23 @@ class Result:
         ``findings`` has a number for every finding there is: summed over the queues, but the
         outcomes of publishes (nacked, returned, indeterminate, unsent) counted once.
         """
-        latency = asdict(self.confirm_latency) if self.confirm_latency else None
+        latency = self.confirm_latency and asdict(self.confirm_latency)
+        lag = self.lag and asdict(self.lag)
         return {
             "run": self.run,
+            "outcome": self.outcome.value,
             "verdict": self.verdict.outcome.value,
             "reasons": list(self.verdict.reasons),
             "explanations": [each.as_dict() for each in self.verdict.explanations],
             "messages": self.messages,
             "confirmed": self.confirmed,
             "findings": self.verdict.counts(),
+            "limits": [asdict(each) for each in self.limits],
             "queues": {
                 name: {**asdict(figures), **self.verdict.counts(name)}
                 for name, figures in self.queues.items()
             },
-            "publish": {**asdict(self.publish), "confirm_latency": latency},
+            "publish": {**asdict(self.publish), "confirm_latency": latency, "lag": lag},
             "consume": asdict(self.consume),
             "audit": asdict(self.audit),
             "peak_rss_mib": round(self.peak_rss_mib, 1),

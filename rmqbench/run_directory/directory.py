@@ -21,7 +21,7 @@ from rmqbench.text import counted
 
 __all__ = ["FORMAT", "RunDirectory"]
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """The version of the format: a directory of another version is refused."""
 
 
@@ -73,13 +73,16 @@ class RunDirectory:
         except OSError as error:
             raise _not_made(error) from None
 
-    def require_room(self, publishes: int, deliveries: int) -> None:
+    def require_room(self, publishes: int, deliveries: int, *, timed: bool = False) -> None:
         """Raise RmqbenchError where the disk has no room for the evidence of so many.
+
+        ``timed``: they are those of an open load.
 
         It is asked before anything is written: to reserve as much as there is would take it from
         all others.
         """
-        needed = publishes * PublishLedger.row_bytes() + deliveries * DeliveryLedger.row_bytes()
+        needed = publishes * PublishLedger.row_bytes(timed=timed)
+        needed += deliveries * DeliveryLedger.row_bytes(timed=timed)
         free = shutil.disk_usage(self.path).free
         if needed > free:
             raise RmqbenchError(

@@ -2,8 +2,9 @@
 
 What is written into a mapped file outlives the process that wrote it, ``kill -9`` included. Each
 file has one writer. A message costs 13 bytes for its publish and 13 for its first delivery by one
-consumer of one queue; whatever comes again is a row of its own. How far a writer has come stands
-beside its arrays, so that whoever watches need not look through them.
+consumer of one queue, 17 each where its messages are due at a time; whatever comes again is a row
+of its own. How far a writer has come stands beside its arrays, so that whoever watches need not
+look through them.
 
 :mod:`rmqbench.run_directory.recorder` writes what is kept here.
 """
@@ -43,6 +44,7 @@ class _Columns:
     """Arrays of equal length, each a memory-mapped ``.npy`` file in one directory."""
 
     columns: ClassVar[dict[str, str]]
+    timed: ClassVar[dict[str, str]]  # columns that only an open load has
 
     def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
         self.directory = directory
@@ -50,8 +52,15 @@ class _Columns:
         self.let_go = LetGo.of(directory)
 
     @classmethod
-    def create(cls, directory: Path, count: int, *, lets_go: Sequence[int] | None = None) -> None:
-        """Create the files for ``count`` messages, all zero.
+    def create(
+        cls,
+        directory: Path,
+        count: int,
+        *,
+        timed: bool = False,
+        lets_go: Sequence[int] | None = None,
+    ) -> None:
+        """Create the files for ``count`` messages, all zero; ``timed`` are those of an open load.
 
         Their space on the disk is reserved here, where a full disk is an error: later, in a mapped
         page, it would end the process. With ``lets_go``, how many of them each producer has, it is
@@ -59,7 +68,7 @@ class _Columns:
         """
         directory.mkdir(parents=True, exist_ok=True)
         try:
-            for name, dtype in cls.columns.items():
+            for name, dtype in (cls.columns | (cls.timed if timed else {})).items():
                 _make_array(directory / f"{name}.npy", dtype, count, takes_room=lets_go is None)
             _make_array(directory / _PROGRESS_FILE, "<i8", cls._steps(count))
             if lets_go is not None:
@@ -72,9 +81,10 @@ class _Columns:
             ) from None
 
     @classmethod
-    def row_bytes(cls) -> int:
+    def row_bytes(cls, *, timed: bool = False) -> int:
         """Return how many bytes the arrays have for each message."""
-        return sum(np.dtype(each).itemsize for each in cls.columns.values())
+        columns = (*cls.columns.values(), *(cls.timed.values() if timed else ()))
+        return sum(np.dtype(each).itemsize for each in columns)
 
     @classmethod
     def _steps(cls, count: int) -> int:
@@ -98,9 +108,11 @@ class _Columns:
 
     @classmethod
     def _map(cls, directory: Path, mode: Literal["r", "r+"]) -> dict[str, _Column]:
+        paths = {name: directory / f"{name}.npy" for name in (*cls.columns, *cls.timed)}
         return {
-            name: _map_array(directory / f"{name}.npy", dtype, mode)
-            for name, dtype in cls.columns.items()
+            name: _map_array(paths[name], dtype, mode)
+            for name, dtype in (cls.columns | cls.timed).items()
+            if name in cls.columns or paths[name].exists()
         }
 
     def progress(self, mode: Literal["r", "r+"] = "r") -> _Column:
@@ -153,14 +165,19 @@ class PublishLedger(_Ledger):
     the broker confirmed or refused it, to 6 parts in 10⁸; 0: not yet), all of shape (count,). What
     was sent again is a row of ``copies.bin``. :meth:`progress` has shape (1,): how many were
     confirmed or refused.
+
+    Of an open load there is ``lag_ns``, too, float32 nanoseconds: how long the producer itself was
+    late, which neither the broker nor the window kept from sending.
     """
 
     columns: ClassVar = {"state": "u1", "sent_ns": "<i8", "settled_after_ns": "<f4"}
+    timed: ClassVar = {"lag_ns": "<f4"}
 
     def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
         super().__init__(directory, arrays)
         self.sent_ns: _Column = self.arrays["sent_ns"]
         self.settled_after_ns: _Column = self.arrays["settled_after_ns"]
+        self.lag_ns: _Column | None = self.arrays.get("lag_ns")
 
     @classmethod
     def _steps(cls, count: int) -> int:
@@ -218,14 +235,19 @@ class DeliveryLedger(_Ledger):
     (sum of counts,). Each later delivery is a row of ``again.bin``; what neither can hold is a line
     of ``incidents.jsonl``. :meth:`progress` says of each :data:`BLOCK` places how many messages of
     them were received.
+
+    Of an open load there is ``acked_after_ns``, too, float32 nanoseconds: how long after its first
+    delivery its first acknowledgement was sent (0: not yet).
     """
 
     columns: ClassVar = {"state": "u1", "stamp": "<u4", "first_ns": "<i8"}
+    timed: ClassVar = {"acked_after_ns": "<f4"}
 
     def __init__(self, directory: Path, arrays: dict[str, _Column]) -> None:
         super().__init__(directory, arrays)
         self.stamp: _Column = self.arrays["stamp"]
         self.first_ns: _Column = self.arrays["first_ns"]
+        self.acked_after_ns: _Column | None = self.arrays.get("acked_after_ns")
 
     @classmethod
     def _steps(cls, count: int) -> int:

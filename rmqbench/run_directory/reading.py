@@ -42,6 +42,7 @@ from rmqbench.run_directory.records import (
     WorkerRecord,
 )
 from rmqbench.run_directory.transfer import is_away
+from rmqbench.schedule import Schedule
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import (
     AGAIN,
@@ -119,6 +120,8 @@ class _Reader:
         self._description = description
         self._recipe = _recipe(description)
         self._counts = [int(count) for count in description["counts"]]
+        stretches = description.get("schedule")
+        self._schedule = None if stretches is None else Schedule.from_list(stretches)
         self._missing: list[str] = []
 
     def read(self) -> RunRecord:
@@ -156,7 +159,8 @@ class _Reader:
         ledger, readable = self._ledger(PublishLedger, place, count, name)
         journal = self._worker_journal(place, name)
         copies = self._rows(PublishLedger.copies, ledger, COPY, f"the copies of {name}")
-        record = ProducerRecord(name, journal, ledger, copies, readable)
+        schedule = self._schedule and self._schedule.share(number, len(self._counts))
+        record = ProducerRecord(name, journal, ledger, copies, readable, schedule)
         self._require_all(record, ("copy", "copies"), len(copies))
         return record
 
@@ -170,7 +174,9 @@ class _Reader:
                 self._consumer(place, f"consumer {number} of {name}")
                 for number, place in enumerate(self._directory.consumers(index))
             ]
-            queues.append(QueueRecord(asked, name, arguments, consumers))
+            queues.append(
+                QueueRecord(self._directory.queue(index), asked, name, arguments, consumers)
+            )
         return queues
 
     def _consumer(self, place: Path, name: str) -> ConsumerRecord:

@@ -104,8 +104,17 @@ class PublishRecorder(_Recorder):
         self._progress = self.ledger.progress("r+")
         super().__init__(self.ledger.copies_path, self.ledger.incidents_path, self.ledger.let_go)
 
-    def send(self, sequences: npt.NDArray[np.int64], channel: int, now_ns: int) -> None:
-        """Record that these are about to be sent on a channel, some of them perhaps again."""
+    def send(
+        self,
+        sequences: npt.NDArray[np.int64],
+        channel: int,
+        now_ns: int,
+        lag_ns: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        """Record that these are about to be sent on a channel, some of them perhaps again.
+
+        ``lag_ns``, of the same shape, is by how much the producer itself is late with each.
+        """
         ledger = self.ledger
         again = ledger.state[sequences] & SENT != 0
         if again.any():
@@ -115,7 +124,10 @@ class PublishRecorder(_Recorder):
             copies["channel"] = channel
             self._rows.append(copies.tobytes(), len(copies))
             sequences = sequences[~again]
+            lag_ns = None if lag_ns is None else lag_ns[~again]
         ledger.sent_ns[sequences] = now_ns
+        if ledger.lag_ns is not None and lag_ns is not None:
+            ledger.lag_ns[sequences] = lag_ns
         ledger.state[sequences] |= SENT
 
     def settle(self, sequences: npt.NDArray[np.int64], bit: int, now_ns: int) -> None:
@@ -203,9 +215,13 @@ class DeliveryRecorder(_Recorder):
             self._record_again(places[~first], flags[~first], stamps[~first], at_ns[~first])
         return places
 
-    def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
+    def acknowledge(self, places: npt.NDArray[np.int64], now_ns: int) -> None:
         """Record that the acknowledgement of these is being sent on the present channel."""
-        self.ledger.state[places] |= ACKED
+        ledger = self.ledger
+        if ledger.acked_after_ns is not None:
+            new = places[ledger.acked_after_ns[places] == 0]
+            ledger.acked_after_ns[new] = np.maximum(now_ns - ledger.first_ns[new], 1)
+        ledger.state[places] |= ACKED
         self._free_what_was_let_go()
 
     def _is_final(self, segment: npt.NDArray[Any]) -> bool:

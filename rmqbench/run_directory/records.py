@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import AccessRefused, MessageTooLarge
+from rmqbench.pieces import pieces
 from rmqbench.run_directory.directory import RunDirectory
-from rmqbench.run_directory.journal import Entry, WorkEnded
+from rmqbench.run_directory.journal import Entry, WorkEnded, WorkStarted
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.schedule import Schedule
 from rmqbench.verdict.evidence import Evidence
 
 __all__ = ["ConsumerRecord", "ProducerRecord", "QueueRecord", "RunRecord", "WorkerRecord"]
@@ -31,6 +35,12 @@ class WorkerRecord:
         return (each for each in self.entries if isinstance(each, kind))
 
     @property
+    def started_ns(self) -> int | None:
+        """When its work began, in Unix nanoseconds; None: it never began."""
+        start = next(self.of(WorkStarted), None)
+        return None if start is None else start.time_ns
+
+    @property
     def end(self) -> WorkEnded | None:
         """Its end; None where it was ended from outside, or is still at work."""
         return next(self.of(WorkEnded), None)
@@ -40,12 +50,40 @@ class WorkerRecord:
 class ProducerRecord(WorkerRecord):
     """One producer: its journal, and arrays of shape (count,); all zero if not ``readable``.
 
-    ``copies`` holds what it sent again, as far as that can be read.
+    ``copies`` holds what it sent again, as far as that can be read. ``schedule`` is its share of an
+    open load.
     """
 
     ledger: PublishLedger
     copies: npt.NDArray[Any]
     readable: bool
+    schedule: Schedule | None = None
+
+    def due_ns(self, these: slice) -> npt.NDArray[np.int64]:
+        """Return when some messages were due, in Unix nanoseconds; 0: that is not known.
+
+        Where the load was not open, a message was due when it was sent.
+        """
+        if self.schedule is None:
+            return self.ledger.sent_ns[these]
+        if (started_ns := self.started_ns) is None:
+            return np.zeros(these.stop - these.start, np.int64)
+        numbers = np.arange(these.start, these.stop)
+        return started_ns + np.rint(self.schedule.due_s(numbers) * 1e9).astype(np.int64)
+
+    @property
+    def sent(self) -> int:
+        """How many of its messages it has sent."""
+        found = (self.ledger.sent(each) for each in pieces(len(self.ledger.state)))
+        return sum(int(np.count_nonzero(each)) for each in found)
+
+    @property
+    def due(self) -> int:
+        """How many of its messages were due before it ended, or before its last sign of life."""
+        if self.schedule is None or self.started_ns is None:
+            return self.sent
+        until_ns = self.end.until_ns if self.end else self.ledger.last_ns
+        return min(len(self.ledger.state), self.schedule.due_by((until_ns - self.started_ns) / 1e9))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +106,12 @@ class ConsumerRecord(WorkerRecord):
 
 @dataclass(frozen=True, eq=False)
 class QueueRecord:
-    """One queue as it was asked for, under the name that it was declared with."""
+    """One queue as it was asked for, under the name that it was declared with.
 
+    ``directory`` holds those of its consumers.
+    """
+
+    directory: Path
     asked: Mapping[str, Any]
     name: str
     arguments: Mapping[str, Any]

@@ -24,6 +24,7 @@ def describe(
         "run": str(run),
         "scenario": scenario.as_dict(),
         "counts": list(scenario.counts),
+        "schedule": scenario.schedule and scenario.schedule.as_list(),
         "recipe": recipe.as_dict(),
         "queues": [asdict(queue) for queue in scenario.queues],
         "allowed": list(scenario.allowed),

@@ -100,7 +100,7 @@ class QueueDrain:
             for number in range(first, first + self.consumers)
         ]
         for plan in plans:
-            DeliveryLedger.create(plan.directory, total, lets_go=self._lets_go)
+            DeliveryLedger.create(plan.directory, total, timed=plan.timed, lets_go=self._lets_go)
         self._round = [DeliveryLedger.read(plan.directory) for plan in plans]
         self._ledgers += self._round
         for ledger in self._round:

@@ -142,9 +142,9 @@ class _Reports:
 def _here(plan: Plan, directory: Path, epoch_ns: int) -> Plan:
     """Return a plan as it is done on this host, by this host's clock, with its ledger made."""
     if isinstance(plan, ProducerPlan):
-        PublishLedger.create(directory, plan.count)
+        PublishLedger.create(directory, plan.count, timed=plan.schedule is not None)
     else:
-        DeliveryLedger.create(directory, sum(plan.counts))
+        DeliveryLedger.create(directory, sum(plan.counts), timed=plan.timed)
     return replace(plan, directory=directory, epoch_ns=epoch_ns)
 
 

@@ -6,12 +6,11 @@ import shutil
 from collections.abc import Callable
 from itertools import chain
 
-import numpy as np
-
 from rmqbench.clock import Clock
 from rmqbench.errors import RmqbenchError
 from rmqbench.pieces import piece_of
-from rmqbench.results.latencies import add_latencies
+from rmqbench.results.latencies import publish_rows, queue_rows
+from rmqbench.results.steps import add_counts
 from rmqbench.run_directory import RunDirectory
 from rmqbench.run_directory.journal import Entry, JudgedSoFar
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
@@ -99,9 +98,11 @@ class LettingGo:
         self._let_go += sum(len(each.part) for each in clean)
 
     def _count_latencies(self, record: RunRecord, clean: CleanPart) -> None:
-        ledger, first = record.producers[clean.part.number].ledger, clean.part.first
-        these = slice(first, first + len(clean.part))
-        add_latencies(ledger.directory, ledger.settled_after_ns[these].astype(np.int64))
+        part, producer = clean.part, record.producers[clean.part.number]
+        these = slice(part.first, part.first + len(part))
+        add_counts(producer.ledger.directory, publish_rows(producer, these))
+        for queue in record.queues:
+            add_counts(queue.directory, queue_rows(producer, queue, part.start - part.first, these))
 
     def _judge(self, seconds: float) -> None:
         record = read_run(self._directory.path)

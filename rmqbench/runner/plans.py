@@ -62,7 +62,7 @@ class Planner:
     def producers(self) -> list[ProducerPlan]:
         """Return the plans of all producers."""
         scenario = self.scenario
-        rate = scenario.publish_rate
+        schedule = scenario.schedule
         return [
             ProducerPlan(
                 endpoint=self.endpoint,
@@ -73,7 +73,7 @@ class Planner:
                 exchange=self.exchange,
                 routing_key=self.routing_key,
                 window=scenario.window,
-                rate=rate / scenario.producers if rate else None,
+                schedule=schedule and schedule.share(number, scenario.producers),
                 duration_s=scenario.duration_s,
                 confirms=scenario.confirms,
                 publish_again=scenario.publish_again,
@@ -81,7 +81,7 @@ class Planner:
                 vector=vector_path_is_on(),
                 heartbeat_s=scenario.heartbeat_s,
                 stall_s=scenario.stall_s,
-                tick_s=TICK_S if rate else _tick_s(scenario.producers),
+                tick_s=_tick_s(scenario.producers),
                 churn=self._churn(number, scenario.producers),
                 epoch_ns=self.epoch_ns,
             )
@@ -116,6 +116,7 @@ class Planner:
             counts=scenario.counts,
             number=0,
             directory=self.directory.queue(index),
+            timed=scenario.schedule is not None,
             exchange=self.exchange,
             routing_key=self.routing_key,
             epoch_ns=self.epoch_ns,

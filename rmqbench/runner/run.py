@@ -172,7 +172,8 @@ class Run:
         consumers = self.scenario.clients - self.scenario.producers
         if self.scenario.lets_go:
             most = min(most, _LETS_GO_ROOM)
-        self._directory.require_room(most, most * consumers)
+        timed = self.scenario.schedule is not None
+        self._directory.require_room(most, most * consumers, timed=timed)
         description = describe(
             self._id, self.scenario, self._recipe, self.broker, in_place=self._in_place
         )
@@ -272,7 +273,8 @@ class Run:
         producers = self._plans.producers()
         for plan in producers:
             lets_go = [plan.count] if self.scenario.lets_go else None
-            PublishLedger.create(plan.directory, plan.count, lets_go=lets_go)
+            timed = plan.schedule is not None
+            PublishLedger.create(plan.directory, plan.count, timed=timed, lets_go=lets_go)
         ledgers = self._publish_ledgers()
         settled = [each.progress() for each in ledgers]
         drains = []

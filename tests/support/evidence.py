@@ -112,7 +112,7 @@ def consumer(
                 begun[recorder.channel] = now = now + 1
             places = _record(recorder, rows, now + 1)
             if acked:
-                recorder.acknowledge(places)
+                recorder.acknowledge(places, 9_000)
             now += len(rows)
             ended[recorder.channel] = now + 1
         recorder.close()

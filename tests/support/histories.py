@@ -217,7 +217,7 @@ class History:
                 stamp = np.array([stamp_of(producer, sequence, *copy)], np.uint32)
                 places = recorder.record(*one, stamp, 5_000 + n)
                 if consumed.acknowledged:
-                    recorder.acknowledge(places)
+                    recorder.acknowledge(places, 9_000)
             for finding, producer, sequence in consumed.incidents:
                 recorder.report(Incident(finding, 7, producer, sequence, "as reported"))
             closed = consumed.closed and consumed.ended

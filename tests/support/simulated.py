@@ -36,6 +36,7 @@ from rmqbench.run_directory.journal import Declared, DrainTried, MessagesRemoved
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.runner.drain import QueueDrain
 from rmqbench.runner.letting_go import LettingGo
+from rmqbench.schedule import Schedule
 from rmqbench.simulation import Behaviour, Content, Misdeed, ModelBroker, SeededBehaviour
 from rmqbench.simulation.network import TO_CLIENT, Link, Transport, simulated_network
 from rmqbench.simulation.truth import FoundEmpty
@@ -96,7 +97,7 @@ class History:
     ack_survival: float = 1.0  # of those that were under way to the disk at a kill
     latency_s: float = 0.0002
     piece_bytes: int = 0  # how small the network cuts what it carries; 0: not at all
-    publish_rate: float | None = None
+    publish_rate: float | str | None = None
     size_bytes: int | str | None = None
     lets_go: bool = False  # what is clean, a few messages at a time
     version: str = "4.3.6"
@@ -108,6 +109,10 @@ class History:
     def counts(self) -> tuple[int, ...]:
         each, rest = divmod(self.messages, self.producers)
         return tuple(each + (number < rest) for number in range(self.producers))
+
+    @property
+    def schedule(self) -> Schedule | None:
+        return None if self.publish_rate is None else Schedule.of(self.publish_rate)
 
 
 @dataclass
@@ -311,8 +316,9 @@ class Play:
         self._directory.write_description(
             {
                 "run": str(self.recipe.run),
-                "scenario": {},
+                "scenario": {"consume": "during" if history.during else "after"},
                 "counts": list(history.counts),
+                "schedule": history.schedule and history.schedule.as_list(),
                 "recipe": self.recipe.as_dict(),
                 "queues": [
                     {
@@ -422,7 +428,7 @@ class Play:
 
     def _producer_plans(self) -> list[ProducerPlan]:
         history = self.history
-        plans = []
+        plans, schedule = [], history.schedule
         for number, count in enumerate(history.counts):
             plan = ProducerPlan(
                 endpoint=Endpoint(),
@@ -433,12 +439,13 @@ class Play:
                 exchange=EXCHANGE,
                 routing_key=KEY,
                 window=history.window,
-                rate=history.publish_rate,
+                schedule=schedule and schedule.share(number, history.producers),
                 publish_again=history.publish_again,
                 vector=history.vector,
             )
             lets_go = [count] if history.lets_go else None
-            PublishLedger.create(plan.directory, count, lets_go=lets_go)
+            timed = schedule is not None
+            PublishLedger.create(plan.directory, count, timed=timed, lets_go=lets_go)
             plans.append(plan)
         return plans
 
@@ -465,6 +472,7 @@ class Play:
             directory=self._directory.queue(index),
             exchange=EXCHANGE,
             routing_key=KEY,
+            timed=history.schedule is not None,
         )
         return QueueDrain(plan, queue.consumers, self.network, lets_go=history.lets_go)
 

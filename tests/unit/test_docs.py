@@ -32,8 +32,9 @@ from rmqbench.message import HEAD, Recipe
 from rmqbench.pytest_plugin.settings import OPTIONS, Settings
 from rmqbench.report.campaign import plan_view
 from rmqbench.report.terminal import render
-from rmqbench.results.latencies import LATENCY_FILE
+from rmqbench.results.latencies import Latency
 from rmqbench.results.metrics import Throughput
+from rmqbench.results.steps import LATENCY_FILE
 from rmqbench.run_directory import FORMAT
 from rmqbench.run_directory.journal import JOURNAL_FILE, Entry
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
@@ -339,7 +340,9 @@ def test_every_key_of_the_result_is_in_its_table(directory):
         *(key for queue in result["queues"].values() for key in queue),
         *(each.name for each in fields(Throughput)),
         "confirm_latency",
+        "lag",
         "fails",
+        *(each.name for each in fields(Latency)),
     }
     assert set(result) <= set(table)
     assert set(table) <= set(result) | named_together
@@ -374,6 +377,7 @@ def test_every_file_of_a_run_is_in_the_table(directory):
     rows = ("copies.bin", "again.bin")
     assert {*columns, *rows, "progress.npy", JOURNAL_FILE, "run.json", "incidents.jsonl"} == here
     others = {
+        *(f"{name}.npy" for name in (*PublishLedger.timed, *DeliveryLedger.timed)),
         SAMPLES_FILE,
         AWAY_FILE,
         LET_GO_FILE,
@@ -412,7 +416,7 @@ def test_every_array_is_in_a_table_with_its_type(ledger):
     of_producer, of_consumer = DIRECTORY_PAGE.split("\nA consumer's have one place")
     page = of_producer if ledger is PublishLedger else of_consumer
     table = {name: named(row[1])[0] for name, row in by_name(page, "array").items()}
-    assert table == ledger.columns
+    assert table == ledger.columns | ledger.timed
     assert all(np.dtype(each) for each in table.values())
 
 

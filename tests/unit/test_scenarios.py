@@ -47,6 +47,10 @@ def test_the_default_is_the_documented_one():
         ("allowed", ("losst",)),
         ("stall_s", 0.0),
         ("publish_rate", math.inf),
+        ("publish_rate", 0),
+        ("publish_rate", "fast"),
+        ("publish_rate", "100,200"),
+        ("limits", ("confirm.p99_ms <= 20",)),
         ("consume_rate", math.inf),
         ("churn", 0.0),
         ("churn", math.inf),
@@ -270,3 +274,29 @@ def test_a_soak_without_a_fault_allows_nothing_more_than_others():
 def test_a_soak_strikes_at_times_that_there_are():
     with pytest.raises(UsageError, match=r"every_s is 0\."):
         rmqbench.soak(fault="kill-broker", every_s=0)
+
+
+def test_a_rate_that_says_how_long_it_lasts_says_the_duration_and_the_messages():
+    scenario = rmqbench.online(messages=None, publish_rate="100@2s,50@1s", producers=3)
+    assert (scenario.duration_s, scenario.most_messages) == (3.0, 250)
+    assert scenario.counts == (84, 83, 83)
+    few = rmqbench.online(messages=10, publish_rate="100@2s")
+    assert (few.duration_s, few.most_messages) == (2.0, 10)
+
+
+def test_the_latency_scenario_lasts_ten_seconds_or_as_long_as_its_rate_says():
+    assert rmqbench.latency().most_messages == 10_000
+    assert rmqbench.latency(duration_s=3, publish_rate="100,200").most_messages == 450
+    assert rmqbench.latency(publish_rate="100@3s").duration_s == 3
+
+
+def test_limits_need_an_open_load_and_those_on_deliveries_consumers_at_work():
+    limits = ("delivery.p99_ms <= 20",)
+    assert rmqbench.latency(limits=limits).limits == limits
+    with pytest.raises(UsageError, match="the load is as high as the window allows"):
+        rmqbench.online(limits=limits)
+    with pytest.raises(UsageError, match="consumed after the publishing"):
+        rmqbench.reliability(publish_rate=100, limits=limits)
+    assert rmqbench.reliability(publish_rate=100, limits=("confirm.p99_ms <= 20",)).limits
+    with pytest.raises(UsageError, match=r"limits is the text .* Give a tuple: limits=\('delivery"):
+        rmqbench.latency(limits="delivery.p99_ms <= 20")

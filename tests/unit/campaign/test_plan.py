@@ -63,7 +63,7 @@ def test_rates_and_durations_may_be_written_as_on_the_command_line():
         """
     ).runs
     assert planned.scenario == rmqbench.reliability(
-        churn=50.0, publish_rate=1000.0, consume_rate=1500.0, duration_s=90, rest_s=2, stall_s=60
+        churn=50.0, publish_rate="1000/s", consume_rate=1500.0, duration_s=90, rest_s=2, stall_s=60
     )
     runs = campaign('scenario = "online"\nbroker = "local"\nchurn = ["5/s", 10]').runs
     assert [(each.title, each.scenario.churn) for each in runs] == [

@@ -17,7 +17,7 @@ import rmqbench.gui
 from rmqbench import cli, scenarios
 from rmqbench.amqp import topology
 from rmqbench.broker import Broker
-from rmqbench.cli import consume, produce, run
+from rmqbench.cli import consume, produce, run, running
 from rmqbench.cli.evidence import Evidence
 from rmqbench.clients import counting_consumer
 from rmqbench.clients.counting_consumer import Tally
@@ -46,7 +46,7 @@ def test_a_brokers_line_feed_forges_no_line(
     monkeypatch.setattr("rmqbench.runner.run.run", enough)
     evidence = Evidence(None, 10, 30)
     with pytest.raises(UsageError):
-        run._run(Scenario("any"), nullcontext(broker), evidence, None, 10)
+        running.run_and_exit(Scenario("any"), nullcontext(broker), evidence, None, 10)
     assert capsys.readouterr().err == (
         "RabbitMQ 3.10\\nPASS\\x1b[2J at amqp://guest@localhost:5672: by name\n"
     )

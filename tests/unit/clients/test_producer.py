@@ -12,7 +12,6 @@ from support.confirms import ack, confirms, nack
 from rmqbench.clients import producer as producers
 from rmqbench.clients.lifetime import Churn
 from rmqbench.clients.producer import ProducerPlan
-from rmqbench.clients.rate import Pace
 from rmqbench.clock import Clock
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import AccessRefused, ConnectionLost, DeadlineExceeded, MessageTooLarge
@@ -45,6 +44,7 @@ class Link:
         self.frame_max = 131072
         self.blocked = None
         self.unsent_bytes = self.turns = 0
+        self.waited_s = 0.0
         self.channel_number = 1
         self.on_confirms = lambda confirms: None
         self.sent = []  # the state that the ledger had of each message when it was sent
@@ -87,7 +87,7 @@ class Link:
     def basic_publish(self, exchange, routing_key, body, properties, mandatory):
         self.send([body])
 
-    def turn(self):
+    def turn(self, wait_s=None):
         self.turns += 1
         assert self.turns < 1000, "it goes on for ever"
         self.script(self)
@@ -211,25 +211,6 @@ def test_a_connection_that_has_lived_long_enough_is_left_when_all_on_it_is_confi
     closed = [each.number for each in entries if isinstance(each, ChannelClosed)]
     assert closed == [n + 1 for n in range(len(used) - 1)]
     assert (report.error, report.interruptions) == (None, ())
-
-
-def test_its_pace_goes_on_over_connections_and_begins_anew_behind_an_interruption(
-    publish, tmp_path, monkeypatch
-):
-    """Else a rate would be undercut by churn, and exceeded by what was not sent meanwhile."""
-    begun = []
-
-    class Noted(Pace):
-        def start(self):
-            begun.append(len(channels(tmp_path)) + 1)
-            super().start()
-
-    monkeypatch.setattr(producers, "Pace", Noted)
-    scripts = (confirm_all, lose, *[confirm_all] * 10)
-    report, _ = publish(*scripts, churn=Churn(1e9, 1), window=4)
-    assert len(channels(tmp_path)) > 3
-    assert begun == [1, 3], "on its first channel, and on the one behind the interruption"
-    assert len(report.interruptions) == 1
 
 
 def test_what_is_sent_a_third_time_is_a_further_copy_with_a_time_of_its_own(publish, ledger):

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 import rmqbench
-from rmqbench.report.terminal import render, result_view
+from rmqbench.report.terminal import render, result_line, result_view
+from rmqbench.results.latencies import Latency, Percentiles
+from rmqbench.results.limits import LimitCheck, LimitError
 from rmqbench.results.metrics import Throughput
 from rmqbench.results.result import Event, QueueFigures, Result
-from rmqbench.verdict.findings import Effect, Finding, FindingName, Judgement, Verdict
+from rmqbench.verdict.findings import Effect, Finding, FindingName, Judgement, Verdict, VerdictError
 
 QUICK = Throughput(10, 1.0, 10.0, 1.0)
 
@@ -101,3 +103,76 @@ def test_of_many_interruptions_in_a_row_the_first_ones_are_shown(
     else:
         assert "more interruption" not in text
     assert "restart-broker is over" in text
+
+
+PERCENTILES = Percentiles(10, 2, 0.5, 1.0, 2.0, 30.0, 123.4, None, 1234.5)
+
+
+def with_latencies(tmp_path, *limits):
+    result = a_result(tmp_path, rmqbench.latency())
+    latency = Latency(
+        *(getattr(PERCENTILES, name) for name in Percentiles.__slots__), without_lag=PERCENTILES
+    )
+    queues = {
+        name: replace(queue, delivery_latency=latency) for name, queue in result.queues.items()
+    }
+    return replace(
+        result, queues=queues, confirm_latency=latency, lag=PERCENTILES, limits=tuple(limits)
+    )
+
+
+def test_the_latencies_of_an_open_load_are_shown_each_in_a_line(tmp_path):
+    text = render([result_view(with_latencies(tmp_path))], width=120, colour=False)
+    figures = "p50 0.5, p95 2, p99 30, p99.9 123, max 1,234 ms; 2 missing"
+    for what in ("confirm", "deliver work.queue", "deliver audit.queue", "send (its own lag)"):
+        assert f"\ndue to {what}: {figures}\n" in text
+    assert "acknowledge" not in text
+    assert "confirm latency" not in text, "once is enough"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"), [(Judgement.PASS, 0), (Judgement.FAIL, 1), (Judgement.INCONCLUSIVE, 3)]
+)
+def test_a_limit_decides_the_outcome_beside_the_verdict(tmp_path, outcome, code):
+    check = LimitCheck("delivery.p99_ms <= 20", "work.queue", 30.0, outcome)
+    result = with_latencies(tmp_path, check)
+    assert result.verdict.passed
+    assert (result.outcome, result.passed, result.exit_code) == (outcome, code == 0, code)
+    text = render([result_view(result)], width=120, colour=False)
+    assert text.startswith(f"{outcome} latency, ")
+    assert f"\n{check}\n" in text
+    line = render([result_line(result)], width=1000, colour=False)
+    assert (str(check) in line) is (code != 0)
+    if code:
+        with pytest.raises(LimitError, match=r"delivery\.p99_ms <= 20 of work\.queue: 30 ms"):
+            result.require_pass()
+        assert result.why == str(check)
+    else:
+        result.require_pass()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "limit", "outcome", "code"),
+    [
+        (Judgement.FAIL, Judgement.PASS, Judgement.FAIL, 1),
+        (Judgement.FAIL, Judgement.INCONCLUSIVE, Judgement.FAIL, 1),
+        (Judgement.INCONCLUSIVE, Judgement.FAIL, Judgement.FAIL, 1),
+        (Judgement.INCONCLUSIVE, Judgement.PASS, Judgement.INCONCLUSIVE, 3),
+    ],
+)
+def test_the_worse_of_verdict_and_limits_counts(tmp_path, verdict, limit, outcome, code):
+    check = LimitCheck("confirm.p99_ms <= 20", None, 30.0, limit)
+    lost = (Finding(FindingName.LOST, 1, Effect.FAILS, "work.queue"),)
+    judged = Verdict(verdict, lost if verdict is Judgement.FAIL else (), reasons=("it is open",))
+    result = replace(with_latencies(tmp_path, check), verdict=judged)
+    assert (result.outcome, result.exit_code) == (outcome, code)
+    assert "it is open" in result.why
+    with pytest.raises(VerdictError):
+        result.require_pass()
+
+
+def test_unknown_outcomes_and_a_limit_exceeded_are_a_plain_fail(tmp_path):
+    unknown = Verdict(Judgement.FAIL, (Finding(FindingName.UNSENT, 1, Effect.FAILS),))
+    check = LimitCheck("confirm.p99_ms <= 20", None, 30.0, Judgement.FAIL)
+    assert replace(with_latencies(tmp_path), verdict=unknown).exit_code == 5
+    assert replace(with_latencies(tmp_path, check), verdict=unknown).exit_code == 1

@@ -1,9 +1,8 @@
 """Figures are what they say."""
 
-import numpy as np
 import pytest
 
-from rmqbench.results.metrics import latency_of, throughput_of
+from rmqbench.results.metrics import throughput_of
 
 
 def test_a_throughput_lasts_from_the_first_start_to_the_last_end():
@@ -18,12 +17,3 @@ def test_a_throughput_lasts_from_the_first_start_to_the_last_end():
 def test_a_throughput_without_anything_has_no_rate():
     assert throughput_of(0, [], 0.0).rate_per_s == 0
     assert throughput_of(5, [(7, 7), None], 0.0).rate_per_s == 0
-
-
-def test_latency_is_over_what_was_settled():
-    waited = np.full(100, 5_000_000, np.float32)
-    waited[:50] = 0
-    waited[99] = 9_000_000
-    latency = latency_of([waited])
-    assert (latency.p50_ms, latency.max_ms) == (5.0, 9.0)
-    assert latency_of([np.zeros(100, np.float32)]) is None

@@ -127,7 +127,7 @@ def record(recorder, sequences, now_ns, flagged=False):
     sequences = np.asarray(sequences)
     stamps, flags = np.ones(len(sequences), np.uint32), np.full(len(sequences), flagged)
     places = recorder.record(np.zeros_like(sequences), sequences, flags, stamps, now_ns)
-    recorder.acknowledge(places)
+    recorder.acknowledge(places, 9_000)
 
 
 def decided(directory, rows, last_ns, segment=0):

@@ -143,7 +143,7 @@ def test_each_row_says_its_channel(recorder):
 
 
 def test_a_new_channel_forgets_nothing(recorder):
-    recorder.acknowledge(record(recorder, 0, [0, 1], redelivered=True))
+    recorder.acknowledge(record(recorder, 0, [0, 1], redelivered=True), 9_000)
     recorder.open_channel()
     left = DELIVERED | REDELIVERED | ACKED
     assert (recorder.ledger.state[:2] == left).all()
@@ -151,7 +151,7 @@ def test_a_new_channel_forgets_nothing(recorder):
 
 def test_what_is_acknowledged_is_marked_and_nothing_else(recorder):
     places = record(recorder, 0, [0, 1, 2])
-    recorder.acknowledge(places[1:])
+    recorder.acknowledge(places[1:], 9_000)
     acked = recorder.ledger.state & ACKED
     assert np.flatnonzero(acked).tolist() == [1, 2]
 

@@ -64,7 +64,7 @@ def test_the_result_is_the_same_after_the_workers_have_freed_what_was_let_go(run
     Looking(run).after(6)
     PublishRecorder(run / "producer-0").settle(np.array([COUNT - 1]), 0, 1)
     for place in workers(run)[1:]:
-        DeliveryRecorder(place, [COUNT]).acknowledge(np.array([COUNT - 1]))
+        DeliveryRecorder(place, [COUNT]).acknowledge(np.array([COUNT - 1]), 9_000)
     for place, kind in zip(workers(run), (PublishLedger, *[DeliveryLedger] * 2), strict=True):
         assert not any(column[: 3 * PIECE].any() for column in kind.read(place).arrays.values())
     after = judge(run)

@@ -83,7 +83,7 @@ def test_a_virtual_host_is_deleted_where_an_interrupt_comes_as_it_is_made():
 
 def test_a_look_at_how_far_the_publishing_is_reads_no_column_of_a_ledger(run, monkeypatch):
     seen = []
-    plan = SimpleNamespace(directory=run._directory.producer(0), count=10)
+    plan = SimpleNamespace(directory=run._directory.producer(0), count=10, schedule=None)
     ledgers = run._publish_ledgers
 
     def blind():

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmqbench.results.latencies import (
-    add_latencies,
+from rmqbench.results.steps import (
+    add_counts,
+    count_of,
     percentile_of,
-    read_latencies,
+    read_counts,
     steps_of,
     sum_of,
 )
@@ -34,9 +35,11 @@ def test_sums_are_those_of_all(some, others):
 
 
 def test_what_is_added_to_a_file_is_there_together(tmp_path):
-    assert read_latencies(tmp_path) is None
-    add_latencies(tmp_path, np.array([1_000, 2_000]))
-    add_latencies(tmp_path, np.array([5_000_000]))
-    counts = read_latencies(tmp_path)
+    assert read_counts(tmp_path) is None
+    nothing = np.zeros(0, np.int64)
+    add_counts(tmp_path, [np.array([1_000, 2_000]), nothing])
+    add_counts(tmp_path, [np.array([5_000_000]), np.array([7])])
+    counts, others = read_counts(tmp_path)
+    assert (count_of(counts), count_of(others)) == (3, 1)
     assert percentile_of(counts, 50) == pytest.approx(2_000, rel=1 / 64)
     assert percentile_of(counts, 100) == 5_000_000
