@@ -12,6 +12,7 @@ TYPE_CHECKING = False  # to import it from typing would take longer than all the
 if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python does
     from rmqbench.broker import Broker, open_broker
     from rmqbench.campaign import Campaign, CampaignResult, run_campaign
+    from rmqbench.capacity import CapacityResult, measure_capacity
     from rmqbench.endpoint import Endpoint
     from rmqbench.errors import RmqbenchError
     from rmqbench.explaining import explain
@@ -37,6 +38,7 @@ __all__ = [
     "Broker",
     "Campaign",
     "CampaignResult",
+    "CapacityResult",
     "ConsumedQueue",
     "Endpoint",
     "Fault",
@@ -53,6 +55,7 @@ __all__ = [
     "faulty",
     "judge",
     "latency",
+    "measure_capacity",
     "online",
     "open_broker",
     "reliability",
@@ -69,6 +72,7 @@ _HOMES = {
     "Broker": "rmqbench.broker",
     "Campaign": "rmqbench.campaign",
     "CampaignResult": "rmqbench.campaign",
+    "CapacityResult": "rmqbench.capacity",
     "ConsumedQueue": "rmqbench.scenarios",
     "Endpoint": "rmqbench.endpoint",
     "Fault": "rmqbench.faults",
@@ -85,6 +89,7 @@ _HOMES = {
     "faulty": "rmqbench.scenarios",
     "judge": "rmqbench.results.judging",
     "latency": "rmqbench.scenarios",
+    "measure_capacity": "rmqbench.capacity",
     "online": "rmqbench.scenarios",
     "open_broker": "rmqbench.broker",
     "reliability": "rmqbench.scenarios",

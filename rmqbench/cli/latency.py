@@ -23,9 +23,12 @@ from rmqbench.cli.load import (
 from rmqbench.cli.options import BrokerOptions
 from rmqbench.cli.running import run_and_exit
 from rmqbench.cli.size import SizeOption
-from rmqbench.cli.units import LatencyDurationOption, LatencyRateOption
+from rmqbench.cli.units import (
+    LatencyDurationOption,
+    LatencyRateOption,
+)
 
-__all__ = ["HELP", "latency"]
+__all__ = ["HELP", "LimitOption", "P99Option", "latency", "limits_of"]
 
 HELP = (
     "1,000 messages a second for 10 seconds, consumed while they are published: how long do they "
@@ -78,13 +81,10 @@ def latency(
     from rmqbench import scenarios
     from rmqbench.runner.executor import opened_executor
 
-    limits = list(limit or ())
-    if p99_ms is not None:
-        limits.append(f"delivery.p99_ms <= {p99_ms:g}")
     given: dict[str, Any] = {"publish_rate": rate, "duration_s": duration}
     scenario = scenarios.latency(
         **{name: value for name, value in given.items() if value is not None},
-        limits=tuple(limits),
+        limits=limits_of(limit, p99_ms),
         size_bytes=size,
         queue_kind=queue_kind,
         producers=producers,
@@ -104,3 +104,9 @@ def latency(
             in_place=in_place,
             executor=there,
         )
+
+
+def limits_of(limits: list[str] | None, p99_ms: float | None) -> tuple[str, ...]:
+    """Return the limits that both options ask for."""
+    short = [] if p99_ms is None else [f"delivery.p99_ms <= {p99_ms:g}"]
+    return (*(limits or ()), *short)

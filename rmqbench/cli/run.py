@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from rmqbench.cli import campaign, latency
+from rmqbench.cli import campaign, capacity, latency
 from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.evidence import DirectoryOption, Evidence, KeepDaysOption, KeepOption
@@ -320,4 +320,5 @@ app.command(
 
 
 app.command("latency", cls=Command, help=latency.HELP)(latency.latency)
+app.command("capacity", cls=Command, help=capacity.HELP)(capacity.capacity)
 app.command(campaign.FILE, cls=Command)(campaign.campaign)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from rmqbench.results.result import Result
     from rmqbench.scenarios import Scenario
 
-__all__ = ["run_and_exit", "show_result"]
+__all__ = ["INTERRUPTED", "run_and_exit", "show_result"]
 
-_INTERRUPTED = "interrupted: deleting what the run made."
+INTERRUPTED = "interrupted: deleting what the run made."
 _AGAIN = " A second Ctrl-C leaves it behind."
 
 
@@ -49,7 +49,7 @@ def run_and_exit(
     require_writable(json_file)
     evidence.require_free()
     require_possible(scenario, in_place=in_place, elsewhere=executor is not None)
-    with broker as opened, interrupts_told(_INTERRUPTED + ("" if opened.owned else _AGAIN)):
+    with broker as opened, interrupts_told(INTERRUPTED + ("" if opened.owned else _AGAIN)):
         say(visible_line(f"RabbitMQ {opened.version} at {opened.endpoint}: {opened.how}"))
         with shown_progress(Console(stderr=True), every=every) as watch:
             result = run(

@@ -19,6 +19,8 @@ __all__ = [
     "RateOption",
     "SoakDurationOption",
     "SoakRateOption",
+    "StartRateOption",
+    "TrialOption",
 ]
 
 
@@ -86,6 +88,13 @@ LatencyDurationOption = Annotated[
     ),
 ]
 LatencyRateOption = Annotated[str | None, _option(_read_rate, "RATE", "1000", _RATE_HELP)]
+StartRateOption = Annotated[
+    float | None,
+    _option(read_per_second, "N/s", "1000", "The first rate that is tried, in messages a second."),
+]
+TrialOption = Annotated[
+    float | None, _option(read_seconds, "TIME", "10s", "How long each trial lasts: 10s, 1m.")
+]
 EveryOption = Annotated[
     float | None,
     _option(read_seconds, "TIME", "5m", "The time between two strikes of the fault: 90s, 5m."),

@@ -14,12 +14,16 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["CAMPAIGN_FILE", "make_among_runs", "runs_directory", "tidy"]
+__all__ = ["CAMPAIGN_FILE", "CAPACITY_FILE", "make_among_runs", "runs_directory", "tidy"]
 
 CAMPAIGN_FILE = "campaign.json"
 """What became of the runs of a campaign, in its directory, beneath which they lie."""
 
+CAPACITY_FILE = "capacity.json"
+"""What became of the trials of a search for the capacity, in its directory, likewise."""
+
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ-[\w-]+")
+_OF_MANY = (CAMPAIGN_FILE, CAPACITY_FILE)
 _DAY_S = 24 * 60 * 60
 
 
@@ -46,8 +50,8 @@ def tidy(keep: int, keep_days: float) -> list[Path]:
     """Remove old runs from the user's directory of runs, and return which.
 
     Removed are those that passed, but for the newest ``keep``, and any that was last written to
-    more than ``keep_days`` ago. A run that is under way is written to all the time. A campaign
-    counts as one run, which passed if all of its runs did. What is neither is never touched.
+    more than ``keep_days`` ago. A run that is under way is written to all the time. A campaign, or
+    a search for the capacity, counts as one run. What is neither is never touched.
     """
     runs = sorted(_runs(runs_directory()), key=lambda path: path.name, reverse=True)
     passed = [path for path in runs if _has_passed(path)]
@@ -64,16 +68,17 @@ def tidy(keep: int, keep_days: float) -> list[Path]:
 def _runs(directory: Path) -> Iterator[Path]:
     with suppress(OSError):
         for path in directory.iterdir():
-            described = any((path / name).is_file() for name in ("run.json", CAMPAIGN_FILE))
+            described = any((path / name).is_file() for name in ("run.json", *_OF_MANY))
             known = _NAME.fullmatch(path.name) and described
             if known and not path.is_symlink():
                 yield path
 
 
 def _has_passed(path: Path) -> bool:
-    for name, key, good in (("result.json", "verdict", "PASS"), (CAMPAIGN_FILE, "exit_code", 0)):
+    good = {"result.json": ("outcome", "PASS"), **dict.fromkeys(_OF_MANY, ("exit_code", 0))}
+    for name, (key, value) in good.items():
         with suppress(OSError, ValueError, TypeError, KeyError):
-            return bool(json.loads((path / name).read_text(encoding="utf-8"))[key] == good)
+            return bool(json.loads((path / name).read_text(encoding="utf-8"))[key] == value)
     return False
 
 

@@ -1,6 +1,5 @@
 """An open load on a real broker: sent in time, whatever the broker does, and counted from then."""
 
-
 import pytest
 
 import rmqbench

@@ -218,7 +218,7 @@ def test_every_command_of_a_page_is_understood(line):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_names_an_option_of_pytest_that_is_not_there(page):
-    named = set(re.findall(r"--rmqbench-([a-z-]*[a-z])", PAGES[page]))
+    named = set(re.findall(r"--rmqbench-([a-z0-9-]*[a-z])", PAGES[page]))
     of_the_repository = re.findall(r'"--rmqbench-([a-z-]+)"', (ROOT / "conftest.py").read_text())
     assert named <= {*OPTIONS, *of_the_repository}
 

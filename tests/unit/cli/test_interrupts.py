@@ -50,9 +50,9 @@ def interrupted(command, pause_s):
     It gives way to this process: on a busy machine it would be over before it is seen.
     """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(["nice", "-n", "5", *command], **pipes) as process:
+    with subprocess.Popen(["nice", "-n", "19", *command], **pipes) as process:
         while process.poll() is None and not is_prepared(process.pid, command):
-            time.sleep(0.001)
+            time.sleep(0.0002)
         time.sleep(pause_s)
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=60)
@@ -75,7 +75,8 @@ def test_an_interrupt_in_the_first_second_ends_it_quietly(program, command):
     while 130 not in codes and len(codes) < MOST_ROUNDS:
         codes.append(interrupted(whole, 0.0))
     assert set(codes) <= {130, COMMANDS[command]}
-    assert 130 in codes
+    if command != ("--version",):  # which may be over each time: it does nothing else
+        assert 130 in codes
 
 
 def test_one_that_ignores_interrupts_goes_on_ignoring_them():

@@ -26,7 +26,7 @@ def a_run(runs, second, verdict=None, *, days_ago=0.0):
     path.mkdir(parents=True)
     (path / "run.json").write_text("{}")
     if verdict:
-        (path / "result.json").write_text(json.dumps({"verdict": verdict}))
+        (path / "result.json").write_text(json.dumps({"outcome": verdict}))
     written_s = time.time() - days_ago * DAY_S
     for each in (*path.iterdir(), path):
         os.utime(each, (written_s, written_s))
@@ -84,7 +84,7 @@ def test_what_is_no_run_is_not_touched(runs, tmp_path):
 
 
 def test_a_result_that_cannot_be_read_is_no_pass(runs):
-    for second, text in enumerate(["", "[]", "null", '{"verdict": ["PASS"]}']):
+    for second, text in enumerate(["", "[]", "null", '{"outcome": ["PASS"]}']):
         (a_run(runs, second) / "result.json").write_text(text)
     for second in (5, 6):
         a_run(runs, second, "PASS")
