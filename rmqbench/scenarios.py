@@ -261,6 +261,11 @@ class Scenario:
         assert self.duration_s is not None
         return int((self.schedule or Schedule.of(_UNLIMITED_RATE, self.duration_s)).messages)
 
+    @property
+    def known_messages(self) -> int | None:
+        """The number of messages, where it does not depend on how fast the broker is, else None."""
+        return self.messages if self.schedule is None else self.most_messages
+
     @cached_property
     def schedule(self) -> Schedule | None:
         """When the messages of all producers are due; None: as fast as it goes."""

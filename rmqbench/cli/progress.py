@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -45,7 +45,7 @@ def shown_progress(
 
 @contextmanager
 def _bar(console: Console, clock: Callable[[], float]) -> Iterator[Watch]:
-    progress = Progress(
+    progress = _Live(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -63,9 +63,23 @@ def _bar(console: Console, clock: Callable[[], float]) -> Iterator[Watch]:
         progress.update(tasks[now.phase], completed=now.done)
         if now.so_far is not None:
             progress.console.print(escape(visible(now.so_far)), highlight=False)
+        if now.live is not None:
+            progress.line = str(now.live)
 
     with progress:
         yield watch
+
+
+class _Live(Progress):
+    """Bars, and beneath them a line with what can be seen of the run."""
+
+    line = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return the bars and the line."""
+        yield from super().get_renderables()
+        if self.line:
+            yield Text(self.line, "dim")
 
 
 class _Rate(ProgressColumn):

@@ -82,6 +82,11 @@ class QueueDrain:
         """Whether it has had a round of consumers."""
         return self._rounds > 0
 
+    @property
+    def ledgers(self) -> Sequence[DeliveryLedger]:
+        """What its consumers of all rounds have recorded."""
+        return self._ledgers
+
     def next_round(self, *, lingers: bool = False) -> list[ConsumerPlan]:
         """Return the plans of the next consumers, with their ledgers made.
 

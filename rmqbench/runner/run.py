@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
@@ -19,7 +19,7 @@ from rmqbench.clock import Clock, epoch_now_ns
 from rmqbench.errors import RmqbenchError
 from rmqbench.explaining import open_question
 from rmqbench.faults.disturbance import Disturber
-from rmqbench.management.sampler import SAMPLES_FILE, Sampler
+from rmqbench.management.sampler import SAMPLES_FILE, Sample, Sampler
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.open_files import allow_open_files
 from rmqbench.results.judging import judge
@@ -43,6 +43,7 @@ from rmqbench.runner.drains import Drains
 from rmqbench.runner.inspection import Inspection
 from rmqbench.runner.isolation import Place, declared, own_place
 from rmqbench.runner.letting_go import LettingGo
+from rmqbench.runner.live import LiveFigures, Progress
 from rmqbench.runner.plans import Planner, drains_together
 from rmqbench.runner.possible import require_possible
 from rmqbench.runner.remote import Elsewhere
@@ -57,20 +58,6 @@ _T = TypeVar("_T")
 _LOG_LINES = 10_000
 _OPEN_FILES, _OPEN_FILES_EACH = 200, 4  # of what the workers write, their columns are read
 _LETS_GO_ROOM = 10_000_000  # messages, of which there is room for the evidence at the beginning
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far one phase (``publish``, or ``drain`` and a queue's name) has come.
-
-    ``total`` is None where the end is not known. ``so_far`` is there once a minute where the run is
-    judged while it is under way: what was found so far, in a sentence.
-    """
-
-    phase: str
-    done: int
-    total: int | None
-    so_far: str | None = None
 
 
 def run(
@@ -151,6 +138,7 @@ class Run:
         self._planner: Planner | None = None
         self._journal: Journal | None = None
         self._write: Callable[[Entry], None] = lambda _: None
+        self._sampler: Sampler | None = None
         self._inspection: Inspection | None = None
         self._workforce: Workforce | None = None
         self._broker_watch: BrokerWatch | None = None
@@ -188,7 +176,7 @@ class Run:
             self._inspection = Inspection(self.broker, place, journal.note)
             if not self.scenario.declare_last:
                 self._declare(stack)
-            stack.enter_context(
+            self._sampler = stack.enter_context(
                 Sampler(place.endpoint, self._directory.path, clock_ns=self._clock.time_ns)
             )
             if not self.broker.owned:
@@ -282,13 +270,15 @@ class Run:
             drains = [self._queue_drains.begin(name) for name in self.scenario.queue_names]
         consumers = [plan for drain in drains for plan in drain.next_round(lingers=True)]
 
+        live = LiveFigures(producers, drains, self._sample, self._clock.monotonic)
+
         def announce(done: int) -> None:
             self._disturber.announce("publish", done)
-            self._watch(Progress("publish", done, self.scenario.messages))
+            self._watch(Progress("publish", done, self.scenario.known_messages, live=live.look()))
 
         def say(text: str) -> None:
             done = sum(int(each[0]) for each in settled)
-            self._watch(Progress("publish", done, self.scenario.messages, text))
+            self._watch(Progress("publish", done, self.scenario.known_messages, text))
 
         letting_go = None
         if self.scenario.lets_go:
@@ -380,6 +370,10 @@ class Run:
 
     # --- how ------------------------------------------------------------------------------------
 
+    def _sample(self) -> Sample | None:
+        """Return the newest of the broker's own figures."""
+        return None if self._sampler is None else self._sampler.latest
+
     def _publish_ledgers(self) -> list[PublishLedger]:
         return self._directory.publish_ledgers(self.scenario.producers)
 
@@ -409,7 +403,7 @@ class Run:
 
     def _note_came(self, queue: str, count: int) -> None:
         self._disturber.announce("drain", count, queue)
-        self._watch(Progress(f"drain {queue}", count, self.scenario.messages))
+        self._watch(Progress(f"drain {queue}", count, self.scenario.known_messages))
 
     def _declare(self, stack: ExitStack) -> None:
         """Declare the topology, which is removed with the run, and write that down."""

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from rmqbench.cli.progress import shown_progress
-from rmqbench.runner.run import Progress
+from rmqbench.runner.live import Live, Progress
 
 
 @pytest.fixture
@@ -73,3 +73,13 @@ def test_on_a_terminal_it_stands_above_the_bar():
     with shown_progress(console, every=10) as watch:
         watch(Progress("publish", 3, None, "after 1 min: [bold]nothing[/] that fails"))
     assert "after 1 min: [bold]nothing[/] that fails" in screen.getvalue()
+
+
+def test_on_a_terminal_the_live_figures_stand_beneath_the_bars():
+    screen = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    live = Live(confirm=(1.25, 9.5), depth=1234)
+    with shown_progress(screen, every=10) as watch:
+        watch(Progress("publish", 3, 10, live=live))
+        watch(Progress("publish", 4, 10))
+    *_, last, _ = screen.file.getvalue().splitlines()
+    assert "confirmed p50 1.25, p99 9.5 ms; in queues 1,234; so far nothing wrong" in last
