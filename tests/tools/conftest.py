@@ -1,4 +1,4 @@
-"""A user's virtual host, and a display."""
+"""A user's virtual host, a display, and a browser."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import subprocess
 import uuid
 
 import pytest
+from support.browser import Browser, find_chromium
 from support.tools import QUEUE
 
 from rmqbench.amqp.topology import Queue, Topology, declare
@@ -51,3 +52,13 @@ def display():
     finally:
         process.terminate()
         process.communicate(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real browser, which all tests of a process share."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("there is no Chromium")
+    with Browser(program) as browser:
+        yield browser
