@@ -1,0 +1,1 @@
+"""A report as one page, which needs nothing but a browser."""
