@@ -9,9 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, final
 
 import pytest
+
+from rmqbench.pytest_plugin.settings import read
+from rmqbench.text import counted
 
 if TYPE_CHECKING:
     from rmqbench.results.result import Result
@@ -119,6 +123,8 @@ class ResultReporter:
         """Show a small table of each run; with ``-q`` the lines must do."""
         unfinished = [each._replace(remark="the test did not end") for each in self._pending.take()]
         shown = self._shown + unfinished
+        if shown and (file := read(self._config, "report")) is not None:
+            self._write_page(file, shown)
         if not shown or terminalreporter.verbosity < 0:
             return
         from rmqbench.report.terminal import render, result_view  # noqa: PLC0415  # imports much
@@ -127,6 +133,23 @@ class ResultReporter:
         views = (result_view(each.result, each.test, each.remark) for each in shown)
         width, colour = terminalreporter._tw.fullwidth, terminalreporter.hasmarkup
         terminalreporter.write(render(views, width=width, colour=colour))
+
+    def _write_page(self, file: str, shown: list[_Shown]) -> None:
+        """Write a page about all runs, and say where it is, or why there is none."""
+        from rmqbench.errors import RmqbenchError  # noqa: PLC0415  # most sessions need none of it
+        from rmqbench.report.html.page import page  # noqa: PLC0415
+        from rmqbench.report.html.view import RunView  # noqa: PLC0415
+
+        try:
+            views = [
+                RunView(each.result.directory, number, each.test)
+                for number, each in enumerate(shown, 1)
+            ]
+            Path(file).write_text(page(views), encoding="utf-8")
+            said = f"a page about {counted(len(views), 'run')}: {file}"
+        except (OSError, RmqbenchError) as error:
+            said = f"the page {file} could not be written: {error}"
+        say(self._config, said)
 
 
 def _shown_in(reports: list[pytest.TestReport]) -> list[_Shown]:

@@ -21,6 +21,7 @@ OPTIONS = {
     "image": "the image of a container broker",
     "management-url": "the Management API of a broker given by URL",
     "executor": "the scheduler of a Dask cluster, on whose hosts producers and consumers work: tcp://…",
+    "report": "write an HTML page about all runs of the session to this file",
     "messages": "how many messages each scenario publishes, instead of its own number",
     "rate": "the latency scenario's rate: 5000, steps (1000,5000), ramps (1000:5000@60s)",
     "p99-ms": "the latency scenario's limit: how many milliseconds 99% of the deliveries may take",
@@ -44,6 +45,7 @@ class Settings:
     image: str | None = None
     management_url: str | None = None
     executor: str | None = None
+    report: str | None = None
     messages: int | None = None
     rate: str | None = None
     p99_ms: float | None = None
@@ -83,6 +85,7 @@ def settings_of(config: pytest.Config) -> Settings:
         image=read(config, "image"),
         management_url=read(config, "management-url"),
         executor=read(config, "executor"),
+        report=read(config, "report"),
         messages=_number(config, "messages", int),
         rate=read(config, "rate"),
         p99_ms=_number(config, "p99-ms", float),

@@ -16,7 +16,7 @@ from rmqbench.results.result import Result
 from rmqbench.text import counted, visible, visible_line
 from rmqbench.verdict.findings import Judgement, Verdict
 
-__all__ = ["STYLES", "render", "result_line", "result_view", "unbroken"]
+__all__ = ["STYLES", "describe_scenario", "render", "result_line", "result_view", "unbroken"]
 
 STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
 _SHOWN_INTERRUPTIONS = 10  # in a row, before only the first ones are shown
@@ -82,7 +82,7 @@ def _headline(result: Result, title: str | None, remark: str) -> Text:
     style = STYLES["INCONCLUSIVE" if remark and result.passed else outcome]
     return Text.assemble(
         (f"{outcome} ({remark}) " if remark else f"{outcome} ", style),
-        (visible(title or _describe_scenario(result)), "bold"),
+        (visible(title or describe_scenario(result)), "bold"),
     )
 
 
@@ -139,7 +139,7 @@ def render(views: Iterable[RenderableType], *, width: int, colour: bool) -> str:
     return console.file.getvalue()
 
 
-def _describe_scenario(result: Result) -> str:
+def describe_scenario(result: Result) -> str:
     """Describe what was run: ``faults, kill-broker during drain, classic queues, 3 consumers``.
 
     The consumers are those of the first queue.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rmqbench.explaining import explained
+from rmqbench.explaining.facts import Facts
 from rmqbench.results.latencies import publish_latencies, queue_latencies
 from rmqbench.results.limits import checked
 from rmqbench.results.metrics import consume_throughput, publish_throughput
 from rmqbench.results.result import Backlog, Event, QueueFigures, Result
+from rmqbench.results.sums import QueueSum, queue_sums
 from rmqbench.run_directory.journal import (
     BacklogShown,
     ChannelOpened,
@@ -48,7 +50,10 @@ def judge(directory: str | os.PathLike[str]) -> Result:
     confirmed = _confirmed(record)
     late = reordered_redeliveries(record.evidence)
     confirm, lag = publish_latencies(record.producers)
-    figures = {queue.name: _figures(record, queue, late[queue.name]) for queue in record.queues}
+    sums = queue_sums(Facts(record, verdict))
+    figures = {
+        queue.name: _figures(record, queue, late[queue.name], sums) for queue in record.queues
+    }
     return Result(
         run=str(description["run"]),
         scenario=description["scenario"],
@@ -178,7 +183,9 @@ def _wanted(record: RunRecord) -> Iterator[int]:
         yield producer.end.messages if producer.end else len(producer.ledger.state)
 
 
-def _figures(record: RunRecord, queue: QueueRecord, late: int) -> QueueFigures:
+def _figures(
+    record: RunRecord, queue: QueueRecord, late: int, sums: Mapping[str, QueueSum]
+) -> QueueFigures:
     ready = {each.queue: each.ready for each in record.of(Counted)}
     backlogs = {
         each.queue: Backlog(each.messages_ram, each.memory_bytes)
@@ -192,6 +199,7 @@ def _figures(record: RunRecord, queue: QueueRecord, late: int) -> QueueFigures:
         arguments=queue.arguments,
         ready_after_publish=ready.get(queue.name),
         ready_after_drain=evidence.drain.ready,
+        sum=sums[queue.name],
         delivered=sum(each.deliveries for each in queue.consumers),
         reordered_redeliveries=late,
         consume=consume_throughput(queue.consumers),

@@ -25,6 +25,9 @@ __all__ = [
     "Percentiles",
     "PublishLatencies",
     "QueueLatencies",
+    "confirm_points",
+    "delivery_points",
+    "kept_pieces",
     "publish_latencies",
     "publish_rows",
     "queue_latencies",
@@ -32,6 +35,7 @@ __all__ = [
 ]
 
 _NONE = np.zeros(0, np.int64)
+_NEVER = np.iinfo(np.int64).max
 _PERCENTS = (50, 90, 95, 99, 99.9, 99.99)
 
 IntArray = npt.NDArray[np.int64]
@@ -92,7 +96,7 @@ def publish_latencies(producers: Sequence[ProducerRecord]) -> PublishLatencies:
 
     def rows() -> Iterator[Rows]:
         for each in producers:
-            for these in _kept(each):
+            for these in kept_pieces(each):
                 yield publish_rows(each, these)
 
     let_go = [read_counts(each.ledger.directory) for each in producers]
@@ -107,7 +111,7 @@ def queue_latencies(producers: Sequence[ProducerRecord], queue: QueueRecord) -> 
     def rows() -> Iterator[Rows]:
         start = 0
         for each in producers:
-            for these in _kept(each):
+            for these in kept_pieces(each):
                 yield queue_rows(each, queue, start, these)
             start += len(each.ledger.state)
 
@@ -120,7 +124,7 @@ def queue_latencies(producers: Sequence[ProducerRecord], queue: QueueRecord) -> 
     )
 
 
-def _kept(producer: ProducerRecord) -> Iterator[slice]:
+def kept_pieces(producer: ProducerRecord) -> Iterator[slice]:
     """Yield the pieces of a producer's messages of which the evidence was not let go."""
     ledger = producer.ledger
     for these in pieces(len(ledger.state)):
@@ -153,12 +157,47 @@ def queue_rows(producer: ProducerRecord, queue: QueueRecord, start: int, these: 
     until their delivery, with and without the producer's own lag, and until their acknowledgement
     likewise. Where the load is not open, the last three are empty.
     """
-    places = slice(start + these.start, start + these.stop)
     ledger = producer.ledger
     due_ns = producer.due_ns(these)
-    never = np.iinfo(np.int64).max
-    delivered_ns = np.full(len(due_ns), never)
-    acked_ns = np.full(len(due_ns), never)
+    delivered_ns, acked_ns = _received(queue, slice(start + these.start, start + these.stop))
+    sent = ledger.state[these] & SENT != 0
+    delivered = sent & (delivered_ns < _NEVER)
+    delivery = (delivered_ns - due_ns)[delivered]
+    if ledger.lag_ns is None:
+        return [delivery, _NONE, _NONE, _NONE]
+    lag_ns = ledger.lag_ns[these].astype(np.int64)
+    acked = sent & (acked_ns < _NEVER)
+    acknowledge = (acked_ns - due_ns)[acked]
+    return [delivery, delivery - lag_ns[delivered], acknowledge, acknowledge - lag_ns[acked]]
+
+
+def confirm_points(producer: ProducerRecord, these: slice) -> tuple[IntArray, IntArray]:
+    """Return when some messages were due, and until when they took to be confirmed or refused.
+
+    Unix nanoseconds, and nanoseconds; only of those of which it is known.
+    """
+    due_ns, settled_ns = producer.due_ns(these), producer.ledger.settled_ns(these)
+    known = (producer.ledger.state[these] & SENT != 0) & (settled_ns > 0)
+    return due_ns[known], (settled_ns - due_ns)[known]
+
+
+def delivery_points(
+    producer: ProducerRecord, queue: QueueRecord, start: int, these: slice
+) -> tuple[IntArray, IntArray]:
+    """Return the same until their delivery from a queue; ``start`` as of :func:`queue_rows`."""
+    due_ns = producer.due_ns(these)
+    delivered_ns, _ = _received(queue, slice(start + these.start, start + these.stop))
+    known = (producer.ledger.state[these] & SENT != 0) & (delivered_ns < _NEVER)
+    return due_ns[known], (delivered_ns - due_ns)[known]
+
+
+def _received(queue: QueueRecord, places: slice) -> tuple[IntArray, IntArray]:
+    """Return when a queue delivered some messages first, and when they were first acknowledged.
+
+    Unix nanoseconds; of what did not come, or is not known, :data:`_NEVER`.
+    """
+    count = places.stop - places.start
+    delivered_ns, acked_ns = np.full(count, _NEVER), np.full(count, _NEVER)
     for consumer in queue.consumers:
         came = consumer.ledger.state[places] != 0
         first_ns = consumer.ledger.first_ns[places]
@@ -167,15 +206,7 @@ def queue_rows(producer: ProducerRecord, queue: QueueRecord, start: int, these: 
             after_ns = consumer.ledger.acked_after_ns[places].astype(np.int64)
             acked = came & (after_ns > 0)
             acked_ns = np.where(acked, np.minimum(acked_ns, first_ns + after_ns), acked_ns)
-    sent = ledger.state[these] & SENT != 0
-    delivered = sent & (delivered_ns < never)
-    delivery = (delivered_ns - due_ns)[delivered]
-    if ledger.lag_ns is None:
-        return [delivery, _NONE, _NONE, _NONE]
-    lag_ns = ledger.lag_ns[these].astype(np.int64)
-    acked = sent & (acked_ns < never)
-    acknowledge = (acked_ns - due_ns)[acked]
-    return [delivery, delivery - lag_ns[delivered], acknowledge, acknowledge - lag_ns[acked]]
+    return delivered_ns, acked_ns
 
 
 def _latency(all_of_it: Percentiles | None, without_lag: Percentiles | None) -> Latency | None:

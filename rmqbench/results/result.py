@@ -11,6 +11,7 @@ from rmqbench.errors import RmqbenchError
 from rmqbench.results.latencies import Latency, Percentiles
 from rmqbench.results.limits import LimitCheck, LimitError
 from rmqbench.results.metrics import Throughput
+from rmqbench.results.sums import QueueSum
 from rmqbench.verdict.findings import Judgement, Verdict
 
 __all__ = ["Backlog", "Event", "QueueFigures", "Result"]
@@ -47,18 +48,20 @@ class QueueFigures:
     """What a queue was asked to be, what it said of itself, and what it delivered.
 
     ``ready_after_publish``: by a passive declare, before any consumer was there (None: it was not,
-    or could not be, asked). ``ready_after_drain``: with all consumers gone. ``delivered`` counts
-    this run's messages, those that came again included; ``reordered_redeliveries`` first deliveries
-    that came late and with the flag ``redelivered``, which is allowed. ``backlog``: only where the
-    scenario looks at it. ``consume``: how fast it was consumed. ``delivery_latency`` and
-    ``acknowledge_latency``: how long its messages took until their first delivery, and until their
-    first acknowledgement was sent. Both only where it is consumed while messages are published, the
-    latter only of an open load.
+    or could not be, asked). ``ready_after_drain``: with all consumers gone. ``sum``: what became of
+    the messages that were confirmed. ``delivered`` counts this run's messages, those that came
+    again included; ``reordered_redeliveries`` first deliveries that came late and with the flag
+    ``redelivered``, which is allowed. ``backlog``: only where the scenario looks at it.
+    ``consume``: how fast it was consumed. ``delivery_latency`` and ``acknowledge_latency``: how
+    long its messages took until their first delivery, and until their first acknowledgement was
+    sent. Both only where it is consumed while messages are published, the latter only of an open
+    load.
     """
 
     arguments: Mapping[str, Any]
     ready_after_publish: int | None
     ready_after_drain: int
+    sum: QueueSum
     delivered: int
     reordered_redeliveries: int
     consume: Throughput

@@ -6,6 +6,7 @@ import rmqbench
 from rmqbench.campaign import Campaign
 from rmqbench.results.metrics import Throughput
 from rmqbench.results.result import QueueFigures, Result
+from rmqbench.results.sums import QueueSum
 from rmqbench.verdict.findings import (
     Effect,
     Finding,
@@ -40,7 +41,7 @@ def a_result(verdict=PASSED, *, rate=1000.0, directory="/nowhere"):
         verdict=verdict,
         messages=10,
         confirmed=10,
-        queues={"work.queue": QueueFigures({}, 10, 0, 10, 0, figures)},
+        queues={"work.queue": QueueFigures({}, 10, 0, QueueSum(10, 10, 0, 0, 0), 10, 0, figures)},
         publish=figures,
         confirm_latency=None,
         peak_rss_mib=1.0,

@@ -17,6 +17,7 @@ from rmqbench.report.terminal import render
 from rmqbench.results.limits import LimitCheck
 from rmqbench.results.metrics import Throughput
 from rmqbench.results.result import QueueFigures, Result
+from rmqbench.results.sums import QueueSum
 from rmqbench.verdict.findings import Effect, Finding, FindingName, Judgement, Verdict
 
 PASS, FAIL, INCONCLUSIVE = Judgement.PASS, Judgement.FAIL, Judgement.INCONCLUSIVE
@@ -42,7 +43,7 @@ def measure(tmp_path, monkeypatch):
                 verdict=verdict(rate),
                 messages=1,
                 confirmed=1,
-                queues={"work.queue": QueueFigures({}, 0, 0, 0, 0, NONE)},
+                queues={"work.queue": QueueFigures({}, 0, 0, QueueSum(0, 0, 0, 0, 0), 0, 0, NONE)},
                 publish=NONE,
                 confirm_latency=None,
                 peak_rss_mib=0.0,

@@ -10,13 +10,14 @@ from rmqbench.results.latencies import Latency, Percentiles
 from rmqbench.results.limits import LimitCheck, LimitError
 from rmqbench.results.metrics import Throughput
 from rmqbench.results.result import Event, QueueFigures, Result
+from rmqbench.results.sums import QueueSum
 from rmqbench.verdict.findings import Effect, Finding, FindingName, Judgement, Verdict, VerdictError
 
 QUICK = Throughput(10, 1.0, 10.0, 1.0)
 
 
 def a_result(tmp_path, scenario):
-    figures = QueueFigures({}, 10, 0, 10, 0, QUICK)
+    figures = QueueFigures({}, 10, 0, QueueSum(10, 10, 0, 0, 0), 10, 0, QUICK)
     return Result(
         run="0",
         scenario=scenario.as_dict(),
