@@ -215,12 +215,13 @@ def placed(bands: Sequence[Band], x: Scale) -> list[Bar]:
 
 
 def _path(series: Series, x: Linear, y: Linear) -> str:
-    """Return a line through the values, broken where one is not known."""
+    """Return a line through the values, broken where one is not known; one alone is a dot."""
     parts: list[str] = []
     pen = "M"
     for second, value in zip(series.seconds.tolist(), series.values.tolist(), strict=True):
         if math.isfinite(value):
             parts.append(f"{pen}{x.at(second) * _WIDTH:.1f} {(1 - y.at(value)) * _HEIGHT:.1f}")
+            parts += ["h0"] if pen == "M" else []
             pen = "L"
         else:
             pen = "M"

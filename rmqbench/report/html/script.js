@@ -9,13 +9,18 @@
   const bands = (data) => (plot) => {
     const { ctx, bbox } = plot;
     ctx.save();
-    for (const [begin, end, , kind] of data.bands) {
+    ctx.textAlign = "left";
+    ctx.textBaseline = "alphabetic";
+    ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+    for (const [begin, end, text, kind] of data.bands) {
       const left = Math.max(plot.valToPos(begin, "x", true), bbox.left);
       const right = Math.min(plot.valToPos(end, "x", true), bbox.left + bbox.width);
       if (right < bbox.left || left > bbox.left + bbox.width) continue;
       ctx.globalAlpha = 0.18;
       ctx.fillStyle = colour(kind === "restart" ? "--restart" : "--fault");
       ctx.fillRect(left, bbox.top, Math.max(right - left, 2), bbox.height);
+      ctx.globalAlpha = 1;
+      ctx.fillText(text, left + 4 * devicePixelRatio, bbox.top + 12 * devicePixelRatio);
     }
     ctx.restore();
   };
@@ -36,7 +41,7 @@
       scales: { x: { time: false, range: (_, low, high) => [low, high] }, y: { range: (_, low, high) => [0, (high || 1) * 1.05] } },
       series: [{ label: "second", value: (_, value) => value === null ? "–" : value.toFixed(1) }].concat(
         data.names.map((name, number) => ({
-          label: name, stroke: colour("--c" + (number % 8)), width: 1.8, points: { show: false }, spanGaps: true,
+          label: name, stroke: colour("--c" + (number % 8)), width: 1.8, points: { show: false },
           value: (_, value) => short(value),
         }))),
       axes: [{ ...axis, size: 26, gap: 6 }, { ...axis, size: 56, values: (_, values) => values.map(short) }],
