@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import math
 import socket
+import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -226,6 +227,10 @@ class Scenario:
                 "then says nothing.",
                 "Give a publish_rate.",
             )
+        if not self.confirms and any(each.latency == "confirm" for each in limits):
+            raise UsageError(
+                "limits are on confirms, and there are none.", "Leave out confirms=False."
+            )
         if self.consume == "after" and any(each.latency != "confirm" for each in limits):
             raise UsageError(
                 "limits are on deliveries, and queues are consumed after the publishing.",
@@ -257,7 +262,7 @@ class Scenario:
     def most_messages(self) -> int:
         """The number of messages that are published at the most."""
         if self.messages is not None:
-            return self.messages
+            return min(self.messages, sys.maxsize if self.schedule is None else self.schedule.most)
         assert self.duration_s is not None
         return int((self.schedule or Schedule.of(_UNLIMITED_RATE, self.duration_s)).messages)
 

@@ -8,6 +8,7 @@ from one rate to the other. Each lasts an equal share of the duration, or as lon
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
@@ -95,6 +96,11 @@ class Schedule:
         """How many messages are due in all, which may be infinite."""
         messages = sum(each.messages for each in self.stretches)
         return messages if math.isinf(messages) else self._own(math.ceil(messages - _NEARLY))
+
+    @property
+    def most(self) -> int:
+        """The same as a number for comparisons, larger than any count where it is infinite."""
+        return sys.maxsize if math.isinf(self.messages) else int(self.messages)
 
     @property
     def lowest_per_s(self) -> float:

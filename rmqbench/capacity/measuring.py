@@ -45,17 +45,18 @@ def measure_capacity(
 
     It begins with the scenario's own rate, and searches several times, each to a ``precision``
     (0.05: five percent): how far they are apart is how sure the result is. ``changed`` is called
-    after each trial. A trial that does not pass for another reason than its limits, a lost message
-    for example, ends it.
+    after each trial. A trial whose verdict is no PASS, for a lost message for example, ends it; one
+    that is INCONCLUSIVE is done once more before.
 
     Raise UsageError for a scenario without limits, or with steps or ramps in its rate.
     """
     start = _require_searchable(scenario, searches, precision)
     place = _made(directory, scenario.name)
     result = CapacityResult(scenario.limits, scenario.as_dict(), _described(broker), (), (), place)
-    factor = 2.0
+    factor, again = 2.0, False
+    least = scenario.producers / (scenario.duration_s or 1.0)  # each producer needs a message
     for number in range(1, searches + 1):
-        search = Search(start, factor=factor, precision=precision)
+        search = Search(start, factor=factor, precision=precision, least=least)
         while (rate := search.rate) is not None:
             with following(number, rate) as watch:
                 judged = run(
@@ -68,13 +69,17 @@ def measure_capacity(
                 )
             trial = Trial.of(number, rate, judged)
             result = replace(result, trials=(*result.trials, trial))
-            if judged.verdict.outcome is Judgement.FAIL:
+            is_open = judged.verdict.outcome is Judgement.INCONCLUSIVE
+            if judged.verdict.outcome is Judgement.FAIL or (is_open and again):
                 failed = f"{trial.directory}, at {rate:,.0f}/s: {judged.verdict.why}"
-                result = replace(result, failed=failed)
+                code = judged.verdict.exit_code
+                result = replace(result, failed=failed, failed_code=code)
             _keep(result, changed)
             if result.failed:
                 return result
-            search.tell(kept=trial.kept)
+            again = is_open
+            if not is_open:
+                search.tell(kept=trial.kept)
         if search.kept:
             start, factor = search.kept, _NEAR
             result = replace(result, rates_per_s=(*result.rates_per_s, search.kept))

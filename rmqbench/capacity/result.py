@@ -56,7 +56,8 @@ class CapacityResult:
     """The highest rates that kept the ``limits``, one of each search that has ended.
 
     ``limited_by_rmqbench``: a search ended where rmqbench itself was late, so that the broker may
-    do more. ``failed`` says which trial lost messages, or the like, which ends all of it.
+    do more. ``failed`` says which trial came to no PASS for another reason than its limits, a lost
+    message for example: that ends it, with the exit code ``failed_code``.
     """
 
     limits: tuple[str, ...]
@@ -66,6 +67,7 @@ class CapacityResult:
     rates_per_s: tuple[float, ...]
     directory: Path
     failed: str = ""
+    failed_code: int = 0
     finished: bool = False
 
     @property
@@ -85,9 +87,9 @@ class CapacityResult:
 
     @property
     def exit_code(self) -> int:
-        """1 where messages were lost, or the like; 3 where no rate is known; else 0."""
+        """That of a trial that failed; 3 where no rate is known; else 0."""
         if self.failed:
-            return 1
+            return self.failed_code
         return 0 if self.finished and self.rate_per_s else 3
 
     def as_dict(self) -> dict[str, Any]:

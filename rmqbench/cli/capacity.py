@@ -119,7 +119,7 @@ def capacity(
                 in_place=in_place,
                 executor=there,
             )
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, RmqbenchError):
         if so_far:
             _show(so_far[0], json_file)
         raise

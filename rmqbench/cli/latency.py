@@ -17,6 +17,7 @@ from rmqbench.cli.load import (
     ProcessesOption,
     ProducersOption,
     ProgressOption,
+    PublishAgainOption,
     QueueKindOption,
     WindowOption,
 )
@@ -69,6 +70,7 @@ def latency(
     window: WindowOption = 2000,
     prefetch: PrefetchOption = 1000,
     processes: ProcessesOption = None,
+    publish_again: PublishAgainOption = False,
     executor: ExecutorOption = None,
     in_place: InPlaceOption = False,
     directory: DirectoryOption = None,
@@ -92,6 +94,7 @@ def latency(
         window=window,
         prefetch=prefetch,
         processes=processes,
+        publish_again=publish_again,
     )
     evidence = Evidence(directory, keep, keep_days)
     with opened_executor(executor) as there:

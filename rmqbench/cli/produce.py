@@ -18,7 +18,7 @@ from rmqbench.cli.signals import interrupting
 from rmqbench.cli.size import SizeOption
 from rmqbench.cli.units import RateOption
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import DeadlineExceeded, RmqbenchError
+from rmqbench.errors import DeadlineExceeded, RmqbenchError, UsageError
 from rmqbench.text import counted, visible_line
 
 if TYPE_CHECKING:
@@ -78,6 +78,12 @@ def produce(
     from rmqbench.scenarios import login_name
     from rmqbench.schedule import Schedule
 
+    schedule = None if rate is None else Schedule.of(rate)
+    if schedule is not None and schedule.most < count:
+        raise UsageError(
+            f"At the rate {rate!r} {schedule.most:,} messages are due, and the count is {count:,}.",
+            f"Give --count {schedule.most}, or a rate that goes on.",
+        )
     endpoint = connection.endpoint()
     kind: QueueKind = "lazy" if lazy else "classic"
     topology = Topology(
@@ -108,7 +114,7 @@ def produce(
             exchange=topology.exchange,
             routing_key=topology.routing_key,
             window=confirm_window,
-            schedule=None if rate is None else Schedule.of(rate),
+            schedule=schedule,
             vector=vector_path_is_on(),
         )
         _publish(plan, topology, progress_every, as_json)

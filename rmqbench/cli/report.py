@@ -44,18 +44,16 @@ def report(
     Example: rmqbench report evidence/monday -o monday.html
     """
     from rmqbench.report.html.page import page
-    from rmqbench.report.html.view import RunView
 
     require_writable(output)
     directories = [each for run in runs for each in _runs_in(run)]
-    views = [RunView(each, number) for number, each in enumerate(directories, 1)]
-    text = page(views, title)
+    text = page([(each, "") for each in directories], title)
     if is_stdout(output):
         written = write_out(text)
     else:
         written = write_file(output, text, "")
         if written:
-            say(visible_line(f"{counted(len(views), 'run')} in {output}"))
+            say(visible_line(f"{counted(len(directories), 'run')} in {output}"))
     raise typer.Exit(0 if written else RmqbenchError.exit_code)
 
 

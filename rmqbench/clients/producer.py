@@ -153,14 +153,14 @@ class Producer:
         )
         self._channels = 0  # opened so far; the last one has this number
         self._begun = False
-        self._left_at = (
-            clock.monotonic()
-        )  # when it had a channel that could be used for the last time
+        self._left_at = clock.monotonic()  # the last moment at which it had a channel to publish on
         self._until: float | None = None  # when its duration is over, in monotonic seconds
         self._sent_ns = 0  # the last moment at which anything was sent
         self._unsent = 0  # the first message that was never sent
         self._blocked: str | None = None
         self._due = Due(plan.schedule, clock.monotonic)
+        # No more than will ever be due: nothing else ends the wait for what is not.
+        self._count = plan.count if plan.schedule is None else min(plan.count, plan.schedule.most)
         self._lifetime = Lifetime(plan.churn, clock.monotonic)
         self._goes_on = False  # over another connection, when this one has lived long enough
         self._started_ns, self._started_cpu = clock.time_ns(), clock.cpu_s()
@@ -176,6 +176,7 @@ class Producer:
                 error = self._recovery.run(self._publish_on_a_new_channel)
                 while error is None and self._goes_on:
                     error = self._recovery.run(self._publish_on_a_new_channel)
+                self._note_lag_of_unsent()
             finally:
                 self._recorder.close()
             report = ProducerReport(
@@ -190,7 +191,7 @@ class Producer:
                 WorkEnded(
                     until_ns=report.ended_ns,
                     cpu_s=report.cpu_s,
-                    messages=self._unsent if self._time_is_up else self.plan.count,
+                    messages=self._unsent if self._time_is_up else self._count,
                     repeats=self._recorder.repeats,
                     incidents=self._recorder.incidents,
                     peak_rss_bytes=peak_rss_bytes(),
@@ -200,6 +201,18 @@ class Producer:
                 )
             )
         return report
+
+    def _note_lag_of_unsent(self) -> None:
+        """Record by how much it is itself late with what was due and was never sent."""
+        if self.plan.schedule is None or not self._begun:
+            return
+        due = min(self._unsent + self._due.count(self._unsent), self._count)
+        if due > self._unsent:
+            self._due.held(self._clock.monotonic() - self._left_at)
+            sequences = np.arange(self._unsent, due)
+            lag_ns = self._due.lag_ns(sequences)
+            if lag_ns is not None:
+                self._recorder.leave_unsent(sequences, lag_ns)
 
     @property
     def _confirmed_any(self) -> bool:
@@ -295,13 +308,14 @@ class Producer:
         window = max(1, min(plan.window, _BYTES_IN_FLIGHT // shape.mean_bytes))
         batch = max(1, window // 4) if plan.schedule is None else 1
         while (left := self._left(settling)) or settling.settled < settling.sent:
-            due = min(left, settling.again_left + self._due.count(self._unsent))
+            waiting = settling.again_left + min(self._due.count(self._unsent), self._new_left)
+            due = min(left, waiting)
             room = window - (settling.sent - settling.settled)
             if not plan.confirms and connection.unsent_bytes > window * shape.mean_bytes:
                 room = 0
-            held = due > 0
+            held = waiting > 0  # by others, also where the connection is about to be left
             if due and room >= min(batch, due) and connection.blocked is None:
-                held = room < due
+                held = room < waiting
                 sequences, sent_ns = self._note_sent(settling, min(room, due, shape.max_rows))
                 if plan.vector:
                     connection.send(shape.render(plan.number, sequences, sent_ns))
@@ -330,16 +344,23 @@ class Producer:
             return 0
         total = len(settling.again)
         if not self._time_is_up:
-            total += self.plan.count - settling.first
+            total += self._count - settling.first
         return max(0, total - settling.sent)
+
+    @property
+    def _new_left(self) -> int:
+        """How many messages were never sent, and still are to be."""
+        return 0 if self._time_is_up else self._count - self._unsent
 
     def _wait_until_read(self, connection: Connection, channel: pika.channel.Channel) -> None:
         """Wait for an answer that comes behind all publishes: nothing else says they were read."""
         answers: list[object] = []
         channel.basic_qos(prefetch_count=1, callback=answers.append)
+        began_at = self._clock.monotonic()
         connection.wait_until(
             lambda: bool(answers), self.plan.stall_s, "the broker to read all that was published"
         )
+        self._due.held(self._clock.monotonic() - began_at)
 
     def _note_sent(self, settling: _Settling, count: int) -> tuple[npt.NDArray[np.int64], int]:
         """Record that the next messages are sent, and when: from here on they may arrive.

@@ -21,7 +21,7 @@ import rmqbench
 from rmqbench.errors import BrokerUnavailable, RmqbenchError
 from rmqbench.pytest_plugin import settings
 from rmqbench.pytest_plugin.reporting import PendingResults, ResultReporter, say, worker_name
-from rmqbench.pytest_plugin.settings import Settings
+from rmqbench.pytest_plugin.settings import AskedBroker, Settings
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -40,7 +40,7 @@ RunScenario = Callable[["Scenario"], "Result"]
 ShowResult = Callable[["Result"], None]
 """What the fixture ``rmqbench_show`` returns."""
 
-_BROKER = pytest.StashKey["SessionBroker"]()
+_BROKERS = pytest.StashKey[dict[AskedBroker, "SessionBroker"]]()
 _PENDING = pytest.StashKey[PendingResults]()
 
 
@@ -67,19 +67,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End the broker that was started."""
-    opened = config.stash.get(_BROKER, None)
-    if opened is not None:
+    for opened in config.stash.get(_BROKERS, {}).values():
         opened.close()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Return a line that says which broker was asked for."""
-    broker = settings.read(config, "broker") or "auto"
-    if "@" in broker:  # else there is no password in it
+    """Return a line that says which brokers were asked for."""
+    brokers = ", ".join(each.image or each.broker for each in settings.brokers_of(config))
+    if "@" in brokers:  # else there is no password in it
         from rmqbench.endpoint import hide_password  # noqa: PLC0415  # most sessions need none
 
-        broker = hide_password(broker)
-    return f"rmqbench: {rmqbench.__version__}, broker {broker}"
+        brokers = hide_password(brokers)
+    return f"rmqbench: {rmqbench.__version__}, broker {brokers}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that wants the broker on each of several."""
+    brokers = settings.brokers_of(metafunc.config)
+    if "rmqbench_broker" in metafunc.fixturenames and len(brokers) > 1:
+        names = [each.name for each in brokers]
+        metafunc.parametrize("rmqbench_broker", brokers, indirect=True, ids=names, scope="session")
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -88,37 +95,47 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     A worker of pytest-xdist knows which tests it runs only when it runs them.
     """
     wanted = any("rmqbench_broker" in getattr(item, "fixturenames", ()) for item in items)
-    if wanted and not config.option.collectonly and worker_name(config) is None:
+    (asked, *others) = settings.brokers_of(config)
+    if wanted and not others and not config.option.collectonly and worker_name(config) is None:
         with suppress(RmqbenchError):  # which every test that wants the broker raises again
-            _session_broker(config).get()
+            _session_broker(config, asked).get()
 
 
-def _session_broker(config: pytest.Config) -> SessionBroker:
-    """Return the broker of the session, which is opened when it is first needed."""
-    if _BROKER not in config.stash:
+def _session_broker(config: pytest.Config, asked: AskedBroker) -> SessionBroker:
+    """Return a broker of the session, which is opened when it is first needed.
+
+    Of several, those that were needed before are ended: pytest sorts the tests by broker.
+    """
+    brokers = config.stash.setdefault(_BROKERS, {})
+    for other, opened in brokers.items():
+        if other != asked:
+            opened.close()
+    if asked not in brokers:
         from rmqbench.pytest_plugin.session_broker import SessionBroker  # noqa: PLC0415
 
-        config.stash[_BROKER] = SessionBroker(
-            lambda: settings.settings_of(config), partial(say, config)
-        )
-    return config.stash[_BROKER]
+        management_url = settings.read(config, "management-url")
+        brokers[asked] = SessionBroker(asked, management_url, partial(say, config))
+    return brokers[asked]
 
 
 @pytest.fixture(scope="session")
 def rmqbench_broker(request: pytest.FixtureRequest) -> Broker:
     """Return a running RabbitMQ, one for the whole session: as ``--rmqbench-broker`` says.
 
+    Where several brokers or images are asked for, each test that wants it runs on each of them.
+
     Where the broker that was asked for is not available the test fails; with ``auto`` it is
     skipped, but fails too where RMQBENCH_REQUIRE_BROKER=1. Each worker of pytest-xdist starts a
     broker of its own; one named by its URL is shared.
     """
-    asked = settings.settings_of(request.config)
+    required = settings.settings_of(request.config).require_broker
+    asked: AskedBroker = getattr(request, "param", settings.brokers_of(request.config)[0])
     try:
-        return _session_broker(request.config).get()
+        return _session_broker(request.config, asked).get()
     except RmqbenchError as error:
         failure = error
     # Outside of the handler, so that pytest shows the sentence without what led to it.
-    tolerated = asked.broker == "auto" and not asked.image and not asked.require_broker
+    tolerated = asked.broker == "auto" and not asked.image and not required
     if tolerated and isinstance(failure, BrokerUnavailable):
         pytest.skip(str(failure))
     pytest.fail(str(failure), pytrace=False)
@@ -190,13 +207,31 @@ def rmqbench_run(
 def rmqbench_show(request: pytest.FixtureRequest) -> ShowResult:
     """Return a function that shows a result under the test's name, as ``rmqbench_run`` does."""
     node = request.node
+    asked: AskedBroker | None = getattr(node, "callspec", None) and node.callspec.params.get(
+        "rmqbench_broker"
+    )
 
     def show(result: Result) -> None:
-        request.config.stash[_PENDING].add(node.name, result)
-        node.user_properties.append(("rmqbench_verdict", result.verdict.outcome.value))
-        node.user_properties.append(("rmqbench_run", str(result.directory)))
+        request.config.stash[_PENDING].add(node.name, result, asked.name if asked else "")
+        node.user_properties.extend(_properties_of(result))
 
     return show
+
+
+def _properties_of(result: Result) -> Iterator[tuple[str, object]]:
+    """Yield what of a result stands in JUnit's XML, as properties of the test."""
+    yield "rmqbench_outcome", result.outcome.value
+    yield "rmqbench_verdict", result.verdict.outcome.value
+    yield "rmqbench_run", str(result.directory)
+    yield "rmqbench_rabbitmq", result.broker["version"]
+    yield "rmqbench_messages", result.messages
+    yield "rmqbench_confirmed", result.confirmed
+    yield "rmqbench_publish_rate_per_s", round(result.publish.rate_per_s, 1)
+    yield "rmqbench_consume_rate_per_s", round(result.consume.rate_per_s, 1)
+    if result.confirm_latency is not None and result.confirm_latency.p99_ms is not None:
+        yield "rmqbench_confirm_p99_ms", round(result.confirm_latency.p99_ms, 3)
+    for name, count in result.verdict.found().items():
+        yield f"rmqbench_{name.replace(' ', '_')}", count
 
 
 @pytest.fixture(scope="session")

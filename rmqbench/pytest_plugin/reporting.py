@@ -1,4 +1,4 @@
-"""What the terminal shows: lines while it waits, a line of each run, their tables at the end.
+"""What the terminal shows: lines while it waits, a line of each run, a table at the end.
 
 A run is made where its test runs, which with pytest-xdist is a worker without a terminal. In either
 case its result travels with the test's report to the process that has one.
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple, final
 import pytest
 
 from rmqbench.pytest_plugin.settings import read
-from rmqbench.text import counted
 
 if TYPE_CHECKING:
     from rmqbench.results.result import Result
@@ -27,11 +26,15 @@ _UNLIMITED = 10_000  # columns: a line is never broken, so that its path can be 
 
 
 class _Shown(NamedTuple):
-    """A result under the name of its test; ``remark`` is what became of that test."""
+    """A result under the name of its test; ``remark`` is what became of that test.
+
+    ``broker`` is the name of the one that it ran on, where the test ran on several.
+    """
 
     test: str
     result: Result
     remark: str = ""
+    broker: str = ""
 
 
 def say(config: pytest.Config, text: str) -> None:
@@ -70,9 +73,9 @@ class PendingResults:
     def __init__(self) -> None:
         self._shown: list[_Shown] = []
 
-    def add(self, test: str, result: Result) -> None:
+    def add(self, test: str, result: Result, broker: str) -> None:
         """Keep a result for the next report."""
-        self._shown.append(_Shown(test, result))
+        self._shown.append(_Shown(test, result, broker=broker))
 
     def take(self) -> list[_Shown]:
         """Return what was kept, and keep it no longer."""
@@ -92,7 +95,7 @@ class PendingResults:
 
 @final
 class ResultReporter:
-    """Shows a line of each run as soon as its test has ended, and all tables at the end."""
+    """Shows a line of each run as soon as its test has ended, and a table of all at the end."""
 
     def __init__(self, config: pytest.Config, pending: PendingResults) -> None:
         self._config = config
@@ -120,33 +123,31 @@ class ResultReporter:
 
     @pytest.hookimpl(tryfirst=True)  # a benchmark's gate that fails ends the summary
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show a small table of each run; with ``-q`` the lines must do."""
+        """Show a row of each run, and all of those that did not pass; with ``-q`` lines must do."""
         unfinished = [each._replace(remark="the test did not end") for each in self._pending.take()]
         shown = self._shown + unfinished
         if shown and (file := read(self._config, "report")) is not None:
             self._write_page(file, shown)
         if not shown or terminalreporter.verbosity < 0:
             return
-        from rmqbench.report.terminal import render, result_view  # noqa: PLC0415  # imports much
+        from rmqbench.report.session import ShownResult, session_view  # noqa: PLC0415  # much
+        from rmqbench.report.terminal import render  # noqa: PLC0415
 
         terminalreporter.section("rmqbench")
-        views = (result_view(each.result, each.test, each.remark) for each in shown)
+        view = session_view([ShownResult(*each) for each in shown])
         width, colour = terminalreporter._tw.fullwidth, terminalreporter.hasmarkup
-        terminalreporter.write(render(views, width=width, colour=colour))
+        terminalreporter.write(render([view], width=width, colour=colour))
 
     def _write_page(self, file: str, shown: list[_Shown]) -> None:
         """Write a page about all runs, and say where it is, or why there is none."""
         from rmqbench.errors import RmqbenchError  # noqa: PLC0415  # most sessions need none of it
         from rmqbench.report.html.page import page  # noqa: PLC0415
-        from rmqbench.report.html.view import RunView  # noqa: PLC0415
+        from rmqbench.text import counted  # noqa: PLC0415
 
         try:
-            views = [
-                RunView(each.result.directory, number, each.test)
-                for number, each in enumerate(shown, 1)
-            ]
-            Path(file).write_text(page(views), encoding="utf-8")
-            said = f"a page about {counted(len(views), 'run')}: {file}"
+            text = page([(each.result.directory, each.test) for each in shown])
+            Path(file).write_text(text, encoding="utf-8")
+            said = f"a page about {counted(len(shown), 'run')}: {file}"
         except (OSError, RmqbenchError) as error:
             said = f"the page {file} could not be written: {error}"
         say(self._config, said)
@@ -180,8 +181,8 @@ def _unpacked(packed: str) -> list[_Shown]:
 
 def _remark(result: Result, failed: bool, passed: bool) -> str:
     """Return what became of the test, where the verdict alone lets one think otherwise."""
-    if failed and result.verdict.passed:
+    if failed and result.passed:
         return "the test failed"
-    if passed and not result.verdict.passed:
+    if passed and not result.passed:
         return "the test passed"
     return ""

@@ -1,4 +1,4 @@
-"""The broker of a pytest session: opened when first asked for, ended with the session."""
+"""The brokers of a pytest session: opened when first asked for, ended with the session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rmqbench.errors import RmqbenchError
 
 if TYPE_CHECKING:
     from rmqbench.broker import Broker
-    from rmqbench.pytest_plugin.settings import Settings
+    from rmqbench.pytest_plugin.settings import AskedBroker
 
 __all__ = ["SessionBroker", "quiet_pika"]
 
@@ -26,8 +26,11 @@ class SessionBroker:
     ``say`` is called with a line when something slow begins, and when the broker is there.
     """
 
-    def __init__(self, settings: Callable[[], Settings], say: Callable[[str], None]) -> None:
-        self._settings = settings
+    def __init__(
+        self, asked: AskedBroker, management_url: str | None, say: Callable[[str], None]
+    ) -> None:
+        self._asked = asked
+        self._management_url = management_url
         self._say = say
         self._stack = ExitStack()
         self._broker: Broker | None = None
@@ -47,21 +50,22 @@ class SessionBroker:
         return self._broker
 
     def close(self) -> None:
-        """End the broker if it was started here."""
+        """End the broker if it was started here; the next :meth:`get` opens it anew."""
+        self._broker = None
         self._stack.close()
 
     def _open(self) -> Broker:
         from rmqbench.broker import open_broker  # noqa: PLC0415  # imports much
 
-        settings = self._settings()
-        self._say(f"waiting for the broker ({hide_password(settings.broker)})")
+        asked = self._asked
+        self._say(f"waiting for the broker ({hide_password(asked.image or asked.broker)})")
         self._stack.enter_context(_interrupted_by_sigterm())
         with quiet_pika():
             broker = self._stack.enter_context(
                 open_broker(
-                    settings.broker,
-                    image=settings.image if settings.may_be_a_container else None,
-                    management_url=settings.management_url,
+                    asked.broker,
+                    image=asked.image,
+                    management_url=self._management_url,
                     say=self._say,
                 )
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -12,13 +13,23 @@ import pytest
 if TYPE_CHECKING:
     from rmqbench.scenarios import Scenario
 
-__all__ = ["OPTIONS", "Settings", "declare", "read", "require_valid", "settings_of"]
+__all__ = [
+    "OPTIONS",
+    "AskedBroker",
+    "Settings",
+    "brokers_of",
+    "declare",
+    "read",
+    "require_valid",
+    "settings_of",
+]
 
 _Number = TypeVar("_Number", int, float)
 
 OPTIONS = {
-    "broker": "the broker to test: auto, container, local, or amqp(s)://user:password@host/vhost",
-    "image": "the image of a container broker",
+    "broker": "the broker to test: auto, container, local, or amqp(s)://user:password@host/vhost; "
+    "may be given several times",
+    "image": "the image of a container broker; may be given several times",
     "management-url": "the Management API of a broker given by URL",
     "executor": "the scheduler of a Dask cluster, on whose hosts producers and consumers work: tcp://…",
     "report": "write an HTML page about all runs of the session to this file",
@@ -32,6 +43,22 @@ OPTIONS = {
 MIN_PUBLISH_RATE = 2_000.0
 MIN_CONSUME_RATE = 4_000.0
 """Messages a second that a machine of two cores clearly exceeds, with the broker on it too."""
+
+
+_SEVERAL = ("broker", "image")  # may be given more than once
+
+
+@dataclass(frozen=True, slots=True)
+class AskedBroker:
+    """A broker that is asked for: what :func:`rmqbench.open_broker` takes."""
+
+    broker: str
+    image: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others: its image, or its place without the login."""
+        return self.image or re.sub(r"^amqps?://(?:.*@)?", "", self.broker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +94,39 @@ def declare(parser: pytest.Parser) -> None:
     """Declare the options and their ini settings."""
     group = parser.getgroup("rmqbench", "rmqbench: does RabbitMQ lose messages?")
     for name, text in OPTIONS.items():
-        group.addoption(f"--rmqbench-{name}", default=None, metavar="VALUE", help=text)
+        action = "append" if name in _SEVERAL else "store"
+        group.addoption(
+            f"--rmqbench-{name}", default=None, metavar="VALUE", help=text, action=action
+        )
         parser.addini(f"rmqbench_{name.replace('-', '_')}", text, default="")
 
 
 def read(config: pytest.Config, name: str) -> str | None:
-    """Return what one option asks for: itself, else the environment, else the ini file."""
+    """Return what one option asks for: itself, else the environment, else the ini file.
+
+    Of one that may be given several times it is the first.
+    """
+    return next(iter(read_all(config, name)), None)
+
+
+def read_all(config: pytest.Config, name: str) -> list[str]:
+    """Return all that an option asks for; in the environment and the ini file, words."""
     variable = f"rmqbench_{name.replace('-', '_')}"
-    option: str | None = config.getoption(f"--rmqbench-{name}")
-    return option or os.environ.get(variable.upper()) or config.getini(variable) or None
+    option: str | list[str] | None = config.getoption(f"--rmqbench-{name}")
+    if option:
+        return option if isinstance(option, list) else [option]
+    elsewhere = os.environ.get(variable.upper()) or config.getini(variable) or ""
+    return elsewhere.split() if name in _SEVERAL else [elsewhere] if elsewhere else []
+
+
+def brokers_of(config: pytest.Config) -> list[AskedBroker]:
+    """Return the brokers that are asked for: each image is one, and each that is no container."""
+    images = read_all(config, "image")
+    asked: list[AskedBroker] = []
+    for broker in read_all(config, "broker") or ["auto"]:
+        with_images = images if broker in ("auto", "container") else []
+        asked += [AskedBroker(broker, image) for image in with_images] or [AskedBroker(broker)]
+    return list(dict.fromkeys(asked))
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -98,7 +149,7 @@ def settings_of(config: pytest.Config) -> Settings:
 def require_valid(config: pytest.Config) -> None:
     """Raise pytest.UsageError where the options make no sense, before anything is begun."""
     settings = settings_of(config)
-    if config.getoption("--rmqbench-image") and not settings.may_be_a_container:
+    if config.getoption("--rmqbench-image") and not any(each.image for each in brokers_of(config)):
         from rmqbench.endpoint import shown_url  # noqa: PLC0415  # only for this error
 
         raise pytest.UsageError(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from rmqbench.campaign.plan import Campaign
 from rmqbench.campaign.result import Alike, CampaignResult, RunOutcome, RunState, Spread
+from rmqbench.report.rows import Rows
 from rmqbench.report.terminal import STYLES, unbroken
 from rmqbench.text import counted, visible, visible_line
 
@@ -29,7 +28,12 @@ def campaign_view(result: CampaignResult) -> RenderableType:
     bad = [each for each in result.runs if each.state not in (RunState.PASS, RunState.NOT_RUN)]
     return Group(
         _headline(result),
-        _Rows(_HEADINGS, [row for alike in result.alike for row in _rows(alike)]),
+        Rows(
+            _HEADINGS,
+            [row for alike in result.alike for row in _rows(alike)],
+            numbers=_NUMBERS,
+            styles=_STYLES,
+        ),
         *(
             unbroken(f"{each.state} {each.name}: {_what(each, result)}", _style(each))
             for each in bad
@@ -65,7 +69,7 @@ def plan_view(campaign: Campaign) -> RenderableType:
     ]
     return Group(
         Text(visible(f"{campaign.name}: {counted(len(campaign.runs), 'run')}"), "bold"),
-        _Rows(("how often", "run", "broker", "messages"), rows),
+        Rows(("how often", "run", "broker", "messages"), rows, numbers=_NUMBERS),
     )
 
 
@@ -117,27 +121,3 @@ def _spread(spread: Spread | None, digits: int = 0) -> str:
     if spread is None:
         return _UNKNOWN
     return f"{_number(spread.median, digits)} ({spread.percent:.0f}%)"
-
-
-class _Rows:
-    """A table where it fits, else a line for each row; no column is ever dropped."""
-
-    def __init__(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self._headings = headings
-        self._rows = [[visible_line(cell) for cell in row] for row in rows]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for heading in self._headings:
-            justify: Literal["right", "left"] = "right" if heading in _NUMBERS else "left"
-            table.add_column(heading, justify=justify, no_wrap=True)
-        for row in self._rows:
-            table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
-        unlimited = options.update(max_width=10_000)
-        if console.measure(table, options=unlimited).maximum <= options.max_width:
-            yield table
-            return
-        for first, second, *others in self._rows:
-            rest = zip(self._headings[2:], others, strict=True)
-            said = ", ".join(f"{heading} {cell}" for heading, cell in rest)
-            yield Text(f"{first} {second.strip()}: {said}".strip())

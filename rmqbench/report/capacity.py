@@ -11,10 +11,11 @@ from rich.text import Text
 from rmqbench.capacity import CapacityResult, Trial
 from rmqbench.report.terminal import STYLES, unbroken
 from rmqbench.text import counted, visible_line
+from rmqbench.verdict.findings import Judgement
 
 __all__ = ["capacity_view", "trial_line"]
 
-_WORDS = {0: "PASS", 1: "FAIL", 3: "INCONCLUSIVE"}
+_WORDS = {0: "PASS", 1: "FAIL", 3: "INCONCLUSIVE", 5: "FAIL"}
 
 
 def capacity_view(result: CapacityResult) -> RenderableType:
@@ -75,6 +76,8 @@ def _remarks(result: CapacityResult) -> Iterator[str]:
 def _what(trial: Trial) -> str:
     if trial.kept:
         return "kept"
+    if trial.verdict == Judgement.INCONCLUSIVE:
+        return "its verdict is open"
     return "not known: rmqbench was late" if trial.late else "not kept"
 
 

@@ -16,7 +16,16 @@ from rmqbench.results.result import Result
 from rmqbench.text import counted, visible, visible_line
 from rmqbench.verdict.findings import Judgement, Verdict
 
-__all__ = ["STYLES", "describe_scenario", "render", "result_line", "result_view", "unbroken"]
+__all__ = [
+    "STYLES",
+    "describe_broker",
+    "describe_scenario",
+    "milliseconds",
+    "render",
+    "result_line",
+    "result_view",
+    "unbroken",
+]
 
 STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
 _SHOWN_INTERRUPTIONS = 10  # in a row, before only the first ones are shown
@@ -45,7 +54,7 @@ def result_view(result: Result, title: str | None = None, remark: str = "") -> R
     lines.append(Text(f"consumed at {result.consume.rate_per_s:,.0f}/s"))
     lines += [Text(visible(line)) for line in _describe_latencies(result)]
     lines += [Text(visible_line(str(each)), STYLES[each.outcome]) for each in result.limits]
-    lines.append(Text(visible(_describe_broker(result)), "dim"))
+    lines.append(Text(visible(describe_broker(result)), "dim"))
     lines += [Text(visible(f"note: {note}"), "dim") for note in result.notes]
     if any(event.kind != "stage" for event in result.events):
         lines += [Text(visible(line), "dim") for line in _describe_events(result)]
@@ -204,12 +213,12 @@ def _in_words(latency: Percentiles) -> str:
         "p99.9": latency.p999_ms,
         "max": latency.max_ms,
     }
-    said = ", ".join(f"{name} {_milliseconds(value)}" for name, value in figures.items())
+    said = ", ".join(f"{name} {milliseconds(value)}" for name, value in figures.items())
     missing = f"; {latency.missing:,} missing" if latency.missing else ""
     return f"{said} ms{missing}"
 
 
-def _milliseconds(value: float | None) -> str:
+def milliseconds(value: float | None) -> str:
     """Return a number with three digits, or what stands for one that is larger than all known."""
     if value is None:
         return "-"
@@ -229,6 +238,7 @@ def _describe_events(result: Result) -> Iterator[str]:
             yield f"{until:7.2f} s  {counted(more, 'more interruption')} up to here"
 
 
-def _describe_broker(result: Result) -> str:
+def describe_broker(result: Result) -> str:
+    """Describe which broker it was: version, address, and how it was chosen."""
     broker = result.broker
     return f"RabbitMQ {broker['version']} at {broker['endpoint']}: {broker['how']}"

@@ -50,6 +50,8 @@ def judge(directory: str | os.PathLike[str]) -> Result:
     confirmed = _confirmed(record)
     late = reordered_redeliveries(record.evidence)
     confirm, lag = publish_latencies(record.producers)
+    if not description["scenario"].get("confirms", True):
+        confirm = None  # what was written counts as confirmed
     sums = queue_sums(Facts(record, verdict))
     figures = {
         queue.name: _figures(record, queue, late[queue.name], sums) for queue in record.queues

@@ -21,6 +21,7 @@ from rmqbench.run_directory.records import ProducerRecord, QueueRecord
 from rmqbench.verdict.evidence import SENT
 
 __all__ = [
+    "IntArray",
     "Latency",
     "Percentiles",
     "PublishLatencies",
@@ -65,8 +66,9 @@ class Percentiles:
 class Latency(Percentiles):
     """Percentiles of a latency, and what they would be had the producers sent in time.
 
-    ``without_lag`` leaves out by how much the producers themselves were late, and what they have
-    not sent. None: the load was not open, and a message was due when it was sent.
+    ``without_lag`` leaves out by how much the producers themselves were late. A message that they
+    have not sent took as long there as others kept it from being sent, until their end. None: the
+    load was not open, and a message was due when it was sent.
     """
 
     without_lag: Percentiles | None = None
@@ -100,13 +102,13 @@ def publish_latencies(producers: Sequence[ProducerRecord]) -> PublishLatencies:
                 yield publish_rows(each, these)
 
     let_go = [read_counts(each.ledger.directory) for each in producers]
-    confirm, without_lag, lag = _percentiles(rows, let_go, [due, sent, sent])
+    confirm, without_lag, lag = _percentiles(rows, let_go, [due, due, sent])
     return PublishLatencies(_latency(confirm, without_lag), lag)
 
 
 def queue_latencies(producers: Sequence[ProducerRecord], queue: QueueRecord) -> QueueLatencies:
     """Return the latencies of a queue that is consumed while messages are published."""
-    due, sent = sum(each.due for each in producers), sum(each.sent for each in producers)
+    due = sum(each.due for each in producers)
 
     def rows() -> Iterator[Rows]:
         start = 0
@@ -117,7 +119,7 @@ def queue_latencies(producers: Sequence[ProducerRecord], queue: QueueRecord) -> 
 
     let_go = [read_counts(queue.directory)]
     delivery, without_lag, acknowledge, acknowledge_without_lag = _percentiles(
-        rows, let_go, [due, sent, due, sent]
+        rows, let_go, [due] * 4
     )
     return QueueLatencies(
         _latency(delivery, without_lag), _latency(acknowledge, acknowledge_without_lag)
@@ -139,15 +141,16 @@ def publish_rows(producer: ProducerRecord, these: slice) -> Rows:
     Where the load is not open, the last two are empty.
     """
     ledger = producer.ledger
-    sent = ledger.state[these] & SENT != 0
-    late_ns = ledger.sent_ns[these] - producer.due_ns(these)
+    due_ns = producer.due_ns(these)
+    sent = (ledger.state[these] & SENT != 0) & (due_ns > 0)
     after_ns = ledger.settled_after_ns[these].astype(np.int64)
     settled = sent & (after_ns > 0)
-    confirm = (late_ns + after_ns)[settled]
+    confirm = (ledger.sent_ns[these] - due_ns + after_ns)[settled]
     if ledger.lag_ns is None:
         return [confirm, _NONE, _NONE]
     lag_ns = ledger.lag_ns[these].astype(np.int64)
-    return [confirm, confirm - lag_ns[settled], lag_ns[sent]]
+    unsent = _held_ns(producer, these, due_ns, lag_ns)
+    return [confirm, np.concatenate([confirm - lag_ns[settled], unsent]), lag_ns[sent]]
 
 
 def queue_rows(producer: ProducerRecord, queue: QueueRecord, start: int, these: slice) -> Rows:
@@ -160,15 +163,37 @@ def queue_rows(producer: ProducerRecord, queue: QueueRecord, start: int, these: 
     ledger = producer.ledger
     due_ns = producer.due_ns(these)
     delivered_ns, acked_ns = _received(queue, slice(start + these.start, start + these.stop))
-    sent = ledger.state[these] & SENT != 0
+    sent = (ledger.state[these] & SENT != 0) & (due_ns > 0)
     delivered = sent & (delivered_ns < _NEVER)
     delivery = (delivered_ns - due_ns)[delivered]
     if ledger.lag_ns is None:
         return [delivery, _NONE, _NONE, _NONE]
     lag_ns = ledger.lag_ns[these].astype(np.int64)
+    unsent = _held_ns(producer, these, due_ns, lag_ns)
     acked = sent & (acked_ns < _NEVER)
     acknowledge = (acked_ns - due_ns)[acked]
-    return [delivery, delivery - lag_ns[delivered], acknowledge, acknowledge - lag_ns[acked]]
+    return [
+        delivery,
+        np.concatenate([delivery - lag_ns[delivered], unsent]),
+        acknowledge,
+        np.concatenate([acknowledge - lag_ns[acked], unsent]),
+    ]
+
+
+def _held_ns(
+    producer: ProducerRecord, these: slice, due_ns: IntArray, lag_ns: IntArray
+) -> IntArray:
+    """Return for how long others kept messages from being sent that were due, and never were.
+
+    Until the producer's end; of one that did not record it nothing is known.
+    """
+    if producer.end is None:
+        return _NONE
+    until_ns = producer.end.until_ns
+    unsent = (producer.ledger.state[these] & SENT == 0) & (due_ns > 0) & (due_ns < until_ns)
+    unsent &= np.arange(these.start, these.stop) < producer.due
+    held: IntArray = np.maximum(until_ns - due_ns - lag_ns, 0)[unsent]
+    return held
 
 
 def confirm_points(producer: ProducerRecord, these: slice) -> tuple[IntArray, IntArray]:
@@ -177,7 +202,7 @@ def confirm_points(producer: ProducerRecord, these: slice) -> tuple[IntArray, In
     Unix nanoseconds, and nanoseconds; only of those of which it is known.
     """
     due_ns, settled_ns = producer.due_ns(these), producer.ledger.settled_ns(these)
-    known = (producer.ledger.state[these] & SENT != 0) & (settled_ns > 0)
+    known = (producer.ledger.state[these] & SENT != 0) & (settled_ns > 0) & (due_ns > 0)
     return due_ns[known], (settled_ns - due_ns)[known]
 
 
@@ -187,7 +212,8 @@ def delivery_points(
     """Return the same until their delivery from a queue; ``start`` as of :func:`queue_rows`."""
     due_ns = producer.due_ns(these)
     delivered_ns, _ = _received(queue, slice(start + these.start, start + these.stop))
-    known = (producer.ledger.state[these] & SENT != 0) & (delivered_ns < _NEVER)
+    sent = (producer.ledger.state[these] & SENT != 0) & (due_ns > 0)
+    known = sent & (delivered_ns < _NEVER)
     return due_ns[known], (delivered_ns - due_ns)[known]
 
 

@@ -14,7 +14,7 @@ from operator import attrgetter
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.management.sampler import QueueSample, Sample, read_samples
+from rmqbench.management.sampler import QueueSample, Sample
 from rmqbench.pieces import pieces
 from rmqbench.results.latencies import confirm_points, delivery_points, kept_pieces
 from rmqbench.results.steps import Counts, read_counts, steps_of, sum_of
@@ -25,6 +25,7 @@ __all__ = ["Density", "Series", "TimeAxis", "curves", "densities", "figures", "r
 _MOST_POINTS = 400
 _LEAST_STEP_NS = 100_000_000
 _COLUMNS, _ROWS = 120, 40  # of a density
+_MOST_QUEUES = 3  # of which latencies are drawn
 _LEAST_LATENCY_NS = 10_000  # what is quicker stands with these
 _RATES = {
     "published to": "publish_rate",
@@ -89,27 +90,27 @@ class Density:
     counts: IntArray
 
 
-def time_axis(record: RunRecord) -> TimeAxis:
-    """Return the time from a run's first entry to its last sign of life."""
+def time_axis(record: RunRecord, samples: Sequence[Sample] = ()) -> TimeAxis:
+    """Return the time from a run's first entry, or sample, to its last sign of life."""
     consumers = [each for queue in record.queues for each in queue.consumers]
     times = [each.time_ns for each in record.entries]
     times += [each.time_ns for worker in (*record.producers, *consumers) for each in worker.entries]
     times += [each.ledger.last_ns for each in record.producers]
     times += [each.ledger.last_ns for each in consumers]
-    times += [each.time_ns for each in read_samples(record.directory.path)]
+    times += [each.time_ns for each in samples]
     times = [each for each in times if each]  # 0: nothing came
     start_ns, end_ns = min(times, default=0), max(times, default=0)
     step_ns = max(_LEAST_STEP_NS, -(-(end_ns - start_ns + 1) // _MOST_POINTS))
     return TimeAxis(start_ns, step_ns, max(1, -(-(end_ns - start_ns + 1) // step_ns)))
 
 
-def rates(record: RunRecord, axis: TimeAxis) -> list[Series]:
+def rates(record: RunRecord, axis: TimeAxis, samples: Sequence[Sample] = ()) -> list[Series]:
     """Return how many messages a second were published, confirmed, delivered and acknowledged.
 
     From the ledgers; where evidence was let go, as the broker has seen it itself.
     """
     if any(each.ledger.let_go is not None for each in record.producers):
-        return list(_sampled_rates(record, axis))
+        return list(_sampled_rates(record, axis, samples))
     published, confirmed = np.zeros(axis.count, np.int64), np.zeros(axis.count, np.int64)
     for producer in record.producers:
         ledger = producer.ledger
@@ -128,10 +129,10 @@ def rates(record: RunRecord, axis: TimeAxis) -> list[Series]:
     ]
 
 
-def figures(record: RunRecord, axis: TimeAxis) -> dict[str, list[Series]]:
+def figures(
+    record: RunRecord, axis: TimeAxis, samples: Sequence[Sample]
+) -> dict[str, list[Series]]:
     """Return the broker's own figures: ``depth`` of each queue, and ``memory`` in MiB."""
-    samples = read_samples(record.directory.path)
-
     names = [queue.name for queue in record.queues]
     nodes = sorted({name for each in samples for name in each.nodes})
     return {
@@ -146,8 +147,8 @@ def figures(record: RunRecord, axis: TimeAxis) -> dict[str, list[Series]]:
 def densities(record: RunRecord, axis: TimeAxis) -> list[Density]:
     """Return how latencies are spread over time: of confirms, and of each queue's deliveries.
 
-    Those of deliveries are there where queues are consumed while messages are published. Nothing of
-    what was let go is in them.
+    Those of deliveries are there where queues are consumed while messages are published, of the
+    first few queues. Nothing of what was let go is in them.
     """
     points = dict(_points(record))
     found = (_density(name, axis, each) for name, each in points.items())
@@ -175,7 +176,7 @@ def _points(record: RunRecord) -> Iterator[tuple[str, _Points]]:
     """Yield each latency by its name, with a way to go through all messages of it."""
     yield "confirm", partial(_confirms, record)
     if record.description["scenario"].get("consume") == "during":
-        for queue in record.queues:
+        for queue in record.queues[:_MOST_QUEUES]:
             yield f"delivery from {queue.name}", partial(_deliveries, record, queue)
 
 
@@ -258,8 +259,9 @@ def _sampled(name: str, samples: Sequence[Sample], axis: TimeAxis, of: _Figure) 
     return Series(name, np.array(seconds)[thin], np.array(values, np.float64)[thin])
 
 
-def _sampled_rates(record: RunRecord, axis: TimeAxis) -> Iterator[Series]:
-    samples = read_samples(record.directory.path)
+def _sampled_rates(
+    record: RunRecord, axis: TimeAxis, samples: Sequence[Sample]
+) -> Iterator[Series]:
     for queue in record.queues:
         for what, name in _RATES.items():
             of = _of_queue(queue.name, attrgetter(name))

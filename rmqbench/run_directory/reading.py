@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.errors import UsageError
+from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.message import Recipe
 from rmqbench.pieces import count_where, pieces
 from rmqbench.run_directory.directory import RunDirectory
@@ -206,6 +207,11 @@ class _Reader:
                 raise ValueError(f"it is not of {counted(count, 'message')}")
             return ledger, True
         except (OSError, ValueError, EOFError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise RmqbenchError(
+                    f"The ledger of {whose} cannot be opened: {error.strerror}.",
+                    "Raise the limit on open files (ulimit -n).",
+                ) from None
             self._missing.append(f"the ledger of {whose} cannot be read ({_reason(error)})")
             return kind.empty(place, count), False
 

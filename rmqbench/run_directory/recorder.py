@@ -130,6 +130,13 @@ class PublishRecorder(_Recorder):
             ledger.lag_ns[sequences] = lag_ns
         ledger.state[sequences] |= SENT
 
+    def leave_unsent(
+        self, sequences: npt.NDArray[np.int64], lag_ns: npt.NDArray[np.float32]
+    ) -> None:
+        """Record by how much the producer itself is late with messages that it will not send."""
+        if self.ledger.lag_ns is not None:
+            self.ledger.lag_ns[sequences] = lag_ns
+
     def settle(self, sequences: npt.NDArray[np.int64], bit: int, now_ns: int) -> None:
         """Record that these, each named once, were confirmed or refused: CONFIRMED or NACKED."""
         ledger = self.ledger

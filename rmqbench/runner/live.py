@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from rmqbench.clients.producer import ProducerPlan
 from rmqbench.management.sampler import Sample
-from rmqbench.results.latencies import publish_rows, queue_rows
+from rmqbench.pieces import count_where
+from rmqbench.results.latencies import IntArray, publish_rows, queue_rows
+from rmqbench.run_directory.journal import Entry, WorkStarted
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.run_directory.reading import entries_of
 from rmqbench.run_directory.records import ConsumerRecord, ProducerRecord, QueueRecord
@@ -23,6 +26,8 @@ __all__ = ["Live", "LiveFigures", "Progress"]
 
 _EVERY_S = 1.0
 _MOST = 20_000  # messages of each producer, of which latencies are looked at
+_MOST_PRODUCERS, _MOST_CONSUMERS = 20, 20  # whose messages they are
+_NO_COPIES, _NO_AGAIN = np.zeros(0, COPY), np.zeros(0, AGAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,79 +74,91 @@ class Progress:
 
 
 class LiveFigures:
-    """Looks at the ledgers of producers, and of the consumers of drains, at most once a second."""
+    """Looks at the ledgers of producers, and of a queue's consumers, at most once a second."""
 
     def __init__(
         self,
         plans: Sequence[ProducerPlan],
+        ledgers: Sequence[PublishLedger],
+        settled: Sequence[npt.NDArray[np.int64]],
         drains: Sequence[QueueDrain],
+        *,
         sample: Callable[[], Sample | None],
         monotonic: Callable[[], float],
     ) -> None:
-        """Open the ledgers of the producers; ``sample`` returns the broker's newest figures."""
+        """Look at the producers of these plans: their ledgers, and how far each has come.
+
+        ``sample`` returns the broker's newest figures.
+        """
         self._plans = plans
+        self._ledgers = ledgers
+        self._settled = settled
         self._drains = drains
         self._sample = sample
         self._monotonic = monotonic
-        self._looked_at = monotonic()
-        self._ledgers = [PublishLedger.read(plan.directory) for plan in plans]
-        self._settled = [ledger.progress() for ledger in self._ledgers]
+        self._next_at = monotonic() + _EVERY_S
         self._seen = [0] * len(plans)
+        self._started: dict[int, list[Entry]] = {}
         self._wrong: Counter[str] = Counter()
 
     def look(self) -> Live | None:
-        """Return the figures since the last look, or None where it is not time for that."""
-        now = self._monotonic()
-        if now - self._looked_at < _EVERY_S:
+        """Return the figures since the last look, or None where it is not time for that.
+
+        It takes a tenth of the time at the most.
+        """
+        began = self._monotonic()
+        if began < self._next_at:
             return None
-        self._looked_at = now
-        confirms: list[npt.NDArray[np.int64]] = []
-        deliveries: list[npt.NDArray[np.int64]] = []
+        confirms: list[IntArray] = []
+        deliveries: list[IntArray] = []
+        queue = self._first_queue()
         start = 0
         for number, ledger in enumerate(self._ledgers):
-            done = int(self._settled[number][0])
-            these = slice(max(self._seen[number], done - _MOST), done)
+            done, seen = int(self._settled[number][0]), self._seen[number]
             self._seen[number] = done
-            if these.start < these.stop:
-                record = self._record(number)
+            for name, bit in (("nacked", NACKED), ("returned", RETURNED)):
+                self._wrong[name] += count_where(
+                    ledger.state[seen:done], partial(np.bitwise_and, bit)
+                )
+            if number < _MOST_PRODUCERS and seen < done:
+                record, these = self._record(number), slice(max(seen, done - _MOST), done)
                 confirms.append(publish_rows(record, these)[0])
-                for queue in self._queues()[:1]:
+                if queue is not None:
                     deliveries.append(queue_rows(record, queue, start, these)[0])
-                self._count_outcomes(ledger.state[these])
             start += len(ledger.state)
-        return Live(
+        live = Live(
             confirm=_p50_and_p99(confirms),
             delivery=_p50_and_p99(deliveries),
             depth=self._depth(),
             wrong=tuple(self._what_is_wrong()),
         )
+        now = self._monotonic()
+        self._next_at = max(began + _EVERY_S, now + 9 * (now - began))
+        return live
 
     def _record(self, number: int) -> ProducerRecord:
         plan = self._plans[number]
+        if number not in self._started:  # it stands at the beginning, and is looked up once
+            started = [each for each in entries_of(plan.directory) if isinstance(each, WorkStarted)]
+            if not started:
+                return ProducerRecord(plan.name, [], self._ledgers[number], _NO_COPIES, True)
+            self._started[number] = [*started]
         return ProducerRecord(
             plan.name,
-            entries_of(plan.directory),
+            self._started[number],
             self._ledgers[number],
-            np.zeros(0, COPY),
+            _NO_COPIES,
             readable=True,
             schedule=plan.schedule,
         )
 
-    def _queues(self) -> list[QueueRecord]:
-        return [
-            QueueRecord(
-                drain.plan.directory,
-                {},
-                drain.plan.queue,
-                {},
-                [ConsumerRecord("", [], each, np.zeros(0, AGAIN), True) for each in drain.ledgers],
-            )
-            for drain in self._drains
-        ]
-
-    def _count_outcomes(self, state: npt.NDArray[np.uint8]) -> None:
-        for name, bit in (("nacked", NACKED), ("returned", RETURNED)):
-            self._wrong[name] += int(np.count_nonzero(state & bit))
+    def _first_queue(self) -> QueueRecord | None:
+        """Return the first queue; None where there is none, or too many consume it to look at."""
+        if not self._drains or len(self._drains[0].ledgers) > _MOST_CONSUMERS:
+            return None
+        drain = self._drains[0]
+        consumers = [ConsumerRecord("", [], each, _NO_AGAIN, True) for each in drain.ledgers]
+        return QueueRecord(drain.plan.directory, {}, drain.plan.queue, {}, consumers)
 
     def _what_is_wrong(self) -> Iterator[str]:
         yield from (f"{count:,} {name}" for name, count in self._wrong.items() if count)

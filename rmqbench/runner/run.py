@@ -56,7 +56,7 @@ __all__ = ["Progress", "Run", "run"]
 _T = TypeVar("_T")
 
 _LOG_LINES = 10_000
-_OPEN_FILES, _OPEN_FILES_EACH = 200, 4  # of what the workers write, their columns are read
+_OPEN_FILES, _OPEN_FILES_EACH = 200, 6  # of what the workers write, their columns are read
 _LETS_GO_ROOM = 10_000_000  # messages, of which there is room for the evidence at the beginning
 
 
@@ -270,7 +270,14 @@ class Run:
             drains = [self._queue_drains.begin(name) for name in self.scenario.queue_names]
         consumers = [plan for drain in drains for plan in drain.next_round(lingers=True)]
 
-        live = LiveFigures(producers, drains, self._sample, self._clock.monotonic)
+        live = LiveFigures(
+            producers,
+            ledgers,
+            settled,
+            drains,
+            sample=self._sample,
+            monotonic=self._clock.monotonic,
+        )
 
         def announce(done: int) -> None:
             self._disturber.announce("publish", done)

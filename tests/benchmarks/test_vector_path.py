@@ -82,7 +82,7 @@ class StandIn:
                 places = self.recorder.record(
                     event.producers, event.sequences, event.redelivered, event.stamps, 5
                 )
-                self.recorder.acknowledge(places)
+                self.recorder.acknowledge(places, 9_000)
             self.client_s += time.thread_time() - started
         assert self.recorder.distinct == self.count
         self.recorder.close()

@@ -25,11 +25,11 @@ def test_a_users_test_passes_and_shows_its_table(pytester, run_pytest, on_the_br
         [
             "rmqbench: *broker amqp://*:[*][*][*]@*",
             "rmqbench: RabbitMQ * at amqp://*",
-            "PASS test_my_broker_loses_nothing",
-            "published 500, confirmed 500, at */s; confirm latency p50 *",
-            "queue*delivered*lost*duplicated*redelivered*reordered*corrupted*",
-            "work.queue* 500 * 0 * 0 * 0 * 0 * 0*",
-            f"The evidence lies in {pytester.path}/*/run-1",
+            f"PASS test_my_broker_loses_nothing: 500 *evidence in {pytester.path}/*/run-1",
+            "*= rmqbench =*",
+            "RabbitMQ * at amqp://*: named by its URL",
+            "verdict *messages *published/s *consumed/s *confirm p99 *found *run*",
+            "PASS * 500 * ms * - *test_my_broker_loses_nothing*",
         ]
     )
 
@@ -75,7 +75,10 @@ ASKED = {
     "image": "rabbitmq:0-none",
     "management-url": "http://127.0.0.1:2",
     "executor": "tcp://127.0.0.1:9",
+    "report": "page.html",
     "messages": 123,
+    "rate": "5@1s",
+    "p99-ms": 12.5,
     "min-publish-rate": 456.5,
     "min-consume-rate": 789.5,
 }

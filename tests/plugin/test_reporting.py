@@ -167,8 +167,8 @@ def test_the_results_of_workers_reach_the_summary(pytester, run_pytest, on_the_b
     ended.assert_outcomes(passed=3)
     shown = tables(ended.stdout.str())
     for number in (1, 2, 3):
-        assert f"PASS test_each[{number}]\npublished {number}00, confirmed {number}00" in shown
-    assert shown.count("The evidence lies in ") == 3
+        assert re.search(rf"^PASS +{number}00 .* test_each\[{number}\]", shown, re.M)
+    assert "The evidence lies in " not in shown, "that is for what did not pass"
 
 
 @pytest.mark.slow
@@ -238,9 +238,13 @@ def test_a_verdict_does_not_hide_what_became_of_its_test(pytester, run_pytest, o
         "FAIL test_expected",
         "PASS (the test failed) test_of_a_fixture",
     ]
-    lines = [line for line in ended.outlines if line.startswith(("PASS", "FAIL "))]
+    lines = [line.rstrip() for line in ended.outlines if line.startswith(("PASS", "FAIL "))]
     assert [line.split(": ")[0] for line in lines if ": " in line and "test_" in line] == wanted
-    assert [line for line in lines if line in wanted] == wanted
+    rows = [re.sub(r"  +.*  +", " ", line) for line in lines if re.search(r"  \d+  ", line)]
+    assert rows == wanted
+    whole = [each for each in wanted if each != "PASS test_good"]
+    assert [line for line in lines if line in whole] == whole
+    assert ended.stdout.str().count("The evidence lies in ") >= len(whole)
     found = next(line for line in lines if line.startswith("FAIL test_looked_at: "))
     assert "; 300 removed; evidence in " in found
 
@@ -258,7 +262,13 @@ def test_a_result_is_shown_though_its_test_was_interrupted(pytester, run_pytest,
     )
     ended = run_pytest(*on_the_broker)
     assert ended.ret == pytest.ExitCode.INTERRUPTED
-    ended.stdout.fnmatch_lines(["PASS (the test did not end) test_long", "published 100, *"])
+    ended.stdout.fnmatch_lines(
+        [
+            "PASS (the test did not end) * 100 * test_long*",
+            "PASS (the test did not end) test_long",
+            "published 100, *",
+        ]
+    )
 
 
 @pytest.mark.slow

@@ -7,7 +7,9 @@ from support.simulated import Act, History, QueuePlan, play
 
 pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
 from rmqbench.clients import producer as producers
+from rmqbench.results.limits import checked
 from rmqbench.run_directory.reading import read_run
+from rmqbench.verdict.findings import Judgement
 
 pytestmark = pytest.mark.simulation
 
@@ -113,6 +115,69 @@ def test_what_was_due_and_never_sent_or_settled_is_missing(tmp_path, vector):
     assert latency.p50_ms is not None
     assert latency.p99_ms is None
     assert latency.without_lag.missing == unknown
+
+
+def test_what_the_broker_kept_from_being_sent_to_the_end_is_the_brokers():
+    """Blocked until its time is over, a producer leaves messages unsent, and is not late itself."""
+    history = History(
+        seed=1,
+        queues=WORK,
+        during=True,
+        messages=200,
+        publish_rate="100@2s",
+        duration_s=2.0,
+        acts=(Act(1.5, "block", lasting_s=60.0),),
+    )
+    result = play(history).result
+    latency = result.confirm_latency
+    assert latency.count < 160
+    assert latency.missing == 200 - latency.count
+    assert latency.p99_ms is None
+    assert latency.without_lag.p99_ms > 1000, "for so long at least others held them"
+    (check,) = checked(["confirm.p99_ms <= 20"], latency, {})
+    assert check.outcome is Judgement.FAIL
+
+
+def test_what_a_slow_producer_never_sends_is_its_own():
+    def slowly(producer, settling, count):
+        producer._clock.sleep(0.05 * count)
+        return note_sent(producer, settling, count)
+
+    note_sent = producers.Producer._note_sent
+    history = History(
+        seed=1,
+        queues=WORK,
+        during=True,
+        messages=200,
+        publish_rate="100@2s",
+        duration_s=2.0,
+        window=1,
+    )
+    with mock.patch.object(producers.Producer, "_note_sent", slowly):
+        result = play(history).result
+    latency = result.confirm_latency
+    assert latency.missing > 50
+    (check,) = checked(["confirm.p90_ms <= 1000"], latency, {})
+    assert check.outcome is Judgement.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3])
+def test_with_churn_what_the_broker_delays_is_none_of_the_producers_own_lag(delay_s):
+    result = played(churn=2.0, confirm_delay_s=delay_s)
+    assert result.lag.p99_ms < 30, result.lag
+    if delay_s:
+        assert result.confirm_latency.without_lag.p99_ms > 200
+
+
+@both_ways
+def test_a_schedule_that_is_over_ends_a_producer_that_was_to_send_more(vector):
+    result = play(
+        History(
+            seed=1, queues=WORK, during=True, messages=500, publish_rate="100@2s", vector=vector
+        )
+    ).result
+    assert result.confirmed == 200
+    assert result.verdict.passed, result.verdict
 
 
 def test_a_run_that_publishes_as_fast_as_it_goes_counts_from_the_send():

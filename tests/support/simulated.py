@@ -24,6 +24,7 @@ from rmqbench.amqp.network import Network
 from rmqbench.clients import producer as producers
 from rmqbench.clients import recording_consumer as consumers
 from rmqbench.clients.consumer import Subscription
+from rmqbench.clients.lifetime import Churn
 from rmqbench.clients.producer import Producer, ProducerPlan
 from rmqbench.clients.recording_consumer import ConsumerPlan, RecordingConsumer
 from rmqbench.endpoint import Endpoint
@@ -98,6 +99,8 @@ class History:
     latency_s: float = 0.0002
     piece_bytes: int = 0  # how small the network cuts what it carries; 0: not at all
     publish_rate: float | str | None = None
+    duration_s: float | None = None
+    churn: float | None = None
     size_bytes: int | str | None = None
     lets_go: bool = False  # what is clean, a few messages at a time
     version: str = "4.3.6"
@@ -112,7 +115,9 @@ class History:
 
     @property
     def schedule(self) -> Schedule | None:
-        return None if self.publish_rate is None else Schedule.of(self.publish_rate)
+        return (
+            None if self.publish_rate is None else Schedule.of(self.publish_rate, self.duration_s)
+        )
 
 
 @dataclass
@@ -440,6 +445,8 @@ class Play:
                 routing_key=KEY,
                 window=history.window,
                 schedule=schedule and schedule.share(number, history.producers),
+                duration_s=history.duration_s,
+                churn=history.churn and Churn(history.churn, history.producers, number),
                 publish_again=history.publish_again,
                 vector=history.vector,
             )

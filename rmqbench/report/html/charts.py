@@ -16,11 +16,14 @@ from markupsafe import Markup
 
 from rmqbench.report.html.scales import Linear, Log, Scale, Tick, milliseconds_text, short
 from rmqbench.results.series import Density, Series
-from rmqbench.results.steps import Counts, percentile_of
+from rmqbench.results.steps import Counts, count_of, percentile_of
 
 __all__ = ["Band", "Bar", "Chart", "Mark", "Row", "density", "lines", "percentiles", "placed"]
 
+Rows = Sequence[Sequence[str]]
+
 _WIDTH, _HEIGHT = 1000, 300  # of the shapes' own coordinates
+_MOST_LINES = 8
 _LEVELS = 8  # of darkness
 _CURVE = 80  # twentieths of a power of ten, to 99.99 percent
 _TABLE_ROWS = 60
@@ -81,7 +84,7 @@ class Chart:
     x_title: str
     y_title: str
     headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Rows
     legend: Sequence[str] = ()
     bands: Sequence[Bar] = ()
     data: Mapping[str, object] | None = None
@@ -93,7 +96,7 @@ def lines(
     title: str, series: Sequence[Series], until_s: float, bands: Sequence[Band], unit: str
 ) -> Chart | None:
     """Draw values over time, each series as a line; None where nothing is known."""
-    known = [each for each in series if np.isfinite(each.values).any()]
+    known = _few([each for each in series if np.isfinite(each.values).any()])
     if not known:
         return None
     x = Linear(0.0, max(until_s, 0.001))
@@ -116,6 +119,19 @@ def lines(
         bands=placed(bands, x),
         data=_data(known, until_s, bands, unit),
     )
+
+
+def _few(series: list[Series]) -> list[Series]:
+    """Return the highest few of many series, and one that is the sum of the others."""
+    if len(series) <= _MOST_LINES:
+        return series
+    highest = sorted(series, key=lambda each: -float(np.nanmax(each.values)))
+    kept = {id(each) for each in highest[: _MOST_LINES - 1]}
+    others = [each for each in series if id(each) not in kept]
+    alike = [each for each in others if len(each.values) == len(others[0].values)]
+    total = np.nansum([each.values for each in alike], axis=0)
+    together = Series(f"{len(others)} others together", others[0].seconds, total)
+    return [*(each for each in series if id(each) in kept), together]
 
 
 def density(title: str, of: Density, until_s: float, bands: Sequence[Band]) -> Chart:
@@ -158,16 +174,20 @@ def density(title: str, of: Density, until_s: float, bands: Sequence[Band]) -> C
     )
 
 
-def percentiles(title: str, curves: Mapping[str, Counts]) -> Chart | None:
-    """Draw which share of the messages took no longer than what, the last thousandth as wide."""
-    if not curves:
-        return None
+def percentiles(
+    title: str, curves: Mapping[str, Counts], missing: Mapping[str, int], rows: Rows
+) -> Chart | None:
+    """Draw which share of the messages took no longer than what, the last thousandth as wide.
+
+    Those that are ``missing`` took longer than any: a line ends where they begin. ``rows`` are the
+    numbers behind it.
+    """
     shares = [1 - 10 ** -(step / 20) for step in range(_CURVE + 1)]
     values = {
-        name: [percentile_of(counts, max(100 * share, 1e-9)) / 1e6 for share in shares]
+        name: [_at(counts, share, missing.get(name, 0)) for share in shares]
         for name, counts in curves.items()
     }
-    every = [value for each in values.values() for value in each if value > 0]
+    every = [value for each in values.values() for value in each if value]
     if not every:
         return None
     x, y = Linear(0.0, _CURVE / 20), Log(min(every) * 0.9, max(every) * 1.1)
@@ -176,6 +196,7 @@ def percentiles(title: str, curves: Mapping[str, Counts]) -> Chart | None:
         points = [
             f"{x.at(step / 20) * _WIDTH:.1f} {(1 - y.at(value)) * _HEIGHT:.1f}"
             for step, value in enumerate(each)
+            if value is not None
         ]
         shapes.append(Markup('<path class="line c{}" d="M{}"/>').format(number, "L".join(points)))
     shown = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99)
@@ -186,19 +207,17 @@ def percentiles(title: str, curves: Mapping[str, Counts]) -> Chart | None:
         y_ticks=y.ticks(6),
         x_title="share of the messages",
         y_title="latency",
-        headings=("share", *values),
-        rows=[
-            (
-                f"{each:g}%",
-                *(
-                    milliseconds_text(percentile_of(counts, max(each, 1e-9)) / 1e6)
-                    for counts in curves.values()
-                ),
-            )
-            for each in (*shown[1:], 100.0)
-        ],
+        headings=rows[0],
+        rows=rows[1:],
         legend=list(values),
     )
+
+
+def _at(counts: Counts, share: float, missing: int) -> float | None:
+    """Return what so large a share took at the most, in milliseconds; None among the missing."""
+    count = count_of(counts)
+    among = share * (count + missing) / count
+    return None if among > 1 else percentile_of(counts, max(100 * among, 1e-9)) / 1e6
 
 
 def placed(bands: Sequence[Band], x: Scale) -> list[Bar]:

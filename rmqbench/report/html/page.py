@@ -5,24 +5,48 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import rmqbench
+from rmqbench.errors import RmqbenchError, UsageError
+from rmqbench.open_files import allow_open_files
 from rmqbench.report.html.scales import milliseconds_text
 from rmqbench.report.html.view import RunView
 
 __all__ = ["page"]
 
 _HERE = files("rmqbench.report.html")
+_HEADINGS = ("run", "RabbitMQ", "messages", "published", "consumed", "confirm, p99")
+_OPEN_FILES = 8192  # of a run with a thousand workers; each has several columns
 
 
-def page(runs: Sequence[RunView], title: str = "") -> str:
-    """Return a page about one run, or several, as a text."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A run on the page: its row in the table of several, and all that is said of it."""
+
+    outcome: str
+    title: str
+    cells: Sequence[str]
+    body: Markup
+
+
+def page(runs: Sequence[tuple[Path, str]], title: str = "") -> str:
+    """Return a page about runs, each a directory and a title ("": what was run), as a text.
+
+    One that cannot be read is on it with the reason, where there are others. Raise RmqbenchError
+    where there is none.
+    """
+    with suppress(UsageError):  # then as many as there may be must do
+        allow_open_files(_OPEN_FILES)
+    alone = len(runs) == 1
+    parts = [_part(path, number, name, alone=alone) for number, (path, name) in enumerate(runs, 1)]
     script = Markup(_read("uplot/uPlot.iife.min.js") + "\n" + _read("script.js"))
     style = Markup(_read("uplot/uPlot.min.css") + "\n" + _read("style.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -30,47 +54,38 @@ def page(runs: Sequence[RunView], title: str = "") -> str:
         _environment()
         .get_template("page.html.j2")
         .render(
-            title=title or (runs[0].title if len(runs) == 1 else f"{len(runs)} runs"),
+            title=title or (parts[0].title if len(parts) == 1 else f"{len(parts)} runs"),
             version=rmqbench.__version__,
             policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
             style=style,
             script=script,
-            runs=runs,
-            overview=_overview(runs),
+            parts=parts,
+            headings=_HEADINGS,
         )
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _OverviewRow:
-    outcome: str
-    cells: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Overview:
-    """A table of all runs, a row each."""
-
-    headings: Sequence[str]
-    rows: Sequence[_OverviewRow]
-
-
-def _overview(runs: Sequence[RunView]) -> _Overview:
-    rows = []
-    for each in runs:
-        result = each.result
-        confirm = result.confirm_latency
-        cells = (
-            each.title,
-            str(result.broker.get("version")),
-            f"{result.messages:,}",
-            f"{result.publish.rate_per_s:,.0f}/s",
-            f"{result.consume.rate_per_s:,.0f}/s",
-            "-" if confirm is None else milliseconds_text(confirm.p99_ms),
-        )
-        rows.append(_OverviewRow(each.outcome, cells))
-    headings = ("run", "RabbitMQ", "messages", "published", "consumed", "confirm, p99")
-    return _Overview(headings, rows)
+def _part(path: Path, number: int, title: str, *, alone: bool) -> _Part:
+    """Return a run's part; its evidence is read, and let go of, before the next one's."""
+    try:
+        view = RunView(path, number, title)
+        body = _environment().get_template("run.html.j2").render(it=view)
+    except RmqbenchError as error:
+        if alone:
+            raise
+        said = Markup("<p>{}</p>").format(str(error))
+        return _Part("NOT READ", title or str(path), [title or str(path), *["-"] * 5], said)
+    result = view.result
+    confirm = result.confirm_latency
+    cells = (
+        view.title,
+        str(result.broker.get("version")),
+        f"{result.messages:,}",
+        f"{result.publish.rate_per_s:,.0f}/s",
+        f"{result.consume.rate_per_s:,.0f}/s",
+        "-" if confirm is None else milliseconds_text(confirm.p99_ms),
+    )
+    return _Part(view.outcome, view.title, cells, Markup(body))
 
 
 @cache

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from rmqbench.errors import RmqbenchError
 from rmqbench.explaining.commands import run_again
 from rmqbench.explaining.facts import Facts, breaks_of, time_of_day
 from rmqbench.explaining.lives import Life, life_of, which_message
+from rmqbench.management.sampler import Sample, read_samples
 from rmqbench.report.html.charts import (
     Band,
     Bar,
@@ -42,13 +45,21 @@ from rmqbench.run_directory.journal import (
 from rmqbench.run_directory.reading import read_run
 from rmqbench.run_directory.records import ConsumerRecord, ProducerRecord
 from rmqbench.text import counted, utc
-from rmqbench.verdict.findings import FINDINGS, OUTCOMES, Effect, Explanation, Finding
+from rmqbench.verdict.findings import (
+    FINDINGS,
+    OUTCOMES,
+    Effect,
+    Explanation,
+    Finding,
+    FindingName,
+)
 
 __all__ = ["Check", "RunView"]
 
 _MOST_ROWS = 40  # of workers, each with a line of its own
 _MOST_LIVES = 20  # of messages that are told of
 _MOST_MARKS = 400  # on the line of a worker
+_LEAST_BAR = 0.004  # of the width: shorter ones of a kind are one
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,8 @@ class RunView:
     @property
     def began(self) -> str:
         """When it began, in UTC."""
+        if not self.axis.start_ns:
+            return "not known when"
         return utc(self.axis.start_ns)[:19].replace("T", " ") + " UTC"
 
     @property
@@ -90,10 +103,14 @@ class RunView:
             return f"{result.why[:1].upper()}{result.why[1:]}."
         queues = list(result.queues)
         each = f"each of {len(queues)} queues" if len(queues) > 1 else queues[0]
-        if result.verdict.findings:
-            return f"Of {_messages(result.messages)} none was lost; what was found is allowed."
+        if allowed := result.verdict.found():
+            found = ", ".join(f"{count:,} {name}" for name, count in allowed.items())
+            lost = "" if FindingName.LOST in allowed else "no confirmed message was lost. "
+            sentence = f"{lost}Found, and allowed: {found}."
+            return sentence[:1].upper() + sentence[1:]
+        how = "published and confirmed" if self.facts.confirms else "published, without confirms"
         return (
-            f"{_messages(result.messages)} were published and confirmed, and {each} delivered "
+            f"{_messages(result.messages)} were {how}, and {each} delivered "
             "every one of them: once, in order and intact."
         )
 
@@ -137,9 +154,14 @@ class RunView:
     # --- charts ---------------------------------------------------------------------------------
 
     @cached_property
+    def samples(self) -> list[Sample]:
+        """The broker's own figures, as they were taken."""
+        return read_samples(self.record.directory.path)
+
+    @cached_property
     def axis(self) -> TimeAxis:
         """The time of the run, the same on all charts."""
-        return time_axis(self.record)
+        return time_axis(self.record, self.samples)
 
     @cached_property
     def bands(self) -> list[Band]:
@@ -162,9 +184,15 @@ class RunView:
     def over_time(self) -> list[Chart]:
         """Rates, queue depth and memory over time."""
         axis, record = self.axis, self.record
-        broker = figures(record, axis)
+        broker = figures(record, axis, self.samples)
         charts = [
-            lines("Messages a second", rates(record, axis), axis.seconds, self.bands, "/s"),
+            lines(
+                "Messages a second",
+                rates(record, axis, self.samples),
+                axis.seconds,
+                self.bands,
+                "/s",
+            ),
             lines("Messages in the queues", broker["depth"], axis.seconds, self.bands, ""),
             lines("Memory", broker["memory"], axis.seconds, self.bands, "MiB"),
         ]
@@ -173,12 +201,33 @@ class RunView:
     @cached_property
     def latencies(self) -> list[Chart]:
         """The percentile curve, and how each latency is spread over time."""
-        curve = percentiles("Latency by percentile", curves(self.record))
+        known = {name: latency for name, latency in self.latency_rows}
+        found = {name: each for name, each in curves(self.record).items() if name in known}
+        curve = percentiles(
+            "Latency by percentile",
+            found,
+            {name: known[name].missing for name in found},
+            [("share", *found), *_shares([known[name] for name in found])],
+        )
         spread = [
             density(f"Latency over time: {each.name}", each, self.axis.seconds, self.bands)
             for each in densities(self.record, self.axis)
         ]
         return [curve, *spread] if curve is not None else spread
+
+    @property
+    def let_go_note(self) -> str:
+        """How much of the evidence the charts of latencies have no more; empty: they have all."""
+        gone = sum(
+            int(each.ledger.let_go.segments["rows"].clip(0).sum())
+            for each in self.record.producers
+            if each.ledger.let_go is not None
+        )
+        if not gone:
+            return ""
+        return (
+            f"Of {gone:,} messages the evidence was let go: the charts over time are without them."
+        )
 
     @property
     def latency_rows(self) -> list[tuple[str, Percentiles]]:
@@ -236,17 +285,17 @@ class RunView:
     def _row(self, worker: ProducerRecord | ConsumerRecord) -> Row:
         closed = {each.number: each.time_ns for each in worker.of(ChannelClosed)}
         broken = {each.channel: each.at_ns for each in breaks_of(worker)}
-        end = worker.end
-        last_ns = end.time_ns if end else worker.ledger.last_ns
-        bars = []
+        ended = worker.end
+        last_ns = ended.time_ns if ended else worker.ledger.last_ns
+        bars: list[Bar] = []
         for each in worker.of(ChannelOpened):
             end_ns = closed.get(each.number) or broken.get(each.number) or last_ns
             kind = "broken" if each.number in broken else "open"
-            bars.append(
-                Bar(
-                    self._at(each.time_ns), self._at(end_ns), kind, f"channel {each.number}, {kind}"
-                )
-            )
+            begin, end = self._at(each.time_ns), self._at(end_ns)
+            if bars and bars[-1].kind == kind and end - bars[-1].begin < _LEAST_BAR:
+                bars[-1] = Bar(bars[-1].begin, end, kind, f"channels up to {each.number}, {kind}")
+            else:
+                bars.append(Bar(begin, end, kind, f"channel {each.number}, {kind}"))
         marks = [
             Mark(self._at(each.time_ns), "interrupted", each.why)
             for each in list(worker.of(Interrupted))[:_MOST_MARKS]
@@ -259,7 +308,8 @@ class RunView:
         sent_ns = self.facts.concerned_sent_ns(finding)
         marks = []
         if sent_ns is not None:
-            places = sorted({round(self._at(each), 3) for each in sent_ns[sent_ns > 0].tolist()})
+            seconds = (sent_ns[sent_ns > 0] - self.axis.start_ns) / 1e9
+            places = np.unique(np.round(seconds / self.axis.seconds, 3)).tolist()
             every = -(-len(places) // _MOST_MARKS) or 1
             marks = [Mark(at, finding.effect.value, finding.name.value) for at in places[::every]]
         for message in finding.messages:
@@ -322,7 +372,7 @@ class RunView:
         description = record.description
         rows = [
             ("run", result.run),
-            ("began", utc(self.axis.start_ns)),
+            ("began", self.began),
             ("RabbitMQ", f"{result.broker.get('version')} ({result.broker.get('how')})"),
             ("address", str(result.broker.get("endpoint"))),
             ("machine", str(description.get("platform", ""))),
@@ -372,6 +422,23 @@ def _check(name: str, findings: Sequence[Finding]) -> Check:
         for each in findings
     )
     return Check(name, _MARK_OF[worst], said)
+
+
+def _shares(latencies: Sequence[Percentiles]) -> list[Sequence[str]]:
+    """Return the percentiles of some latencies, a row for each share of the messages."""
+    names = {
+        "50%": "p50_ms",
+        "90%": "p90_ms",
+        "95%": "p95_ms",
+        "99%": "p99_ms",
+        "99.9%": "p999_ms",
+        "99.99%": "p9999_ms",
+    }
+    rows = [
+        (share, *(milliseconds_text(getattr(each, name)) for each in latencies))
+        for share, name in names.items()
+    ]
+    return [*rows, ("longest that came", *(milliseconds_text(each.max_ms) for each in latencies))]
 
 
 def _is_allowed(explanation: Explanation) -> bool:

@@ -109,6 +109,35 @@ def test_a_trial_that_loses_messages_ends_it(measure):
     assert render([capacity_view(result)], width=120, colour=False).count("FAIL trial-03") == 1
 
 
+def test_a_verdict_that_is_open_is_tried_once_more_and_then_ends_it(measure):
+    seen = []
+
+    def open_at_2000(rate):
+        seen.append(rate)
+        is_open = rate == 2000 and seen.count(2000) < 2
+        return Verdict(INCONCLUSIVE, reasons=("it is open",)) if is_open else Verdict(PASS)
+
+    result = measure(up_to(5300), open_at_2000, searches=1)
+    assert seen[:4] == [1000, 2000, 2000, 4000]
+    assert result.exit_code == 0
+    assert "its verdict is open" in trial_line(result.trials[1])
+
+
+def test_a_verdict_that_stays_open_is_no_rate_that_is_not_kept(measure):
+    always = lambda rate: Verdict(INCONCLUSIVE, reasons=("it is open",))  # noqa: E731
+    result = measure(up_to(5300), always, searches=1)
+    assert len(result.trials) == 2
+    assert (result.exit_code, result.rate_per_s) == (3, None)
+    assert result.failed == "trial-02, at 1,000/s: it is open"
+
+
+def test_no_rate_is_tried_at_which_a_producer_would_have_no_message(measure):
+    scenario = rmqbench.latency(limits=(LIMIT,), producers=50, duration_s=10.0)
+    result = measure(up_to(0), scenario=scenario, searches=1)
+    assert result.exit_code == 3
+    assert min(each.rate_per_s for each in result.trials) >= 5
+
+
 def test_where_no_rate_is_kept_there_is_none(measure):
     result = measure(up_to(0), searches=1)
     assert (result.exit_code, result.rate_per_s, result.finished) == (3, None, True)

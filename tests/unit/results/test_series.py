@@ -10,6 +10,7 @@ from support.simulated import Act, History, QueuePlan, play
 pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
 from rmqbench import judge
 from rmqbench.explaining.facts import Facts
+from rmqbench.management.sampler import read_samples
 from rmqbench.results.series import TimeAxis, curves, densities, figures, rates, time_axis
 from rmqbench.results.steps import count_of, percentile_of
 from rmqbench.results.sums import queue_sums
@@ -95,7 +96,8 @@ def test_the_brokers_figures_have_holes_where_it_did_not_answer(played):
     ]
     path = record.directory.path / "samples.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in lines))
-    found = figures(record, time_axis(record))
+    samples = read_samples(path)
+    found = figures(record, time_axis(record, samples), samples)
     (depth,) = found["depth"]
     assert depth.seconds.tolist() == [0, 1, 2]
     assert depth.values[0] == 7

@@ -50,8 +50,14 @@ class Watched:
             plan=SimpleNamespace(directory=tmp_path, queue="work"),
             ledgers=[DeliveryLedger.read(tmp_path / "consumer")],
         )
+        ledger = PublishLedger.read(self.plan.directory)
         self.figures = LiveFigures(
-            [self.plan], [drain], lambda: self.sample, self.clock.clock.monotonic
+            [self.plan],
+            [ledger],
+            [ledger.progress()],
+            [drain],
+            sample=lambda: self.sample,
+            monotonic=self.clock.clock.monotonic,
         )
 
     def settle(self, first, last, *, after_ms, bit=CONFIRMED):
