@@ -29,6 +29,7 @@ COMMANDS = {
     "run": "Run a scenario and judge it, or all runs of a campaign: rmqbench run FILE.toml.",
     "judge": "Judge a run by its directory, as the run itself did, and write its result.json.",
     "report": "Write an HTML page about runs, with charts; it needs nothing else to be read.",
+    "export": "Write what came of runs as Markdown, Prometheus' text, CSV or HDR histograms.",
     "compare": "Compare runs with others, or do runs on two brokers in turn and compare these.",
     "explain": "Explain a verdict, or show the life of one message, from a run's directory alone.",
     "broker": "Start a RabbitMQ of our own, or fetch one.",

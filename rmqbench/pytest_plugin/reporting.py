@@ -128,6 +128,8 @@ class ResultReporter:
         shown = self._shown + unfinished
         if shown and (file := read(self._config, "report")) is not None:
             self._write_page(file, shown)
+        if shown and (file := read(self._config, "markdown")) is not None:
+            self._append_markdown(file, shown)
         if not shown or terminalreporter.verbosity < 0:
             return
         from rmqbench.report.session import ShownResult, session_view  # noqa: PLC0415  # much
@@ -151,6 +153,16 @@ class ResultReporter:
         except (OSError, RmqbenchError) as error:
             said = f"the page {file} could not be written: {error}"
         say(self._config, said)
+
+    def _append_markdown(self, file: str, shown: list[_Shown]) -> None:
+        """Append a table of all runs to a file, as GitHub's summary of a job is one."""
+        from rmqbench.report.formats.markdown import markdown  # noqa: PLC0415  # imports much
+
+        try:
+            with Path(file).open("a", encoding="utf-8") as summary:
+                summary.write(markdown([(each.test, each.result) for each in shown]))
+        except OSError as error:
+            say(self._config, f"the table {file} could not be written: {error}")
 
 
 def _shown_in(reports: list[pytest.TestReport]) -> list[_Shown]:

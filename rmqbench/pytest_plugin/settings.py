@@ -32,6 +32,7 @@ OPTIONS = {
     "image": "the image of a container broker; may be given several times",
     "management-url": "the Management API of a broker given by URL",
     "executor": "the scheduler of a Dask cluster, on whose hosts producers and consumers work: tcp://…",
+    "markdown": "append a Markdown table of all runs of the session to this file",
     "report": "write an HTML page about all runs of the session to this file",
     "messages": "how many messages each scenario publishes, instead of its own number",
     "rate": "the latency scenario's rate: 5000, steps (1000,5000), ramps (1000:5000@60s)",
@@ -72,6 +73,7 @@ class Settings:
     image: str | None = None
     management_url: str | None = None
     executor: str | None = None
+    markdown: str | None = None
     report: str | None = None
     messages: int | None = None
     rate: str | None = None
@@ -136,6 +138,7 @@ def settings_of(config: pytest.Config) -> Settings:
         image=read(config, "image"),
         management_url=read(config, "management-url"),
         executor=read(config, "executor"),
+        markdown=read(config, "markdown"),
         report=read(config, "report"),
         messages=_number(config, "messages", int),
         rate=read(config, "rate"),

@@ -281,5 +281,7 @@ def _of_steps(counts: Counts, due: int) -> Percentiles | None:
 
 
 def _row(count: int, missing: int, values: Sequence[float | None], highest: float) -> Percentiles:
-    p50, p90, p95, p99, p999, p9999 = values
-    return Percentiles(count, missing, p50, p90, p95, p99, p999, p9999, highest)
+    p50, p90, p95, p99, p999, p9999 = (
+        None if value is None else round(value, 6) for value in values
+    )
+    return Percentiles(count, missing, p50, p90, p95, p99, p999, p9999, round(highest, 6))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from rmqbench.errors import RmqbenchError
 from rmqbench.results.latencies import Latency, Percentiles
@@ -14,7 +14,10 @@ from rmqbench.results.metrics import Throughput
 from rmqbench.results.sums import QueueSum
 from rmqbench.verdict.findings import Judgement, Verdict
 
-__all__ = ["Backlog", "Event", "QueueFigures", "Result"]
+__all__ = ["FORMAT", "Backlog", "Event", "QueueFigures", "Result"]
+
+FORMAT: Final = 1
+"""The version of ``result.json``, which ``result.schema.json`` beside this module describes."""
 
 EventKind = Literal["stage", "fault", "interruption"]
 
@@ -154,6 +157,7 @@ class Result:
         latency = self.confirm_latency and asdict(self.confirm_latency)
         lag = self.lag and asdict(self.lag)
         return {
+            "format": FORMAT,
             "run": self.run,
             "outcome": self.outcome.value,
             "verdict": self.verdict.outcome.value,

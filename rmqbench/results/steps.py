@@ -6,7 +6,7 @@ by a sixty-fourth at most. The highest is known exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +47,14 @@ def sum_of(counts: Sequence[Counts]) -> Counts:
     together: Counts = np.stack(counts).sum(axis=0)
     together[_STEPS] = max(each[_STEPS] for each in counts)
     return together
+
+
+def middles_of(counts: Counts) -> Iterator[tuple[float, int]]:
+    """Yield the middle of each step that was counted, in nanoseconds, and how often it was."""
+    for step in np.flatnonzero(counts[:_STEPS]).tolist():
+        shift = max(0, (step >> _BITS) - 1)
+        low = (step - (shift << _BITS)) << shift
+        yield low + ((1 << shift) - 1) / 2, int(counts[step])
 
 
 def count_of(counts: Counts) -> int:

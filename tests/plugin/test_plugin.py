@@ -75,6 +75,7 @@ ASKED = {
     "image": "rabbitmq:0-none",
     "management-url": "http://127.0.0.1:2",
     "executor": "tcp://127.0.0.1:9",
+    "markdown": "summary.md",
     "report": "page.html",
     "messages": 123,
     "rate": "5@1s",

@@ -1,0 +1,1 @@
+"""Results for machines and for the pages of others: Markdown, Prometheus, CSV, HDR histograms."""
