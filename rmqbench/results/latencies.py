@@ -40,6 +40,7 @@ _NEVER = np.iinfo(np.int64).max
 _PERCENTS = (50, 90, 95, 99, 99.9, 99.99)
 
 IntArray = npt.NDArray[np.int64]
+Points = tuple[IntArray, IntArray, npt.NDArray[np.bool_]]
 Rows = Sequence[IntArray]
 """Latencies in nanoseconds, of each kind some."""
 
@@ -196,25 +197,25 @@ def _held_ns(
     return held
 
 
-def confirm_points(producer: ProducerRecord, these: slice) -> tuple[IntArray, IntArray]:
-    """Return when some messages were due, and until when they took to be confirmed or refused.
+def confirm_points(producer: ProducerRecord, these: slice) -> Points:
+    """Return when some messages were due, and how long they took to be confirmed or refused.
 
-    Unix nanoseconds, and nanoseconds; only of those of which it is known.
+    Unix nanoseconds, and nanoseconds, of those of which it is known; and which these are.
     """
     due_ns, settled_ns = producer.due_ns(these), producer.ledger.settled_ns(these)
     known = (producer.ledger.state[these] & SENT != 0) & (settled_ns > 0) & (due_ns > 0)
-    return due_ns[known], (settled_ns - due_ns)[known]
+    return due_ns[known], (settled_ns - due_ns)[known], known
 
 
 def delivery_points(
     producer: ProducerRecord, queue: QueueRecord, start: int, these: slice
-) -> tuple[IntArray, IntArray]:
+) -> Points:
     """Return the same until their delivery from a queue; ``start`` as of :func:`queue_rows`."""
     due_ns = producer.due_ns(these)
     delivered_ns, _ = _received(queue, slice(start + these.start, start + these.stop))
     sent = (producer.ledger.state[these] & SENT != 0) & (due_ns > 0)
     known = sent & (delivered_ns < _NEVER)
-    return due_ns[known], (delivered_ns - due_ns)[known]
+    return due_ns[known], (delivered_ns - due_ns)[known], known
 
 
 def _received(queue: QueueRecord, places: slice) -> tuple[IntArray, IntArray]:

@@ -18,7 +18,9 @@ from rmqbench.management.sampler import QueueSample, Sample
 from rmqbench.pieces import pieces
 from rmqbench.results.latencies import confirm_points, delivery_points, kept_pieces
 from rmqbench.results.steps import Counts, read_counts, steps_of, sum_of
-from rmqbench.run_directory.records import QueueRecord, RunRecord
+from rmqbench.run_directory.ledger import are_confirmed
+from rmqbench.run_directory.records import ProducerRecord, QueueRecord, RunRecord
+from rmqbench.verdict.evidence import NACKED, RETURNED
 
 __all__ = ["Density", "Series", "TimeAxis", "curves", "densities", "figures", "rates", "time_axis"]
 
@@ -35,6 +37,7 @@ _RATES = {
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +83,16 @@ class Density:
     """How many messages took how long, over the time at which they were due.
 
     ``counts`` has a row for each stretch of latency, the shortest first, and a column for each
-    stretch of time: int64 of shape (rows, columns). Their bounds are ``edges_s``, seconds from the
-    start, and ``edges_ms``, which grow by equal factors.
+    stretch of time: int64 of shape (rows, columns). ``bad`` of the same shape are those among them
+    that came to no good: nacked, returned, or not delivered by a queue. The bounds are ``edges_s``,
+    seconds from the start, and ``edges_ms``, which grow by equal factors.
     """
 
     name: str
     edges_s: FloatArray
     edges_ms: FloatArray
     counts: IntArray
+    bad: IntArray
 
 
 def time_axis(record: RunRecord, samples: Sequence[Sample] = ()) -> TimeAxis:
@@ -162,14 +167,15 @@ def curves(record: RunRecord) -> dict[str, Counts]:
     """
     found = {}
     for name, points in _points(record):
-        counts = [steps_of(latencies_ns) for _, latencies_ns in points()]
+        counts = [steps_of(latencies_ns) for _, latencies_ns, _ in points()]
         counts += _let_go(record, name)
         if counts and (together := sum_of(counts)).any():
             found[name] = together
     return found
 
 
-_Points = Callable[[], Iterator[tuple[IntArray, IntArray]]]
+_Points = Callable[[], Iterator[tuple[IntArray, IntArray, BoolArray]]]
+"""When messages were due, how long each took, and whether it came to no good."""
 
 
 def _points(record: RunRecord) -> Iterator[tuple[str, _Points]]:
@@ -180,18 +186,38 @@ def _points(record: RunRecord) -> Iterator[tuple[str, _Points]]:
             yield f"delivery from {queue.name}", partial(_deliveries, record, queue)
 
 
-def _confirms(record: RunRecord) -> Iterator[tuple[IntArray, IntArray]]:
-    for producer in record.producers:
-        for these in kept_pieces(producer):
-            yield confirm_points(producer, these)
-
-
-def _deliveries(record: RunRecord, queue: QueueRecord) -> Iterator[tuple[IntArray, IntArray]]:
+def _confirms(record: RunRecord) -> Iterator[tuple[IntArray, IntArray, BoolArray]]:
     start = 0
     for producer in record.producers:
         for these in kept_pieces(producer):
-            yield delivery_points(producer, queue, start, these)
+            due_ns, took_ns, known = confirm_points(producer, these)
+            yield due_ns, took_ns, _bad(record, producer, start, these)[known]
         start += len(producer.ledger.state)
+
+
+def _deliveries(
+    record: RunRecord, queue: QueueRecord
+) -> Iterator[tuple[IntArray, IntArray, BoolArray]]:
+    start = 0
+    for producer in record.producers:
+        for these in kept_pieces(producer):
+            due_ns, took_ns, _ = delivery_points(producer, queue, start, these)
+            yield due_ns, took_ns, np.zeros(len(due_ns), np.bool_)
+        start += len(producer.ledger.state)
+
+
+def _bad(record: RunRecord, producer: ProducerRecord, start: int, these: slice) -> BoolArray:
+    """Return which messages were nacked, returned, or confirmed and not delivered by a queue."""
+    state = producer.ledger.state[these]
+    bad: BoolArray = state & (NACKED | RETURNED) != 0
+    confirmed = are_confirmed(state)
+    places = slice(start + these.start, start + these.stop)
+    for queue in record.queues:
+        came = np.zeros(len(state), np.bool_)
+        for consumer in queue.consumers:
+            came |= consumer.ledger.came(places)
+        bad |= confirmed & ~came
+    return bad
 
 
 def _let_go(record: RunRecord, name: str) -> list[Counts]:
@@ -204,7 +230,7 @@ def _let_go(record: RunRecord, name: str) -> list[Counts]:
 
 def _density(name: str, axis: TimeAxis, points: _Points) -> Density | None:
     shortest, longest, first_ns, last_ns = sys.maxsize, 0, sys.maxsize, 0
-    for due_ns, latencies_ns in points():
+    for due_ns, latencies_ns, _ in points():
         if len(due_ns):
             shortest = min(shortest, int(latencies_ns.min()))
             longest = max(longest, int(latencies_ns.max()))
@@ -214,14 +240,15 @@ def _density(name: str, axis: TimeAxis, points: _Points) -> Density | None:
     shortest = max(shortest, _LEAST_LATENCY_NS)
     edges_ns = np.geomspace(shortest, max(longest, 2 * shortest) + 1, _ROWS + 1)
     edges_s = np.linspace(axis.second(first_ns), axis.second(last_ns + 1), _COLUMNS + 1)
-    counts = np.zeros((_ROWS, _COLUMNS), np.int64)
-    for due_ns, latencies_ns in points():
+    counts, bad = np.zeros((2, _ROWS, _COLUMNS), np.int64)
+    for due_ns, latencies_ns, are_bad in points():
         seconds = (due_ns - axis.start_ns) / 1e9
-        together, _, _ = np.histogram2d(
-            np.maximum(latencies_ns, shortest), seconds, bins=(edges_ns, edges_s)
-        )
-        counts += together.astype(np.int64)
-    return Density(name, edges_s, edges_ns / 1e6, counts)
+        rows, bins = np.maximum(latencies_ns, shortest), (edges_ns, edges_s)
+        counts += np.histogram2d(rows, seconds, bins=bins)[0].astype(np.int64)
+        if are_bad.any():
+            found = np.histogram2d(rows[are_bad], seconds[are_bad], bins=bins)[0]
+            bad += found.astype(np.int64)
+    return Density(name, edges_s, edges_ns / 1e6, counts, bad)
 
 
 def _delivered(queue: QueueRecord, axis: TimeAxis) -> IntArray:

@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from rmqbench.report.html.scales import Linear, Log, Scale, Tick, milliseconds_text, short
-from rmqbench.results.series import Density, Series
+from rmqbench.results.series import Density, IntArray, Series
 from rmqbench.results.steps import Counts, count_of, percentile_of
 
 __all__ = ["Band", "Bar", "Chart", "Mark", "Row", "density", "lines", "percentiles", "placed"]
@@ -86,6 +86,7 @@ class Chart:
     headings: Sequence[str]
     rows: Rows
     legend: Sequence[str] = ()
+    legend_bad: bool = False
     bands: Sequence[Bar] = ()
     data: Mapping[str, object] | None = None
     width: int = _WIDTH
@@ -135,20 +136,10 @@ def _few(series: list[Series]) -> list[Series]:
 
 
 def density(title: str, of: Density, until_s: float, bands: Sequence[Band]) -> Chart:
-    """Draw how many messages took how long, over time: the darker, the more."""
+    """Draw how many messages took how long, over time: the darker, the more; the bad ones apart."""
     rows, columns = of.counts.shape
     x, y = Linear(0.0, max(until_s, 0.001)), Log(float(of.edges_ms[0]), float(of.edges_ms[-1]))
-    most = int(of.counts.max())
-    levels = np.ceil(_LEVELS * np.log1p(of.counts) / math.log1p(most)).astype(np.int64)
-    shapes = []
-    for level in range(1, _LEVELS + 1):
-        cells = "".join(_cells(levels == level))
-        if cells:
-            shapes.append(
-                Markup('<path class="heat h{}" transform="translate(0 .5)" d="{}"/>').format(
-                    level, cells
-                )
-            )
+    shapes = [*_heat(of.counts, "heat"), *_heat(of.bad, "heat bad")]
     left, right = x.at(float(of.edges_s[0])), x.at(float(of.edges_s[-1]))
     # The cells have coordinates of their own, and stand between the first and the last message.
     inner = Markup(
@@ -170,6 +161,7 @@ def density(title: str, of: Density, until_s: float, bands: Sequence[Band]) -> C
             for edge, count in zip(of.edges_ms[1:], of.counts.sum(axis=1), strict=True)
             if count
         ],
+        legend_bad=bool(of.bad.any()),
         bands=placed(bands, x),
     )
 
@@ -218,6 +210,18 @@ def _at(counts: Counts, share: float, missing: int) -> float | None:
     count = count_of(counts)
     among = share * (count + missing) / count
     return None if among > 1 else percentile_of(counts, max(100 * among, 1e-9)) / 1e6
+
+
+def _heat(counts: IntArray, kind: str) -> Iterator[Markup]:
+    """Yield the cells of each darkness as one shape."""
+    if not (most := int(counts.max())):
+        return
+    levels = np.ceil(_LEVELS * np.log1p(counts) / math.log1p(most)).astype(np.int64)
+    for level in range(1, _LEVELS + 1):
+        if cells := "".join(_cells(levels == level)):
+            yield Markup('<path class="{} h{}" transform="translate(0 .5)" d="{}"/>').format(
+                kind, level, cells
+            )
 
 
 def placed(bands: Sequence[Band], x: Scale) -> list[Bar]:

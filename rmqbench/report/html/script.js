@@ -16,8 +16,8 @@
       const left = Math.max(plot.valToPos(begin, "x", true), bbox.left);
       const right = Math.min(plot.valToPos(end, "x", true), bbox.left + bbox.width);
       if (right < bbox.left || left > bbox.left + bbox.width) continue;
-      ctx.globalAlpha = 0.18;
-      ctx.fillStyle = colour(kind === "restart" ? "--restart" : "--fault");
+      ctx.globalAlpha = kind === "interruption" ? 0.8 : 0.18;
+      ctx.fillStyle = colour({ restart: "--restart", interruption: "--open" }[kind] ?? "--fault");
       ctx.fillRect(left, bbox.top, Math.max(right - left, 2), bbox.height);
       ctx.globalAlpha = 1;
       ctx.fillText(text, left + 4 * devicePixelRatio, bbox.top + 12 * devicePixelRatio);

@@ -59,6 +59,7 @@ __all__ = ["Check", "RunView"]
 _MOST_ROWS = 40  # of workers, each with a line of its own
 _MOST_LIVES = 20  # of messages that are told of
 _MOST_MARKS = 400  # on the line of a worker
+_MOST_MOMENTS = 50  # of interruptions on a chart
 _LEAST_BAR = 0.004  # of the width: shorter ones of a kind are one
 
 
@@ -181,6 +182,17 @@ class RunView:
         return bands
 
     @cached_property
+    def marked(self) -> list[Band]:
+        """The bands, and the moments at which anybody was interrupted."""
+        moments = {
+            round(self.axis.second(each.time_ns), 1)
+            for each in self.result.events
+            if each.kind == "interruption"
+        }
+        shown = sorted(moments)[:_MOST_MOMENTS]
+        return [*self.bands, *(Band(at, at, "", "interruption") for at in shown)]
+
+    @cached_property
     def over_time(self) -> list[Chart]:
         """Rates, queue depth and memory over time."""
         axis, record = self.axis, self.record
@@ -193,8 +205,8 @@ class RunView:
                 self.bands,
                 "/s",
             ),
-            lines("Messages in the queues", broker["depth"], axis.seconds, self.bands, ""),
-            lines("Memory", broker["memory"], axis.seconds, self.bands, "MiB"),
+            lines("Messages in the queues", broker["depth"], axis.seconds, self.marked, ""),
+            lines("Memory", broker["memory"], axis.seconds, self.marked, "MiB"),
         ]
         return [each for each in charts if each is not None]
 
