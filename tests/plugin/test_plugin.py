@@ -1,7 +1,9 @@
 """The plugin in a user's own project."""
 
+import re
 import secrets
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +205,68 @@ def test_a_bad_verdict_is_the_assertions_text(pytester, run_pytest, on_the_broke
     ended.stdout.fnmatch_lines(
         ["*VerdictError: FAIL: 1 lost", "*The evidence lies in the directory"]
     )
+
+
+def test_several_brokers_are_tested_one_after_the_other_and_compared(
+    pytester, run_pytest, rmqbench_broker, on_the_broker
+):
+    """The same broker by two addresses: each test runs on both, and a table has both."""
+    pytester.makepyfile(USERS_TEST.format(messages=50))
+    url = rmqbench_broker.endpoint.url()
+    other = url.replace("127.0.0.1", "localhost")
+    assert other != url, "the broker of the tests has an address of this host"
+    ended = run_pytest(
+        *on_the_broker,
+        f"--rmqbench-broker={other}",
+        "--rmqbench-messages=50",
+        "--rmqbench-report=page.html",
+        "--rmqbench-markdown=summary.md",
+    )
+    ended.assert_outcomes(passed=2)
+    told = ended.stdout.str()
+    port = rmqbench_broker.endpoint.port
+    for name in ("127.0.0.1", "localhost"):
+        assert re.search(rf"PASS test_my_broker_loses_nothing\[{name}:{port}[^\]]*\]: 50 m", told)
+    ended.stdout.fnmatch_lines(
+        [
+            "rmqbench: a page about 2 runs: page.html",
+            "broker 1: RabbitMQ *127.0.0.1*",
+            "broker 2: RabbitMQ *localhost*",
+            "verdict *broker *messages *",
+            "PASS *1 * 50 *",
+            "PASS *2 * 50 *",
+            "published/s, by broker",
+            f"127.0.0.1:{port}* localhost:{port}* run*",
+            "* test_my_broker_loses_nothing*",
+        ]
+    )
+    assert rmqbench_broker.endpoint.password not in told
+    assert "2 runs" in (pytester.path / "page.html").read_text()
+    assert (pytester.path / "summary.md").read_text().count("| ✅ PASS |") == 2
+
+
+def test_images_and_brokers_are_multiplied_out_as_they_belong_together(pytester, run_pytest):
+    pytester.makepyfile("def test_it(rmqbench_broker): pass")
+    images = ("--rmqbench-image=rabbitmq:4.0", "--rmqbench-image=rabbitmq:4.3")
+    for brokers, expected in (
+        ((), ["rabbitmq:4.0", "rabbitmq:4.3"]),
+        (("local", "container"), ["local", "rabbitmq:4.0", "rabbitmq:4.3"]),
+        (("amqp://u:secret@h:5", "auto"), ["h:5", "rabbitmq:4.0", "rabbitmq:4.3"]),
+    ):
+        options = [f"--rmqbench-broker={each}" for each in brokers]
+        ended = run_pytest("--collect-only", "-q", *options, *images)
+        found = re.findall(r"::test_it\[(.*)\]", ended.stdout.str())
+        assert found == expected
+        assert "secret" not in ended.stdout.str()
+
+
+def test_the_properties_of_a_run_are_in_junit_s_xml(pytester, run_pytest, on_the_broker):
+    pytester.makepyfile(USERS_TEST.format(messages=50))
+    run_pytest(*on_the_broker, "--rmqbench-messages=50", "--junit-xml=junit.xml").assert_outcomes(
+        passed=1
+    )
+    text = (pytester.path / "junit.xml").read_text()
+    found = dict(re.findall(r'<property name="rmqbench_(\w+)" value="([^"]*)"', text))
+    assert (found["outcome"], found["verdict"], found["messages"]) == ("PASS", "PASS", "50")
+    assert float(found["publish_rate_per_s"]) > 0
+    assert Path(found["run"]).is_dir()

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import rmqbench
+from rmqbench.comparing import compare
 from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.open_files import allow_open_files
-from rmqbench.report.html.scales import milliseconds_text
+from rmqbench.report.comparison import said_of
+from rmqbench.report.html.scales import milliseconds_text, short
 from rmqbench.report.html.view import RunView
+from rmqbench.report.terminal import describe_scenario
 
 __all__ = ["page"]
 
@@ -35,6 +39,16 @@ class _Part:
     title: str
     cells: Sequence[str]
     body: Markup
+    alike: str = ""  # what runs have in common that are compared
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What changed from one version of RabbitMQ to another, in runs that are alike."""
+
+    title: str
+    rows: Sequence[Sequence[str]]
 
 
 def page(runs: Sequence[tuple[Path, str]], title: str = "") -> str:
@@ -61,6 +75,7 @@ def page(runs: Sequence[tuple[Path, str]], title: str = "") -> str:
             script=script,
             parts=parts,
             headings=_HEADINGS,
+            changes=list(_changes(parts)),
         )
     )
 
@@ -85,7 +100,33 @@ def _part(path: Path, number: int, title: str, *, alone: bool) -> _Part:
         f"{result.consume.rate_per_s:,.0f}/s",
         "-" if confirm is None else milliseconds_text(confirm.p99_ms),
     )
-    return _Part(view.outcome, view.title, cells, Markup(body))
+    alike = describe_scenario(result)
+    return _Part(view.outcome, view.title, cells, Markup(body), alike, result.as_dict())
+
+
+def _changes(parts: Sequence[_Part]) -> Iterator[_Changes]:
+    """Yield what changed from the first version of RabbitMQ to each other, scenario by scenario."""
+    sides: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for part in parts:
+        if part.result:
+            version = str(part.result["broker"].get("version"))
+            sides.setdefault(part.alike, {}).setdefault(version, []).append(part.result)
+    for alike, versions in sides.items():
+        (base, of_base), *others = versions.items()
+        for new, of_new in others:
+            compared = compare(of_base, of_new, names=(base, new))
+            rows = [
+                (
+                    each.figure,
+                    short(each.base or 0.0),
+                    short(each.new or 0.0),
+                    f"{100 * ((each.ratio or 1.0) - 1):+.1f}%",
+                    said_of(each),
+                )
+                for each in compared.changes
+            ]
+            if rows:
+                yield _Changes(f"{alike}: from RabbitMQ {base} to {new}", rows)
 
 
 @cache
