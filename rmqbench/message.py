@@ -18,8 +18,9 @@ offset length content
 40     4      CRC-32 (as zlib computes it) of the 40 bytes before
 ====== ====== =========================================================
 
-The text follows, as UTF-8; where a size was asked for, filling follows the text up to it. Where
-sizes are mixed, that of a message is computed, too (:mod:`rmqbench.sizes`).
+The text follows, as UTF-8; where a size was asked for, filling follows the text up to it
+(:mod:`rmqbench.payload`). Where sizes are mixed, that of a message is computed, too
+(:mod:`rmqbench.sizes`).
 
 The ``message_id`` is a UUID of version 8 (RFC 9562, section 5.8) in its usual text form::
 
@@ -45,7 +46,9 @@ import pika
 
 from rmqbench.checksum import head_checksums
 from rmqbench.errors import UsageError
-from rmqbench.sizes import Sizes, seeds_of
+from rmqbench.payload import COMPUTED, DEFAULT, Filling, filling_of, require_payload
+from rmqbench.sizes import Sizes
+from rmqbench.splitmix import seeds_of
 from rmqbench.text import require_utf8
 
 __all__ = [
@@ -72,8 +75,8 @@ MAX_SEQUENCE = (1 << 48) - 1
 CONTENT_TYPE = "application/octet-stream"
 
 _COMPUTED_AT_ONCE = 1 << 14  # what a cache of the processor holds
-_PERIOD_BYTES = 256  # after so many the filling repeats itself
 _PIECE_BYTES = 1 << 17
+_LOOKED_AT = 64  # bytes of a filling, before the whole of it
 _SHOWN = 60  # characters of a value in a sentence
 
 # Headers that RabbitMQ adds by itself when it delivers again or dead-letters
@@ -115,13 +118,14 @@ class Sent(NamedTuple):
 class Content(NamedTuple):
     """What a person reads in a body: ``data``, which begins at ``start`` in it.
 
-    ``head`` is None where there is no sound one. ``filling_bytes`` follow the data.
+    ``head`` is None where there is no sound one. ``filling_bytes`` of ``payload`` follow the data.
     """
 
     data: bytes
     start: int = 0
     head: Sent | None = None
     filling_bytes: int = 0
+    payload: str = DEFAULT
 
     @property
     def text(self) -> str:
@@ -134,7 +138,9 @@ class Recipe:
     """What all messages of one run have in common, and how to compute each of them.
 
     ``size_bytes`` is the size of the whole body, head included, or several as
-    :mod:`rmqbench.sizes` reads them; None means as long as the text.
+    :mod:`rmqbench.sizes` reads them; None means as long as the text. ``payload`` is what fills it
+    behind the text (:mod:`rmqbench.payload`), ``payload_digest`` the SHA-256 of that which is a
+    file.
     """
 
     run: uuid.UUID
@@ -143,11 +149,19 @@ class Recipe:
     producer_id: str = "rmqbench"
     host: str = "localhost"
     persistent: bool = True
+    payload: str = DEFAULT
+    payload_digest: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what UTF-8 cannot say, and a size that the head and the text do not fit into."""
         for name in ("text", "producer_id", "host"):
             require_utf8(name, getattr(self, name))
+        require_payload(self.payload)
+        if self.payload != DEFAULT and self.size_bytes is None:
+            raise UsageError(
+                f"The payload {self.payload!r} fills a body up to its size, and there is none.",
+                "Give a size (--size, size_bytes).",
+            )
         least = HEAD_SIZE + len(self.text.encode())
         if self.sizes.smallest < least:
             raise UsageError(
@@ -170,23 +184,29 @@ class Recipe:
     def tail(self) -> bytes:
         """What follows the head in the largest body, and begins so in all: text, then filling."""
         text = self.text.encode()
-        return text + _filling(self.sizes.largest - HEAD_SIZE - len(text))
+        return text + self._filling.head(self.sizes.largest - HEAD_SIZE - len(text))
+
+    @cached_property
+    def _filling(self) -> Filling:
+        return filling_of(self.payload, self.run, self.text, self.payload_digest)
 
     def tail_pieces(self, at: int, size: int) -> Iterator[memoryview]:
         """Yield ``size`` bytes of the tail from ``at`` on, in pieces.
 
         Those of the filling, which repeats itself, are parts of one short memory.
         """
-        text, end = len(self.text.encode()), at + size
-        if at < min(text, end):
-            yield memoryview(self.tail)[at : min(end, text)]
-        for begin in range(max(at, text), end, _PIECE_BYTES):
-            phase = (begin - text) % _PERIOD_BYTES
+        filling, end = self._filling, at + size
+        once = len(self.text.encode()) + len(filling.first)
+        if at < min(once, end):
+            yield memoryview(self.tail)[at : min(end, once)]
+        for begin in range(max(at, once), end, _PIECE_BYTES):
+            phase = (begin - once) % len(filling.block)
             yield self._repeated[phase : phase + min(_PIECE_BYTES, end - begin)]
 
     @cached_property
     def _repeated(self) -> memoryview:
-        return memoryview(_filling(_PIECE_BYTES + _PERIOD_BYTES))
+        block = self._filling.block
+        return memoryview(Filling(b"", block).head(len(block) + _PIECE_BYTES))
 
     def size_of(self, producer: int, sequence: int) -> int:
         """Compute the size of one body in bytes."""
@@ -199,7 +219,7 @@ class Recipe:
 
         ``sequences`` are integers of this shape, ``producers`` too, or the one of all.
         """
-        return self.sizes.sizes_of(self._size_seeds[producers], sequences)
+        return self.sizes.sizes_of(self.seeds[producers], sequences)
 
     def total_bytes(self, producer: int, sequences: npt.NDArray[np.int64]) -> int:
         """Compute how many bytes the bodies of these messages of a producer have together."""
@@ -211,7 +231,8 @@ class Recipe:
         )
 
     @cached_property
-    def _size_seeds(self) -> npt.NDArray[np.uint64]:
+    def seeds(self) -> npt.NDArray[np.uint64]:
+        """The seed of each producer, by its number: uint64."""
         return seeds_of(self.run, MAX_PRODUCERS)
 
     @cached_property
@@ -382,6 +403,7 @@ def recipe_of(properties: pika.BasicProperties, body: bytes) -> Recipe | None:
             producer_id=producer_id,
             host=host,
             persistent=properties.delivery_mode == 2,
+            payload=content.payload,
         )
     except UnicodeDecodeError:
         return None
@@ -398,15 +420,29 @@ def content_of(body: bytes) -> Content:
     body without a sound head is read as a whole. Of a body that is cut, the part that is there is
     read in the same way.
     """
-    head = _head_of(body)
-    if head is None:
+    parts = _head_of(body)
+    if parts is None:
         return Content(body)
     # Filling begins with a zero byte, which a text hardly holds.
     end = body.find(b"\0", HEAD_SIZE)
+    head, data = Sent(*parts[1:]), body[HEAD_SIZE : max(end, HEAD_SIZE)]
     filling = len(body) - end if end >= 0 else 0
-    if not filling or body[end:] != _filling(filling):
-        return Content(body[HEAD_SIZE:], HEAD_SIZE, Sent(*head[1:]))
-    return Content(body[HEAD_SIZE:end], HEAD_SIZE, Sent(*head[1:]), filling)
+    payload = _payload_of(body, end, uuid.UUID(bytes=parts[0]), data) if filling else None
+    if payload is None:
+        return Content(body[HEAD_SIZE:], HEAD_SIZE, head)
+    return Content(data, HEAD_SIZE, head, filling, payload)
+
+
+def _payload_of(body: bytes, at: int, run: uuid.UUID, text: bytes) -> str | None:
+    """Return what fills a body from ``at`` on; None where it is nothing that is computed."""
+    size = len(body) - at
+    for payload in COMPUTED:
+        filling = filling_of(payload, run, text.decode(errors="replace"))
+        if body.startswith(filling.head(min(size, _LOOKED_AT)), at) and (
+            size <= _LOOKED_AT or body[at:] == filling.head(size)
+        ):
+            return payload
+    return None
 
 
 def _head_of(body: bytes) -> tuple[bytes, int, int, int] | None:
@@ -422,9 +458,3 @@ def _head_of(body: bytes) -> tuple[bytes, int, int, int] | None:
         and crc == zlib.crc32(body[: HEAD_SIZE - 4])
     )
     return (run, producer, sequence, sent_ns) if sound else None
-
-
-def _filling(size: int) -> bytes:
-    """Compute the bytes that follow the text up to the size of the body."""
-    pattern = bytes(range(_PERIOD_BYTES))
-    return (pattern * (size // _PERIOD_BYTES + 1))[:size]

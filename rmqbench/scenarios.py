@@ -20,7 +20,9 @@ from rmqbench.errors import UsageError
 from rmqbench.faults import FAULTS, Fault, Phase
 from rmqbench.limits import Limit
 from rmqbench.message import MAX_PRODUCERS, MAX_SEQUENCE, Recipe
+from rmqbench.payload import DEFAULT, file_digest
 from rmqbench.schedule import Schedule
+from rmqbench.settling import Settling
 from rmqbench.text import counted, require_utf8
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES
 
@@ -70,7 +72,8 @@ class ConsumedQueue:
     ``consumers`` share it, each with ``prefetch`` deliveries without an acknowledgement at the
     most. ``consume_rate`` limits the messages a second of all of them together. ``arguments`` are
     sent besides those that follow from ``kind`` (``x-max-length`` and the like). With ``auto_ack``
-    the broker forgets each message as it delivers it.
+    the broker forgets each message as it delivers it. ``settle`` is what consumers do with their
+    messages, such as ``"ack*4,late*5"`` (:mod:`rmqbench.settling`).
     """
 
     name: str
@@ -81,6 +84,7 @@ class ConsumedQueue:
     prefetch: int = 1000
     consume_rate: float | None = None
     auto_ack: bool = False
+    settle: str = "ack"
 
     def __post_init__(self) -> None:
         """Raise UsageError for what no broker takes, or what makes no run."""
@@ -90,6 +94,12 @@ class ConsumedQueue:
         if self.auto_ack and self.consume_rate is not None:
             raise UsageError(
                 "consume_rate cannot be held with auto_ack: the broker then waits for nobody.",
+                "Leave one of them out.",
+            )
+        settling = Settling.of(self.settle)
+        if self.auto_ack and not settling.only_acknowledges:
+            raise UsageError(
+                f"settle is {self.settle!r}, and with auto_ack there is nothing to settle.",
                 "Leave one of them out.",
             )
         object.__setattr__(self, "arguments", dict(self.arguments))
@@ -112,6 +122,7 @@ class Scenario:
     publishing ends when that time is over, and ``messages`` (None: as many as a fast broker takes)
     is the most. ``size_bytes`` is the size of each body (None: as long as head and text), or as a
     text those from which each has one of its own: ``"100:16384"``, ``"100:1000*9,1048576"``.
+    ``payload`` is what fills them behind the text (:mod:`rmqbench.payload`): ``"ints"``.
     ``window`` is the number of publishes without a confirm, of each producer.
 
     ``publish_rate`` says when messages are due, those of all producers together: so many a second,
@@ -151,6 +162,7 @@ class Scenario:
     producers: int = 1
     text: str = "Hello World"
     size_bytes: int | str | None = None
+    payload: str = DEFAULT
     window: int = 2000
     exchange: str = "direct.exchange"
     routing_key: str = "work"
@@ -318,6 +330,8 @@ class Scenario:
             producer_id=login_name(),
             host=socket.gethostname(),
             persistent=self.persistent,
+            payload=self.payload,
+            payload_digest=file_digest(self.payload),
         )
 
     def topology(self) -> Topology:
@@ -349,6 +363,7 @@ class Scenario:
             "queue_arguments": dict(work.arguments),
             "durable": work.durable,
             "auto_ack": work.auto_ack,
+            "settle": work.settle,
             "consume_rate": work.consume_rate,
         }
 
@@ -358,8 +373,8 @@ def reliability(**changes: Any) -> Scenario:
 
     ``changes`` are fields of :class:`Scenario`, or say what its two queues are like:
     ``queue_kind``, ``durable``, ``queue_arguments``, ``prefetch`` and ``auto_ack`` of both,
-    ``work_queue`` and ``audit_queue`` (their names), ``consumers`` and ``consume_rate`` of the work
-    queue; the audit queue has one consumer::
+    ``work_queue`` and ``audit_queue`` (their names), ``consumers``, ``consume_rate`` and ``settle``
+    of the work queue; the audit queue has one consumer::
 
         reliability(messages=50_000, queue_kind="quorum", consumers=3)
     """
@@ -493,7 +508,12 @@ _OF_BOTH = {
     "prefetch": "prefetch",
     "auto_ack": "auto_ack",
 }
-_OF_WORK = {"work_queue": "name", "consumers": "consumers", "consume_rate": "consume_rate"}
+_OF_WORK = {
+    "work_queue": "name",
+    "consumers": "consumers",
+    "consume_rate": "consume_rate",
+    "settle": "settle",
+}
 _OF_AUDIT = {"audit_queue": "name"}
 
 

@@ -27,21 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import UsageError
+from rmqbench.splitmix import Uint64Array, drawn, numbers, seed_of
 
-__all__ = ["SizeRange", "Sizes", "seeds_of"]
-
-Uint64Array = npt.NDArray[np.uint64]
+__all__ = ["SizeRange", "Sizes"]
 
 _MOST: Final = (1 << 32) - 1  # of a size, and of all weights together: products then fit 64 bits
 _RANGE: Final = re.compile(r"([0-9]{1,40})(?::([0-9]{1,40}))?(?:\*([0-9]{1,40}))?")
-_WORD: Final = (1 << 64) - 1
-_GOLDEN: Final = 0x9E3779B97F4A7C15
-_MULTIPLIERS: Final = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-# The same for numpy. They are made once: for few numbers, making them costs as much as all else.
-_FACTORS: Final = tuple(np.uint64(each) for each in _MULTIPLIERS)
-_SHIFTS: Final = tuple(np.uint64(each) for each in (30, 27, 31))
-_STEP, _ONE, _HALF = np.uint64(_GOLDEN), np.uint64(1), np.uint64(32)
-_LOWER: Final = np.uint64(0xFFFFFFFF)
+_HALF, _LOWER = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 class SizeRange(NamedTuple):
@@ -104,7 +96,7 @@ class Sizes:
         """Compute the size of one body."""
         if not self.are_mixed:
             return self.smallest
-        number = _mixed(_mixed(_run_bits(run) ^ producer) + (sequence + 1) * _GOLDEN & _WORD)
+        number = drawn(seed_of(run, producer), sequence)
         *_, total = bounds = self._bounds
         chosen = (number >> 32) * total >> 32
         smallest, largest, _ = self.ranges[next(i for i, b in enumerate(bounds) if chosen < b)]
@@ -113,19 +105,20 @@ class Sizes:
     def sizes_of(self, seeds: Uint64Array, sequences: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Compute the sizes of ``n`` bodies: int64 of shape (n,).
 
-        ``seeds``, of which :func:`seeds_of` has that of each producer, and ``sequences`` have this
-        shape; one seed may stand for all.
+        ``seeds`` (:func:`rmqbench.splitmix.seeds_of`) and ``sequences`` have this shape; one seed
+        may stand for all.
         """
         if not self.are_mixed:
             return np.full(len(sequences), self.smallest)
-        steps = (sequences.astype(np.uint64) + _ONE) * _STEP
-        numbers = _all_mixed(seeds + steps)
+        drawn_all = numbers(seeds, sequences)
         smallest, counts = self._table
         if len(self.ranges) > 1:
             bounds = np.array(self._bounds, np.uint64)
-            chosen = np.searchsorted(bounds, (numbers >> _HALF) * bounds[-1] >> _HALF, side="right")
+            chosen = np.searchsorted(
+                bounds, (drawn_all >> _HALF) * bounds[-1] >> _HALF, side="right"
+            )
             smallest, counts = smallest[chosen], counts[chosen]
-        sizes: Uint64Array = smallest + ((numbers & _LOWER) * counts >> _HALF)
+        sizes: Uint64Array = smallest + ((drawn_all & _LOWER) * counts >> _HALF)
         return sizes.astype(np.int64)
 
     @cached_property
@@ -145,28 +138,3 @@ def _refused(value: object, why: str) -> UsageError:
         f"The size {value!r} cannot be read: {why}.",
         "Give bytes (100), a range (100:16384), or several with weights (100:1000*9,1048576).",
     )
-
-
-def seeds_of(run: uuid.UUID, producers: int) -> Uint64Array:
-    """Compute the seeds of so many producers of a run: uint64, one of each by its number."""
-    return _all_mixed(np.arange(producers, dtype=np.uint64) ^ np.uint64(_run_bits(run)))
-
-
-def _run_bits(run: uuid.UUID) -> int:
-    return run.int >> 64 ^ run.int & _WORD
-
-
-def _mixed(number: int) -> int:
-    """Compute the finaliser of SplitMix64."""
-    first, second = _MULTIPLIERS
-    number = (number ^ number >> 30) * first & _WORD
-    number = (number ^ number >> 27) * second & _WORD
-    return number ^ number >> 31
-
-
-def _all_mixed(numbers: Uint64Array) -> Uint64Array:
-    """Compute the finaliser of SplitMix64 of each: uint64 of any shape."""
-    first, second = _FACTORS
-    numbers = (numbers ^ numbers >> _SHIFTS[0]) * first
-    numbers = (numbers ^ numbers >> _SHIFTS[1]) * second
-    return numbers ^ numbers >> _SHIFTS[2]

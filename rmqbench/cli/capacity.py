@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rmqbench.cli.bodies import PayloadOption, SizeOption
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.evidence import DirectoryOption, Evidence, KeepDaysOption, KeepOption
 from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
@@ -28,7 +29,6 @@ from rmqbench.cli.options import BrokerOptions
 from rmqbench.cli.output import say, write_out
 from rmqbench.cli.running import INTERRUPTED
 from rmqbench.cli.signals import interrupts_told
-from rmqbench.cli.size import SizeOption
 from rmqbench.cli.units import StartRateOption, TrialOption
 from rmqbench.errors import RmqbenchError
 from rmqbench.text import visible_line
@@ -58,6 +58,7 @@ def capacity(
         float, typer.Option(min=0.001, max=1, help="How exactly: 0.05 is five percent.")
     ] = 0.05,
     size: SizeOption = 100,
+    payload: PayloadOption = "bytes",
     queue_kind: QueueKindOption = "classic",
     producers: ProducersOption = 1,
     consumers: ConsumersOption = 1,
@@ -82,6 +83,7 @@ def capacity(
         **{name: value for name, value in given.items() if value is not None},
         limits=limits_of(limit, p99_ms),
         size_bytes=size,
+        payload=payload,
         queue_kind=queue_kind,
         producers=producers,
         consumers=consumers,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rmqbench.cli.bodies import PayloadOption, SizeOption
 from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.evidence import DirectoryOption, Evidence
 from rmqbench.cli.json_file import JsonOption, is_stdout, require_writable, write_file
@@ -18,7 +19,6 @@ from rmqbench.cli.load import ConsumersOption, ProducersOption, QueueKindOption
 from rmqbench.cli.output import say, write_out
 from rmqbench.cli.running import INTERRUPTED
 from rmqbench.cli.signals import interrupts_told
-from rmqbench.cli.size import SizeOption
 from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.text import visible_line
 
@@ -67,6 +67,7 @@ def compare(
         typer.Option(help="Of brokers: messages of each run.", show_default="the scenario's own"),
     ] = None,
     size: SizeOption = None,
+    payload: PayloadOption = "bytes",
     queue_kind: QueueKindOption = "classic",
     producers: ProducersOption = 1,
     consumers: ConsumersOption = 1,
@@ -103,6 +104,7 @@ def compare(
         asked = {
             "messages": messages,
             "size_bytes": size,
+            "payload": payload,
             "queue_kind": queue_kind,
             "producers": producers,
             "consumers": consumers,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rmqbench.cli.bodies import PayloadOption, SizeOption
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.evidence import DirectoryOption, Evidence, KeepDaysOption, KeepOption
 from rmqbench.cli.json_file import JsonOption
@@ -23,7 +24,6 @@ from rmqbench.cli.load import (
 )
 from rmqbench.cli.options import BrokerOptions
 from rmqbench.cli.running import run_and_exit
-from rmqbench.cli.size import SizeOption
 from rmqbench.cli.units import (
     LatencyDurationOption,
     LatencyRateOption,
@@ -64,6 +64,7 @@ def latency(
     limit: LimitOption = None,
     p99_ms: P99Option = None,
     size: SizeOption = 100,
+    payload: PayloadOption = "bytes",
     queue_kind: QueueKindOption = "classic",
     producers: ProducersOption = 1,
     consumers: ConsumersOption = 1,
@@ -88,6 +89,7 @@ def latency(
         **{name: value for name, value in given.items() if value is not None},
         limits=limits_of(limit, p99_ms),
         size_bytes=size,
+        payload=payload,
         queue_kind=queue_kind,
         producers=producers,
         consumers=consumers,

@@ -18,6 +18,7 @@ __all__ = [
     "ProgressOption",
     "PublishAgainOption",
     "QueueKindOption",
+    "SettleOption",
     "WindowOption",
 ]
 
@@ -68,6 +69,14 @@ PrefetchOption = Annotated[
     int, typer.Option(help="Unacknowledged deliveries of each consumer, at most.")
 ]
 
+SettleOption = Annotated[
+    str,
+    typer.Option(
+        metavar="ACTIONS",
+        help="What consumers of the work queue do with messages: ack at once, ack late, requeue "
+        "once or reject; of several each message has one by weight: ack*4,late*5.",
+    ),
+]
 PublishAgainOption = Annotated[
     bool,
     typer.Option(

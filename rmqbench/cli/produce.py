@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rmqbench.cli.bodies import PayloadOption, SizeOption
 from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import ConnectionOptions, with_options
 from rmqbench.cli.output import say, write_out
 from rmqbench.cli.signals import interrupting
-from rmqbench.cli.size import SizeOption
 from rmqbench.cli.units import RateOption
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import DeadlineExceeded, RmqbenchError, UsageError
@@ -57,6 +57,7 @@ def produce(
     ] = None,
     text: Annotated[str, typer.Option(help="The text of each message.")] = "Hello World",
     size: SizeOption = None,
+    payload: PayloadOption = "bytes",
     rate: RateOption = None,
     confirm_window: Annotated[
         int, typer.Option(min=1, help="Unconfirmed publishes, at most.")
@@ -75,6 +76,7 @@ def produce(
     from rmqbench.broker import open_broker
     from rmqbench.clients.producer import ProducerPlan
     from rmqbench.message import Recipe
+    from rmqbench.payload import file_digest
     from rmqbench.scenarios import login_name
     from rmqbench.schedule import Schedule
 
@@ -93,6 +95,8 @@ def produce(
         run=uuid.uuid4(),
         text=text,
         size_bytes=size,
+        payload=payload,
+        payload_digest=file_digest(payload),
         producer_id=producer_id or login_name(),
         host=socket.gethostname(),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from rmqbench.cli import campaign, capacity, latency
+from rmqbench.cli.bodies import PayloadOption, SizeOption
 from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.evidence import DirectoryOption, Evidence, KeepDaysOption, KeepOption
@@ -24,12 +25,12 @@ from rmqbench.cli.load import (
     ProgressOption,
     PublishAgainOption,
     QueueKindOption,
+    SettleOption,
     WindowOption,
 )
 from rmqbench.cli.options import BrokerOptions, OwnBrokerOptions
 from rmqbench.cli.output import write_out
 from rmqbench.cli.running import run_and_exit
-from rmqbench.cli.size import SizeOption
 from rmqbench.cli.units import (
     ChurnOption,
     DurationOption,
@@ -91,11 +92,13 @@ def _command(name: str) -> Callable[..., None]:
         broker: BrokerOptions,
         messages: MostMessagesOption = None,
         size: SizeOption = own["size_bytes"],
+        payload: PayloadOption = "bytes",
         queue_kind: QueueKindOption = own["queue_kind"],
         producers: ProducersOption = own["producers"],
         consumers: ConsumersOption = own["consumers"],
         window: WindowOption = own["window"],
         prefetch: PrefetchOption = own["prefetch"],
+        settle: SettleOption = "ack",
         processes: ProcessesOption = None,
         duration: DurationOption = None,
         rate: RateOption = None,
@@ -120,11 +123,13 @@ def _command(name: str) -> Callable[..., None]:
             duration_s=duration,
             publish_rate=rate,
             size_bytes=size,
+            payload=payload,
             queue_kind=queue_kind,
             producers=producers,
             consumers=consumers,
             window=window,
             prefetch=prefetch,
+            settle=settle,
             processes=processes,
             churn=churn,
             publish_again=publish_again,
@@ -174,10 +179,13 @@ def _faults(
     during: DuringOption = None,
     publish_again: PublishAgainOption = False,
     messages: MessagesOption = 10_000,
+    size: SizeOption = None,
+    payload: PayloadOption = "bytes",
     queue_kind: QueueKindOption = "classic",
     consumers: Annotated[
         int | None, typer.Option(help="Consumers of the work queue.", show_default="1 or 3")
     ] = None,
+    settle: SettleOption = "ack",
     directory: DirectoryOption = None,
     keep: KeepOption = 10,
     keep_days: KeepDaysOption = 30,
@@ -194,7 +202,10 @@ def _faults(
         fault,
         cast("Phase | None", during),
         messages=messages,
+        size_bytes=size,
+        payload=payload,
         queue_kind=queue_kind,
+        settle=settle,
         publish_again=publish_again,
         **more,
     )
@@ -261,6 +272,7 @@ def _soak(
     ] = None,
     every: EveryOption = None,
     size: SizeOption = None,
+    payload: PayloadOption = "bytes",
     queue_kind: QueueKindOption = "classic",
     producers: ProducersOption = 1,
     consumers: ConsumersOption = 1,
@@ -283,6 +295,7 @@ def _soak(
         fault=fault,
         **{name: value for name, value in given.items() if value is not None},
         size_bytes=size,
+        payload=payload,
         queue_kind=queue_kind,
         producers=producers,
         consumers=consumers,

@@ -20,8 +20,9 @@ from rmqbench.clients.recovery import Interruption, Recovery
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, ConnectionLost, RmqbenchError
 from rmqbench.message import Recipe
+from rmqbench.settling import Action
 
-__all__ = ["Consumer", "Handler", "Look", "Subscription", "Taken"]
+__all__ = ["Consumer", "Handler", "Look", "Settler", "Subscription", "Taken"]
 
 _ANSWER_S = 10.0
 _CANCEL_S = 30.0
@@ -91,11 +92,23 @@ class Handler(Protocol):
     def take_many(self, deliveries: Deliveries) -> tuple[int, npt.NDArray[np.int64]]:
         """Take messages of a learned shape, the first ones of them or all.
 
-        Return how many were taken, and the places to know them by (a phantom has none).
+        Return how many were taken, and the places to know them by (-1 of a phantom).
         """
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
         """Record that the acknowledgement of these is being sent."""
+
+
+class Settler(Protocol):
+    """Who decides what is done with messages besides acknowledging them at once."""
+
+    def actions(
+        self, places: npt.NDArray[np.int64], redelivered: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.uint8]:
+        """Return what is to be done with each of these: uint8, an :class:`Action` of each."""
+
+    def give_up(self, places: npt.NDArray[np.int64], *, requeue: bool) -> None:
+        """Record that these are being rejected, or given back with ``requeue``."""
 
 
 class Consumer:
@@ -109,6 +122,7 @@ class Consumer:
         subscription: Subscription,
         handler: Handler,
         *,
+        settler: Settler | None = None,
         on_lost: Callable[[RmqbenchError], None] = lambda _: None,
         on_interruption: Callable[[Interruption], None] = lambda _: None,
         on_leaving: Callable[[], None] = lambda: None,
@@ -117,6 +131,7 @@ class Consumer:
     ) -> None:
         """Prepare to take messages.
 
+        With a ``settler`` not every message is acknowledged at once.
         ``on_lost`` is called when a channel has ended unasked, or could not be opened;
         ``on_leaving`` before a consumer is cancelled; ``on_interruption`` and ``sleep`` are those
         of :class:`Recovery`.
@@ -126,6 +141,7 @@ class Consumer:
         self._on_leaving = on_leaving
         self.delivered = 0
         self._handler = handler
+        self._settler = settler
         self._recovery = Recovery(
             subscription.stall_s,
             on_interruption=on_interruption,
@@ -139,6 +155,8 @@ class Consumer:
         self._goes_on = False  # over another connection, when this one has lived long enough
         self._tags: list[npt.NDArray[np.int64]] = []  # taken and not acknowledged
         self._places: list[npt.NDArray[np.int64]] = []
+        self._late: list[tuple[int, int]] = []  # tags and places of what is acknowledged late
+        self._channel: pika.channel.Channel | None = None
         self._holds_some = False
         self._learned = False  # whether a shape is taken off the stream
         self._unlearned: _Form | None = None  # of the last one that was as sent, but not taken off
@@ -184,7 +202,7 @@ class Consumer:
             tick_s=asked.tick_s,
         ) as connection:
             self._recovery.connected()
-            channel = connection.channel()
+            self._channel = channel = connection.channel()
             channel.basic_qos(prefetch_count=asked.prefetch)
             channel.add_on_cancel_callback(self._on_cancel)
             self._begin()
@@ -220,6 +238,7 @@ class Consumer:
             self._on_leaving()
             connection.cancel(channel, tag, stopped.append)
             connection.wait_until(lambda: bool(stopped), limit_s, "the consumer to be cancelled")
+            self._acknowledge_late(channel)
             self._acknowledge(channel)
             # The answer comes after all that was sent: the acknowledgements were taken.
             connection.close_channel(channel, limit_s)
@@ -232,7 +251,7 @@ class Consumer:
         return (self._network.clock.time_ns() - self._newest_ns) / 1e9
 
     def _begin(self) -> None:
-        self._tags, self._places = [], []
+        self._tags, self._places, self._late = [], [], []
         self._holds_some = self._cancelled = False
         self._learned, self._unlearned = False, None
         self._newest_ns = self._network.clock.time_ns()
@@ -263,6 +282,13 @@ class Consumer:
         else:
             channel.basic_ack(int(tags[-1][-1]), multiple=True)
 
+    def _acknowledge_late(self, channel: pika.channel.Channel, keep: int = 0) -> None:
+        """Acknowledge what was to wait, the last ones first, but for ``keep`` of them."""
+        while len(self._late) > keep:
+            tag, place = self._late.pop()
+            self._handler.acknowledge(np.array([place], np.int64))
+            channel.basic_ack(tag)
+
     def _on_cancel(self, _: object) -> None:
         self._cancelled = True
 
@@ -277,7 +303,7 @@ class Consumer:
         if taken < len(deliveries.tags):
             self._holds_some = True
         if taken:
-            self._add(deliveries.tags[:taken], places)
+            self._add(deliveries.tags[:taken], places, deliveries.redelivered[:taken])
 
     def _on_message(self, connection: Connection) -> Any:
         def on_message(channel: Any, method: Any, properties: Any, body: bytes) -> None:
@@ -288,14 +314,48 @@ class Consumer:
                 return
             if taken.recipe is not None and connection.raw_delivery is not None:
                 self._learn(connection, channel, connection.raw_delivery, taken.recipe)
-            self._add(np.array([method.delivery_tag], np.int64), taken.places)
+            tags, flags = np.array([method.delivery_tag], np.int64), np.array([method.redelivered])
+            self._add(tags, taken.places, flags)
 
         return on_message
 
-    def _add(self, tags: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> None:
-        self._tags.append(tags)
-        self._places.append(places)
+    def _add(
+        self,
+        tags: npt.NDArray[np.int64],
+        places: npt.NDArray[np.int64],
+        redelivered: npt.NDArray[np.bool_],
+    ) -> None:
         self.delivered += len(tags)
+        if self._settler is not None:
+            actions = self._settler.actions(places, redelivered)
+            tags, places = self._settle(self._settler, tags, places, actions)
+        if len(tags):
+            self._tags.append(tags)
+            self._places.append(places)
+
+    def _settle(
+        self,
+        settler: Settler,
+        tags: npt.NDArray[np.int64],
+        places: npt.NDArray[np.int64],
+        actions: npt.NDArray[np.uint8],
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Do what is to be done with messages; return those that are acknowledged at once."""
+        channel = self._channel
+        assert channel is not None
+        self._holds_some = True  # no acknowledgement covers several
+        for requeue, action in ((True, Action.REQUEUE), (False, Action.REJECT)):
+            those = actions == action
+            settler.give_up(places[those], requeue=requeue)
+            for tag in tags[those].tolist():
+                channel.basic_reject(tag, requeue=requeue)
+        late = actions == Action.LATE
+        self._late += zip(tags[late].tolist(), places[late].tolist(), strict=True)
+        most = self.subscription.prefetch * 3 // 4
+        if len(self._late) > most:
+            self._acknowledge_late(channel, keep=most // 2)
+        own = actions == Action.ACK
+        return tags[own], places[own]
 
     def _learn(
         self, connection: Connection, channel: pika.channel.Channel, frames: bytes, recipe: Recipe

@@ -30,6 +30,7 @@ from rmqbench.run_directory.journal import (
     WorkStarted,
 )
 from rmqbench.run_directory.recorder import DeliveryRecorder
+from rmqbench.settling import Action, Settling
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import Incident
 from rmqbench.verdict.findings import FindingName
@@ -46,8 +47,9 @@ class ConsumerPlan:
     messages (None: it shares its queue and cannot know), or when nothing came for ``idle_s`` and
     the queue says that it is empty, or when nothing came for the subscription's ``stall_s``
     although it is not. One that ``lingers`` does not take an empty queue for the end before it is
-    told to finish. The ledger is ``timed`` where messages are due at a time. ``epoch_ns`` makes its
-    clock that of the run's other workers.
+    told to finish. ``settle`` is what it does with its messages (:mod:`rmqbench.settling`). The
+    ledger is ``timed`` where messages are due at a time. ``epoch_ns`` makes its clock that of the
+    run's other workers.
     """
 
     subscription: Subscription
@@ -60,6 +62,7 @@ class ConsumerPlan:
     expected: int | None = None
     lingers: bool = False
     idle_s: float = 1.0
+    settle: str = "ack"
     timed: bool = False
     epoch_ns: int = 0
 
@@ -131,9 +134,12 @@ class RecordingConsumer:
         self._finish = finish or threading.Event()
         self._recorder = DeliveryRecorder(plan.directory, plan.counts)
         self._journal = Journal(plan.directory / JOURNAL_FILE, clock)
+        self._settling = Settling.of(plan.settle)
+        self._starts = np.cumsum([0, *plan.counts[:-1]])
         self._consumer = Consumer(
             plan.subscription,
             self,
+            settler=None if self._settling.only_acknowledges else self,
             on_interruption=lambda each: self._journal.write(
                 Interrupted(time_ns=each.at_ns, why=each.why)
             ),
@@ -240,9 +246,28 @@ class RecordingConsumer:
         )
         return Taken(places, recipe if trouble is None else None)
 
+    def actions(
+        self, places: npt.NDArray[np.int64], redelivered: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.uint8]:
+        """Return what the plan says of each; what comes again is acknowledged or rejected."""
+        producers = np.searchsorted(self._starts, np.maximum(places, 0), side="right") - 1
+        seeds = self.plan.recipe.seeds[producers]
+        actions = self._settling.actions_of(seeds, places - self._starts[producers])
+        again = (actions == Action.LATE) & redelivered
+        is_first = np.zeros(len(places), np.bool_)
+        is_first[np.unique(places, return_index=True)[1]] = True
+        given_back = self._recorder.were_given_back(places) | ~is_first
+        again |= (actions == Action.REQUEUE) & given_back
+        actions[again | (places < 0)] = Action.ACK
+        return actions
+
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
         """Record that the acknowledgement of these is being sent."""
         self._recorder.acknowledge(places, self._clock.time_ns())
+
+    def give_up(self, places: npt.NDArray[np.int64], *, requeue: bool) -> None:
+        """Record that these are being rejected, or given back with ``requeue``."""
+        self._recorder.give_up(places, requeue=requeue)
 
     def _go_on(self, look: Look) -> bool:
         """Whether there is, or may be, more to come."""
@@ -250,11 +275,14 @@ class RecordingConsumer:
         if plan.expected is not None and self._recorder.distinct >= plan.expected:
             return False
         now = self._clock.monotonic()
+        lingers = plan.lingers and not self._finish.is_set()
+        if lingers and self._recorder.distinct == sum(plan.counts):
+            self._seen_at = now  # nothing more can come: the queue is left alone
+            return True
         if self._recorder.deliveries > self._seen or self._consumer.holds_back:
             self._seen, self._seen_at = self._recorder.deliveries, now
         elif now - max(self._seen_at, self._asked_at) >= plan.idle_s:
             self._asked_at = now
-            lingers = plan.lingers and not self._finish.is_set()
             ready = look.ready()
             if ready == 0 and self._recorder.deliveries == self._seen:
                 self._seen_at = now  # an empty queue is not stuck

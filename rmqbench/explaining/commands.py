@@ -13,15 +13,18 @@ from rmqbench.errors import UsageError
 
 __all__ = ["explain_message", "run_again"]
 
-_SHAPE = ("size_bytes", "queue_kind", "producers", "consumers", "window", "prefetch", "processes")
+_SHAPE = (
+    *("size_bytes", "payload", "queue_kind", "producers", "consumers"),
+    *("window", "prefetch", "processes"),
+)
 _TIME = ("publish_rate", "duration_s")
-_LOAD = ("messages", *_SHAPE, *_TIME, "churn")
+_LOAD = ("messages", *_SHAPE, "settle", *_TIME, "churn")
 _OPTIONS = {
     "latency": (*_SHAPE, *_TIME, "limits"),
     "reliability": _LOAD,
     "online": _LOAD,
     "stress": _LOAD,
-    "faults": ("messages", "queue_kind", "consumers"),
+    "faults": ("messages", "size_bytes", "payload", "queue_kind", "consumers", "settle"),
 }
 _NAMES = {
     "size_bytes": "size",

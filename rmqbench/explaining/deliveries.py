@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rmqbench.explaining.facts import Facts, QueueFacts
 from rmqbench.run_directory.journal import ChannelOpened
 from rmqbench.run_directory.records import ConsumerRecord
-from rmqbench.verdict.evidence import ACKED, DELIVERED, REDELIVERED, REPORTED
+from rmqbench.verdict.evidence import ACKED, DELIVERED, REDELIVERED, REJECTED, REPORTED, REQUEUED
 
 __all__ = ["Delivery", "deliveries_of", "place_of"]
 
@@ -19,7 +19,8 @@ class Delivery:
 
     ``channel`` is 0 where it is not known. ``stamp`` tells which copy it was, ``altered`` that its
     consumer has reported it. ``acked``: its consumer sent an acknowledgement for this message, of
-    one of the deliveries that it had of it.
+    one of the deliveries that it had of it; ``rejected``: it rejected one for good;
+    ``given_back``: it gave the first one back.
     """
 
     queue: str
@@ -31,6 +32,8 @@ class Delivery:
     altered: bool
     stamp: int
     acked: bool
+    rejected: bool = False
+    given_back: bool = False
 
 
 def place_of(facts: Facts, producer: int, sequence: int) -> int | None:
@@ -59,7 +62,7 @@ def _of_consumer(
 ) -> Iterator[Delivery]:
     ledger = consumer.ledger
     state = int(ledger.state[place])
-    acked = bool(state & ACKED)
+    acked, rejected = bool(state & ACKED), bool(state & REJECTED)
     if state & DELIVERED:
         at_ns = int(ledger.first_ns[place])
         yield Delivery(
@@ -68,6 +71,8 @@ def _of_consumer(
             altered=bool(state & REPORTED),
             stamp=int(ledger.stamp[place]),
             acked=acked,
+            rejected=rejected,
+            given_back=bool(state & REQUEUED),
         )
     for row in consumer.again[consumer.again["place"] == place]:
         flags = int(row["flags"])
@@ -77,6 +82,7 @@ def _of_consumer(
             altered=bool(flags & REPORTED),
             stamp=int(row["stamp"]),
             acked=acked,
+            rejected=rejected,
         )
 
 

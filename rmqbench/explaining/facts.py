@@ -33,7 +33,6 @@ from rmqbench.run_directory.records import (
 )
 from rmqbench.verdict.evidence import (
     CONFIRMED,
-    DELIVERED,
     NACKED,
     RETURNED,
     SENT,
@@ -120,12 +119,12 @@ class QueueFacts:
         """The channels of its consumers that were not closed cleanly."""
         return tuple(each for consumer in self.record.consumers for each in breaks_of(consumer))
 
-    def delivered(self, places: slice) -> BoolArray:
-        """Return which messages it delivered at all, of those at some places."""
-        came = np.zeros(places.stop - places.start, np.bool_)
-        for consumer in self.evidence.consumers:
-            came |= consumer.state[places] & DELIVERED != 0
-        return came
+    def settled(self, places: slice) -> BoolArray:
+        """Return with which messages its consumers were through, of those at some places."""
+        settled = np.zeros(places.stop - places.start, np.bool_)
+        for consumer in self.record.consumers:
+            settled |= consumer.ledger.settled(places, auto_ack=self.auto_ack)
+        return settled
 
 
 class Facts:
@@ -297,7 +296,7 @@ class Facts:
         for ledger, these, places in self._pieces():
             state = ledger.state[these]
             if queue is not None and finding.name in {FindingName.LOST, FindingName.REMOVED}:
-                concerned = are_confirmed(state) & ~queue.delivered(places)
+                concerned = are_confirmed(state) & ~queue.settled(places)
             elif finding.name is FindingName.INDETERMINATE:
                 concerned = state & (SENT | CONFIRMED | NACKED | RETURNED) == SENT
             else:

@@ -246,7 +246,7 @@ class _Writer:
             on = {each.channel for each in came if each.consumer == consumer.name}
             self._channel_ends(consumer, on, acknowledged=not queue.auto_ack)
         proofs = self._facts.drains(name)
-        if not came and proofs:
+        if proofs and not any(each.acked or each.rejected for each in came):
             self._until_ns.append(proofs[-1].time_ns)
         if self._was_let_go:
             times = "once" if not came else f"{1 + len(came)} times, the first one clean"
@@ -262,6 +262,8 @@ class _Writer:
             notes.append(copy)
         if queue.auto_ack:
             notes.append("acknowledged automatically")
+        if one.given_back:
+            notes.append("and given back")
         return f"{words}, {', '.join(notes)}"
 
     def _which_copy(self, stamp: int) -> str:
@@ -274,22 +276,31 @@ class _Writer:
         return f"copy {stamps.index(stamp) + 1}" if len(stamps) > 1 else ""
 
     def _verdict_of(self, queue: QueueFacts, came: list[Delivery]) -> str:
-        if came:
-            return _delivered(queue, came)
         state = self._state
+        if came:
+            settled = any(each.acked or each.rejected for each in came) or queue.auto_ack
+            if settled or not state & SENT:
+                return _delivered(queue, came)
+            missing = (
+                f"{_delivered(queue, came)[:-1]}; the queue is empty, and it did not come again"
+            )
+            return self._missing_from(queue, missing, "not acknowledged")
         if not state & SENT:
             seen = {name for name, *_ in _incidents(self._facts, self._identity)}
             never = queue.record.name not in seen
             return (
                 "no delivery is on record." if never else "delivered, although it was never sent."
             )
-        missing = "never delivered, and the queue is empty"
+        return self._missing_from(queue, "never delivered, and the queue is empty", "not delivered")
+
+    def _missing_from(self, queue: QueueFacts, missing: str, otherwise: str) -> str:
+        state = self._state
         unjudged = "so this message is not judged"
         if not queue.drain.proven:
             why = f" ({queue.drain.detail})" if queue.drain.detail else ""
-            said = f"not delivered, and the queue was not proven empty{why}: {unjudged}"
+            said = f"{otherwise}, and the queue was not proven empty{why}: {unjudged}"
         elif not queue.evidence.complete:
-            said = f"not delivered to anybody whose evidence can be read: {unjudged}"
+            said = f"{otherwise} by anybody whose evidence can be read: {unjudged}"
         elif state & (CONFIRMED | NACKED | RETURNED) != CONFIRMED:
             said = f"{missing}: RabbitMQ promises to keep only what it confirmed"
         else:
@@ -375,6 +386,8 @@ def _delivered(queue: QueueFacts, came: list[Delivery]) -> str:
     acked = sorted({each.consumer for each in came if each.acked})
     if queue.auto_ack:
         return f"delivered {times}, with automatic acknowledgement."
+    if rejected := sorted({each.consumer for each in came if each.rejected}):
+        return f"delivered {times}, and rejected by {' and '.join(rejected)}."
     if not acked:
         return f"delivered {times}, and never acknowledged by us."
     by = f", by {' and '.join(acked)}" if len(came) > 1 else ""

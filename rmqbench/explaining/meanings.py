@@ -105,7 +105,8 @@ MEANINGS: Mapping[FindingName, Meaning] = MappingProxyType(
             "what lies between rmqbench and the broker: proxies, load balancers",
         ),
         FindingName.LOST: Meaning(
-            "The broker confirmed these, and the queue is empty, but it never delivered them.",
+            "The broker confirmed these, and the queue is empty, but it never delivered them, or "
+            "not again after a channel had ended without their acknowledgement.",
             "RabbitMQ promises otherwise: it keeps a confirmed, persistent message in a durable "
             "queue until it is acknowledged.",
             f"{_DOCS}confirms",

@@ -24,10 +24,11 @@ class Fault:
     """A fault of a scenario: its name in :data:`FAULTS`, and when it strikes.
 
     ``during`` None is the first phase that its kind is for. It strikes when ``after_messages`` of
-    the phase are through, or ``after_s`` seconds after the first one of them (both None: after a
-    third of them, or the first message where its kind says so, as do ``kill-newborn`` and
-    ``close-connection``). ``lasting_s`` is how long it lasts, where it is of that kind (None: as
-    long as the kind's own). ``queue`` is the one that it strikes, and whose drain it waits for
+    the phase are through, and with ``after_s`` so many seconds later. Both None: after a third of
+    them, or the first message where its kind says so, as do ``kill-newborn`` and
+    ``close-connection``; ``after_s`` alone counts from the first message. ``lasting_s`` is how long
+    it lasts, where it is of that kind (None: as long as the kind's own). ``queue`` is the one that
+    it strikes, and whose drain it waits for
     (None: the scenario's first).
     """
 
@@ -52,10 +53,6 @@ class Fault:
             )
         if self.after_s is not None and not self.after_s >= 0:
             raise UsageError(f"after_s is {self.after_s}.", "Give seconds, 0 or more.")
-        if self.after_s is not None and self.after_messages is not None:
-            raise UsageError(
-                "after_messages and after_s both say when the fault strikes.", "Give one of them."
-            )
         if self.lasting_s is not None and not self.lasting_s >= 0:
             raise UsageError(f"lasting_s is {self.lasting_s}.", "Give seconds, 0 or more.")
         object.__setattr__(self, "during", self.phase)

@@ -12,7 +12,7 @@ from typing import Protocol
 from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
-from rmqbench.faults.catalogue import Fault
+from rmqbench.faults.catalogue import Fault, Phase
 from rmqbench.faults.effects import Target
 from rmqbench.faults.injection import Injection, adopting, require_ours
 from rmqbench.pieces import count_where
@@ -156,6 +156,10 @@ class Disturber:
         for each in self._injections:
             if each.reached(phase, queue, done):
                 each.strike()
+
+    def awaits(self, phase: Phase) -> bool:
+        """Whether any fault is still to strike in a phase."""
+        return any(each.is_due_in(phase) for each in self._injections)
 
     def has_struck(self) -> bool:
         """Whether any fault has struck so far."""

@@ -134,6 +134,10 @@ class Injection:
             self._came_so_far_at = time.monotonic()
         return time.monotonic() - self._came_so_far_at >= self._after_s
 
+    def is_due_in(self, phase: Phase) -> bool:
+        """Whether it is still to strike, and in this phase."""
+        return self.struck_at is None and not self._ended and self._during == phase
+
     def strike(self) -> None:
         """Strike now, in a thread of its own."""
         self.struck_at = time.monotonic()

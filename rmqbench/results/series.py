@@ -207,16 +207,16 @@ def _deliveries(
 
 
 def _bad(record: RunRecord, producer: ProducerRecord, start: int, these: slice) -> BoolArray:
-    """Return which messages were nacked, returned, or confirmed and not delivered by a queue."""
+    """Return which messages were nacked, returned, or confirmed and not settled at a queue."""
     state = producer.ledger.state[these]
     bad: BoolArray = state & (NACKED | RETURNED) != 0
     confirmed = are_confirmed(state)
     places = slice(start + these.start, start + these.stop)
     for queue in record.queues:
-        came = np.zeros(len(state), np.bool_)
+        settled = np.zeros(len(state), np.bool_)
         for consumer in queue.consumers:
-            came |= consumer.ledger.came(places)
-        bad |= confirmed & ~came
+            settled |= consumer.ledger.settled(places, auto_ack=bool(queue.asked.get("auto_ack")))
+        bad |= confirmed & ~settled
     return bad
 
 

@@ -17,7 +17,9 @@ __all__ = ["QueueSum", "queue_sums"]
 class QueueSum:
     """What became of the messages that the broker confirmed, in one queue, each counted once.
 
-    ``not_known`` is how many are left: the queue was not proven to be empty, for example.
+    Those are ``delivered`` with which a consumer was through: it has acknowledged them, where that
+    is asked of it. ``not_known`` is how many are left: the queue was not proven to be empty, for
+    example.
     """
 
     confirmed: int
@@ -40,7 +42,7 @@ def queue_sums(facts: Facts) -> dict[str, QueueSum]:
                 came = producer.ledger.are_confirmed(these)
                 missing = came.copy()
                 for consumer in queue.record.consumers:
-                    missing &= ~consumer.ledger.came(places)
+                    missing &= ~consumer.ledger.settled(places, auto_ack=queue.auto_ack)
                 delivered += int(np.count_nonzero(came & ~missing))
             start += len(producer.ledger.state)
         removed, lost = (

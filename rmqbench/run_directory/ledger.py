@@ -23,7 +23,18 @@ from rmqbench.errors import RmqbenchError
 from rmqbench.pieces import count_where, pieces
 from rmqbench.run_directory.let_go import LetGo, holding
 from rmqbench.text import counted
-from rmqbench.verdict.evidence import AGAIN, CONFIRMED, COPY, NACKED, RETURNED, SENT, Incident
+from rmqbench.verdict.evidence import (
+    ACKED,
+    AGAIN,
+    CONFIRMED,
+    COPY,
+    DELIVERED,
+    NACKED,
+    REJECTED,
+    RETURNED,
+    SENT,
+    Incident,
+)
 
 __all__ = [
     "BLOCK",
@@ -289,6 +300,15 @@ class DeliveryLedger(_Ledger):
         All of that came, to this consumer or to another.
         """
         return self._where(places, lambda state: state != 0)
+
+    def settled(self, places: slice, *, auto_ack: bool = False) -> npt.NDArray[np.bool_]:
+        """Return with which of some messages this consumer was through.
+
+        It has acknowledged or rejected them, or with ``auto_ack`` received them. Of a segment that
+        was let go these are all messages.
+        """
+        ends = DELIVERED if auto_ack else ACKED | REJECTED
+        return self._where(places, lambda state: state & ends != 0)
 
     @property
     def again_path(self) -> Path:

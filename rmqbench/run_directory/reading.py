@@ -50,6 +50,7 @@ from rmqbench.verdict.evidence import (
     COPY,
     LET_GO,
     REPORTED,
+    REQUEUED,
     ConsumerChannel,
     ConsumerEvidence,
     Drain,
@@ -282,6 +283,11 @@ class _Reader:
         consumers = [self._consumer_evidence(each) for each in queue.consumers]
         count, bodies = arrived
         overhead = self._counted_overhead(queue)
+        requeued = [
+            count_where(each.state, lambda state: state & REQUEUED)
+            for each in consumers
+            if "requeue" in str(queue.asked.get("settle"))  # else nothing is read
+        ]
         circumstances = Circumstances(
             arrived=count,
             arrived_bytes=bodies + count * overhead,
@@ -296,6 +302,8 @@ class _Reader:
             given_back=self._given_back(queue),
             prefetch=int(queue.asked.get("prefetch", 0xFFFF)),
             looks=sum(each.looks for each in drains),
+            requeued=sum(requeued),
+            requeuers=sum(each > 0 for each in requeued),
         )
         settings = [("", queue.asked["arguments"]), *policies_of(queue.name, entries)]
         if not any(name.endswith("delivery-limit") for _, values in settings for name in values):

@@ -24,7 +24,9 @@ from rmqbench.verdict.evidence import (
     DELIVERED,
     NACKED,
     REDELIVERED,
+    REJECTED,
     REPORTED,
+    REQUEUED,
     RETURNED,
     SENT,
     Incident,
@@ -193,7 +195,7 @@ class DeliveryRecorder(_Recorder):
         *,
         corrupted: bool = False,
     ) -> npt.NDArray[np.int64]:
-        """Record deliveries in their order; return the places of those that can have been sent.
+        """Record deliveries in their order; return the place of each, -1 where it has none.
 
         All arrays of shape (n,); a stamp is 0 where the head cannot be read. With ``corrupted`` all
         are marked as that. A message with a number that no producer was given is reported as a
@@ -202,7 +204,9 @@ class DeliveryRecorder(_Recorder):
         """
         known = (producers < len(self._counts)) & (sequences >= 0)
         known[known] = sequences[known] < self._counts[producers[known]]
+        of_each = None
         if not known.all():
+            of_each = np.full(len(known), -1)
             for producer, sequence in zip(producers[~known], sequences[~known], strict=True):
                 self.report(Incident(FindingName.PHANTOM, now_ns, int(producer), int(sequence)))
             producers, sequences = producers[known], sequences[known]
@@ -220,16 +224,29 @@ class DeliveryRecorder(_Recorder):
         else:
             self._record_first(places[first], flags[first], stamps[first], at_ns[first])
             self._record_again(places[~first], flags[~first], stamps[~first], at_ns[~first])
-        return places
+        if of_each is None:
+            return places
+        of_each[known] = places
+        return of_each
 
     def acknowledge(self, places: npt.NDArray[np.int64], now_ns: int) -> None:
         """Record that the acknowledgement of these is being sent on the present channel."""
-        ledger = self.ledger
+        ledger, places = self.ledger, places[places >= 0]
         if ledger.acked_after_ns is not None:
             new = places[ledger.acked_after_ns[places] == 0]
             ledger.acked_after_ns[new] = np.maximum(now_ns - ledger.first_ns[new], 1)
         ledger.state[places] |= ACKED
         self._free_what_was_let_go()
+
+    def give_up(self, places: npt.NDArray[np.int64], *, requeue: bool) -> None:
+        """Record that these are being rejected for good, or given back with ``requeue``."""
+        self.ledger.state[places[places >= 0]] |= REQUEUED if requeue else REJECTED
+
+    def were_given_back(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which of some messages were given back, of those that have a place."""
+        given_back: npt.NDArray[np.bool_] = self.ledger.state[places] & REQUEUED != 0
+        given_back &= places >= 0
+        return given_back
 
     def _is_final(self, segment: npt.NDArray[Any]) -> bool:
         """Whether nothing has come since a segment was judged: what has would be forgotten."""

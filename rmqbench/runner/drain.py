@@ -22,6 +22,7 @@ from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.run_directory.reading import entries_of
 from rmqbench.runner.emptiness import SETTLE_S, Patience, Prover
 from rmqbench.runner.received import Received
+from rmqbench.settling import Action, Settling
 from rmqbench.verdict.evidence import Drain
 from rmqbench.verdict.findings import FindingName
 
@@ -83,6 +84,11 @@ class QueueDrain:
         return self._rounds > 0
 
     @property
+    def settles_late(self) -> bool:
+        """Whether its consumers hold messages until nothing more comes."""
+        return Action.LATE in Settling.of(self.plan.settle).actions
+
+    @property
     def ledgers(self) -> Sequence[DeliveryLedger]:
         """What its consumers of all rounds have recorded."""
         return self._ledgers
@@ -134,13 +140,14 @@ class QueueDrain:
             self.distinct, self._came_on_at = self._received.distinct, self._ended_at
 
     def count_missing(self, published: Sequence[PublishLedger]) -> int:
-        """Return how many messages were confirmed and not received by any of the consumers."""
+        """Return how many messages were confirmed, and none of the consumers is through with."""
         count = start = 0
         for producer in published:
             for piece in pieces(len(producer.state)):
                 missing = producer.are_confirmed(piece)
                 for ledger in self._ledgers:
-                    missing &= ~ledger.came(slice(start + piece.start, start + piece.stop))
+                    here = slice(start + piece.start, start + piece.stop)
+                    missing &= ~ledger.settled(here, auto_ack=self.plan.subscription.auto_ack)
                 count += int(np.count_nonzero(missing))
             start += len(producer.state)
         return count

@@ -90,7 +90,12 @@ class Drains:
 
     def _consume(self, drains: Sequence[QueueDrain]) -> None:
         """Run a round of consumers on each queue, until all of them have ended."""
-        plans = [plan for drain in drains for plan in drain.next_round()]
+        waits = self.disturber.awaits("drain")
+        plans = [
+            plan
+            for drain in drains
+            for plan in drain.next_round(lingers=waits and drain.settles_late)
+        ]
         if plans:
             self.workers.consume(plans, lambda: sum(map(self.progress_of, drains)))
         for drain in drains:

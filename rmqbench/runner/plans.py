@@ -116,6 +116,7 @@ class Planner:
             counts=scenario.counts,
             number=0,
             directory=self.directory.queue(index),
+            settle=queue.settle,
             timed=scenario.schedule is not None,
             exchange=self.exchange,
             routing_key=self.routing_key,

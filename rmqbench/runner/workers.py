@@ -287,16 +287,17 @@ def run_workers(
     started: Callable[[Sequence[AtWork]], None] = lambda _: None,
     needed: Callable[[AtWork], bool] = lambda _: False,
     gate: Gate | None = None,
+    hold: Callable[[], bool] = lambda: False,
     make_crew: MakeCrew = Crew,
 ) -> list[str]:
     """Run each share of the plans by a worker of its own, and wait until all have ended.
 
     ``progress`` is called all along, and once when all have ended; it returns a number that grows
-    while anything is done.
-    ``started`` is given the workers once. When all that are ``needed`` have ended, the others are
-    told to finish; with a ``gate`` the needed ones begin together. Workers end by themselves when
-    they are stuck; those who do not, with no progress for ``stall_s``, are killed, and what they
-    have recorded stays. Return a sentence for each that did not end by itself.
+    while anything is done. ``started`` is given the workers once. When all that are ``needed`` have
+    ended, and ``hold`` does not say to wait, the others are told to finish; with a ``gate`` the
+    needed ones begin together. Workers end by themselves when they are stuck; those who do not,
+    with no progress for ``stall_s``, are killed, and what they have recorded stays. Return a
+    sentence for each that did not end by itself.
     """
     with make_crew(shares) as crew:
 
@@ -315,7 +316,7 @@ def run_workers(
                 gate = None
                 for worker in waited_for:
                     worker.tell()
-            if not told and all(worker.ended() for worker in waited_for):
+            if not told and all(worker.ended() for worker in waited_for) and not hold():
                 told = True
                 for worker in crew.workers:
                     worker.tell()

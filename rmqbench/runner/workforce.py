@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from rmqbench.clients.producer import ProducerPlan
@@ -9,6 +10,7 @@ from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.faults.disturbance import ConsumerAtWork, Disturber
 from rmqbench.memory import peak_rss_bytes
 from rmqbench.run_directory.journal import Entry, MemoryUsed, TroubleSeen
+from rmqbench.run_directory.ledger import DeliveryLedger
 from rmqbench.run_directory.reading import peak_of
 from rmqbench.runner.plans import drains_together
 from rmqbench.runner.workers import (
@@ -58,7 +60,26 @@ class Workforce:
 
     def consume(self, plans: Sequence[ConsumerPlan], progress: Callable[[], int]) -> None:
         """Run consumers until all of them have ended; ``progress`` is called all along."""
-        self._run(self._shares(plans), progress)
+        self._run(self._shares(plans), progress, hold=self._hold(plans))
+
+    def _hold(self, plans: Sequence[ConsumerPlan]) -> Callable[[], bool]:
+        """Return what says whether consumers that linger wait for a fault that is to strike.
+
+        They do not wait for ever: it may never strike.
+        """
+        until = time.monotonic() + self._scenario.stall_s
+        received = -1
+        ledgers = [DeliveryLedger.read(plan.directory) for plan in plans if plan.lingers]
+        progress = [ledger.progress() for ledger in ledgers]
+
+        def hold() -> bool:
+            nonlocal until, received
+            now_received = sum(int(each.sum()) for each in progress)
+            if now_received != received:
+                received, until = now_received, time.monotonic() + self._scenario.stall_s
+            return bool(ledgers) and self._disturber.awaits("drain") and time.monotonic() < until
+
+        return hold
 
     def publish(
         self,
@@ -98,6 +119,7 @@ class Workforce:
         shares: Sequence[Sequence[WorkerPlan]],
         progress: Callable[[], int],
         gate: Gate | None = None,
+        hold: Callable[[], bool] = lambda: False,
     ) -> None:
         troubles = run_workers(
             shares,
@@ -106,6 +128,7 @@ class Workforce:
             started=self._note_consumers,
             needed=lambda worker: isinstance(worker.plans[0], ProducerPlan),
             gate=gate,
+            hold=hold,
             make_crew=self._make_crew or Crew,
         )
         for trouble in troubles:

@@ -16,9 +16,12 @@ import numpy.typing as npt
 
 from rmqbench.message import Recipe
 from rmqbench.verdict.evidence import (
+    ACKED,
     DELIVERED,
     REDELIVERED,
+    REJECTED,
     REPORTED,
+    REQUEUED,
     SENT,
     ConsumerEvidence,
     Incident,
@@ -87,7 +90,8 @@ class _Table:
     """Deliveries as rows, sorted by message, copy and time. All columns have the same length.
 
     ``copy`` tells the copies of one message apart: 0 where there is one only, else its stamp.
-    ``channel`` numbers the consuming channels of the queue, 0 where it is not known. At
+    ``channel`` numbers the consuming channels of the queue, 0 where it is not known, negative for
+    what was given back. At
     ``closed_ns`` it was closed cleanly, and until ``left_ns`` its consumer was there.
     """
 
@@ -147,7 +151,11 @@ class Altered(NamedTuple):
 
 
 class QueueDeliveries:
-    """What one queue delivered of a part. ``delivered``: which messages came at all."""
+    """What one queue delivered of a part.
+
+    ``delivered``: which messages came at all. ``settled``: with which of them a consumer was
+    through, so that the queue need not deliver them again: all others it still owes.
+    """
 
     def __init__(
         self,
@@ -167,9 +175,12 @@ class QueueDeliveries:
         self._consumers = consumers
         size = len(sends.part)
         self.delivered = np.zeros(size, np.bool_)
+        self.settled = np.zeros(size, np.bool_)
         self._several = np.zeros(size, np.bool_)
+        ends = DELIVERED if auto_ack else ACKED | REJECTED
         for consumer in consumers:
             here = consumer.state & DELIVERED != 0
+            self.settled |= consumer.state & ends != 0
             self._several |= self.delivered & here
             self.delivered |= here
             self._several[consumer.again["place"]] = True
@@ -223,13 +234,18 @@ class QueueDeliveries:
         again = consumer.again
         places = np.flatnonzero(self._several & (consumer.state & DELIVERED != 0))
         channel = channels_at(consumer, consumer.first_ns[places])
+        among_all, *others, closed_ns = _channel_columns(number, consumer, channel)
+        given_back = consumer.state[places] & REQUEUED != 0
         yield (
             places,
             consumer.stamp[places],
             consumer.first_ns[places],
             consumer.state[places] & REDELIVERED != 0,
             np.full(len(places), number),
-            *_channel_columns(number, consumer, channel),
+            # What was given back is as if it had come on a channel of its own, which broke off.
+            np.where(given_back, -1 - number, among_all),
+            *others,
+            np.where(given_back, _NEVER, closed_ns),
         )
         yield (
             again["place"],
@@ -316,7 +332,8 @@ class QueueDeliveries:
             after = later | other
         else:
             after = other & (table.at_ns + _APART_NS < table.left_ns[at])
-        found = table.flagged & after & ~self._again_on_channel
+        given_back = table.channel < 0  # what came of it counts instead
+        found = table.flagged & after & ~self._again_on_channel & ~given_back
         excused = np.zeros(len(found), np.bool_)
         for restart in restarts:
             excused |= (restart.before_ns > table.at_ns[at]) & (restart.after_ns < table.at_ns)

@@ -22,7 +22,9 @@ __all__ = [
     "LET_GO",
     "NACKED",
     "REDELIVERED",
+    "REJECTED",
     "REPORTED",
+    "REQUEUED",
     "RETURNED",
     "SENT",
     "ConsumerChannel",
@@ -43,8 +45,9 @@ SENT, CONFIRMED, NACKED, RETURNED = 1, 2, 4, 8
 
 # Bits of ConsumerEvidence.state: the message was delivered; its first delivery had the flag
 # ``redelivered``; its consumer has reported it as corrupted, with a stamp if its head was whole; an
-# acknowledgement was sent. The column ``flags`` of AGAIN has those that are about its delivery.
-DELIVERED, REDELIVERED, REPORTED, ACKED = 1, 2, 4, 8
+# acknowledgement was sent; it was rejected for good; it was given back, once, on the channel of its
+# first delivery. The column ``flags`` of AGAIN has those that are about its delivery.
+DELIVERED, REDELIVERED, REPORTED, ACKED, REJECTED, REQUEUED = 1, 2, 4, 8, 16, 32
 
 COPY: Final = np.dtype([("sequence", "<i8"), ("sent_ns", "<i8"), ("channel", "<i4")])
 """A publish of a message that had been published before, on a later channel of its producer."""

@@ -28,7 +28,8 @@ class Circumstances:
     ``there``: it still exists. ``emptied_ns`` is when it was last asked (None: never).
     ``given_back`` is how often a channel ended with unacknowledged messages, ``prefetch`` how many
     these can have been each time. ``looks`` is how many messages whoever asked it whether it is
-    empty got, or may have got, and gave back.
+    empty got, or may have got, and gave back. ``requeued`` is how often a message was given back by
+    its consumer, by ``requeuers`` of them each once.
     """
 
     arrived: int
@@ -40,6 +41,8 @@ class Circumstances:
     given_back: int
     prefetch: int
     looks: int
+    requeued: int = 0
+    requeuers: int = 0
 
 
 def may_remove(arguments: Mapping[str, Any]) -> bool:
@@ -92,10 +95,10 @@ def _removal(name: str, value: int, overflow: str, known: Circumstances) -> Remo
     if name == "expires":
         return None if known.there else Removal(cause)
     if name == "delivery-limit":
-        # Each message that it takes was given back once more than that, by each channel or look
-        # once at the most.
-        often = known.given_back + known.looks > value
-        returns = known.given_back * known.prefetch + known.looks
+        # Each message that it takes was given back once more than that, by each channel, look or
+        # consumer that gives back once at the most.
+        often = known.given_back + known.looks + known.requeuers > value
+        returns = known.given_back * known.prefetch + known.looks + known.requeued
         return Removal(cause, returns // (value + 1) if often else 0)
     if overflow.startswith("reject-publish"):
         return None

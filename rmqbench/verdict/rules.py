@@ -217,6 +217,7 @@ class _QueueJudge:
         self._consumers = ConsumerParts(queue.consumers, count)
         self._found = {name: _Found() for name in FINDINGS}
         self._excused = _Found()  # redelivered after their acknowledgement, with an excuse
+        self._owed = _Found()  # of what is missing: delivered, and to be delivered again
         self._missing = Missing(queue.removals)
         self._altered: list[Altered] = []
 
@@ -246,7 +247,8 @@ class _QueueJudge:
         indeterminate = outcomes.others[FindingName.INDETERMINATE]
         nacked = outcomes.others[FindingName.NACKED]
         if queue.drain.proven and queue.complete:
-            missing = outcomes.confirmed & ~delivered
+            missing = outcomes.confirmed & ~deliveries.settled
+            self._owed.add(part, missing & delivered)
             self._add(FindingName.LOST, part, missing)
             self._missing.add(sends, missing)
             self._add(FindingName.VANISHED, part, indeterminate & ~delivered)
@@ -303,6 +305,11 @@ class _QueueJudge:
         where = missing.where(self._evidence.producers)
         if 0 < removed < found.count:
             where = f"which of these {found.count} were removed is not known"
+        if self._owed.count:
+            where += (
+                f"; {self._owed.count} of them had been delivered, were not acknowledged, and did "
+                "not come again"
+            )
         yield replace(self._finding(FindingName.REMOVED, found), count=removed, detail=causes)
         lost = self._finding(FindingName.LOST, found)
         yield replace(lost, count=found.count - removed, detail=where)

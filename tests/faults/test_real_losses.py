@@ -230,3 +230,38 @@ def test_what_one_queue_rejects_and_the_other_keeps_is_nacked_but_delivered(own_
     assert result.verdict.count("nacked but delivered", WORK) == 0
     assert result.verdict.count("lost") == 0
     result.verdict.require_pass()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
+def test_however_consumers_settle_messages_none_is_lost(own_broker, rmqbench_run, queue_kind):
+    scenario = reliability(
+        messages=MESSAGES, queue_kind=queue_kind, consumers=2, settle="ack*3,late,requeue,reject"
+    )
+    result = rmqbench_run(scenario)
+    result.verdict.require_pass()
+    given_back = result.verdict.count("redelivered", WORK)
+    assert MESSAGES / 8 < given_back < MESSAGES / 2  # a sixth of them, by one or both consumers
+    assert set(result.verdict.found()) == {"redelivered"}
+    assert result.queues[WORK].sum.delivered == MESSAGES
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
+def test_what_was_held_when_the_broker_died_comes_again(own_broker, rmqbench_run, queue_kind):
+    """All had been delivered: whoever counts only first deliveries would miss nothing."""
+    scenario = reliability(
+        messages=MESSAGES,
+        queue_kind=queue_kind,
+        settle="ack*4,late*5",
+        prefetch=2 * MESSAGES,
+        allowed=("indeterminate",),
+        rest_s=3.0 if queue_kind == "classic" else 12.0,
+        faults=(Fault("kill-broker", "drain", after_messages=MESSAGES, after_s=1.0),),
+    )
+    result = rmqbench_run(scenario)
+    result.verdict.require_pass()
+    again = result.verdict.count("redelivered", WORK)
+    assert again >= MESSAGES / 2  # what was held, and what the broker had not written down yet
+    assert result.queues[WORK].delivered == MESSAGES + again
+    assert any("kill-broker" in each.event for each in result.events)

@@ -33,6 +33,7 @@ _LIMITS = (
 )
 _LIMITS_OF_QUORUM = tuple((("x-delivery-limit", limit),) for limit in range(4))
 _SIZES = (*(None,) * 10, 100, 1000, 4096, "60:90", "60*3,4000:5000", "100:9000")
+_SETTLING = ("late", "ack*4,late*5", "ack,requeue", "ack*3,reject", "ack,late,requeue,reject")
 
 
 class _Source:
@@ -119,7 +120,7 @@ def _history(seed: int, source: _Source) -> History:
 
 
 def _queue(name: str, source: _Source) -> QueuePlan:
-    kind = source.choose(_KINDS)
+    kind, auto_ack = source.choose(_KINDS), source.chance(20)
     limits = _LIMITS + (_LIMITS_OF_QUORUM if kind == "quorum" else ())
     return QueuePlan(
         name,
@@ -127,7 +128,8 @@ def _queue(name: str, source: _Source) -> QueuePlan:
         arguments=source.choose(limits) if source.chance(12) else (),
         consumers=source.choose((1, 1, 1, 2, 3)),
         prefetch=source.choose((100, 10, 3, 1)),
-        auto_ack=source.chance(20),
+        auto_ack=auto_ack,
+        settle=source.choose(_SETTLING) if not auto_ack and source.chance(25) else "ack",
     )
 
 

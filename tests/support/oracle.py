@@ -86,6 +86,7 @@ class Receipt:
     message: int
     queue: str
     session: int
+    tag: int
     flagged: bool
     exchange: str
     key: str
@@ -106,6 +107,8 @@ class Client:
     closed_at: float | None = None  # cleanly
     refused: bool = False  # closed by the broker, which hears no acknowledgement any more
     published: list[bytes] = field(default_factory=list)  # bodies, as written
+    settled: set[int] = field(default_factory=set)  # tags acknowledged or rejected for good
+    given_back: set[int] = field(default_factory=set)  # tags
 
 
 def _read(wire: Wire, name: str) -> Client:
@@ -128,12 +131,21 @@ def _read(wire: Wire, name: str) -> Client:
         for frame in cutter.feed(data):
             content, _ = contents.add(frame)
             if content is None and frame.kind == METHOD:
-                method = pika.frame.decode_frame(frame.data)[1].method
-                if isinstance(method, pika.spec.Basic.Cancel):
-                    client.left_at = at
+                _say(client, at, pika.frame.decode_frame(frame.data)[1].method)
             if content is not None and content.is_whole and content.method == PUBLISH:
                 client.published.append(content_of(content.frames).body)
     return client
+
+
+def _say(client: Client, at: float, method: pika.spec.Method) -> None:
+    """Take in what a consumer has written."""
+    if isinstance(method, pika.spec.Basic.Cancel):
+        client.left_at = at
+    elif isinstance(method, pika.spec.Basic.Ack):
+        first = 1 if method.multiple else method.delivery_tag
+        client.settled.update(range(first, method.delivery_tag + 1))
+    elif isinstance(method, pika.spec.Basic.Reject):
+        (client.given_back if method.requeue else client.settled).add(method.delivery_tag)
 
 
 def _hear(client: Client, at: float, frame: pika.frame.Method) -> None:
@@ -176,24 +188,30 @@ def disagreements(played: Played) -> list[str]:
         takes = takes or any(act.what == "purge" for act in played.history.acts)
         takes = takes and (played.history.misdeeds or plan.auto_ack)
         mixed = takes or (counts["lost"] and counts["removed"])
-        for name in FINDINGS:
+        # Whether what came twice on a channel was given back in between is not recorded.
+        alike = ("repeated", "redelivered after ack") if "requeue" in plan.settle else ()
+        found += _misjudged_together(verdict, queue, counts, *alike)
+        passed_over = {"stuck", *alike, *(("lost", "removed") if mixed else ())}
+        for name in FINDINGS.keys() - passed_over:
             said, true = verdict.count(name, queue), counts[name]
-            if name == "stuck" or (mixed and name in {"lost", "removed"}):
-                continue
             unsure = expected.of_no_copy[queue] if name in _OF_COPIES else 0
             least = expected.least_corrupted[queue] if name == "corrupted" else true - unsure
             least = 0 if name in unsure_names else least
             if not least <= said <= true + unsure:
                 found.append(f"{queue}: {name}: {said} said, {true} true")
-        missing = verdict.count("lost", queue) + verdict.count("removed", queue)
-        if missing != counts["lost"] + counts["removed"]:
-            found.append(f"{queue}: {missing} said to be missing")
+        found += _misjudged_together(verdict, queue, counts, "lost", "removed")
     if verdict.outcome == "PASS":
         expected.forget(unsure_names)
     outcome = "FAIL" if expected.fails else "INCONCLUSIVE" if expected.is_open else "PASS"
     if verdict.outcome != outcome:
         found.append(f"{verdict.outcome} said, {outcome} true")
     return found
+
+
+def _misjudged_together(verdict, queue: str, counts: Counter, *names: str) -> list[str]:
+    """Return a sentence where findings together are not as many as they must be."""
+    said, true = sum(verdict.count(name, queue) for name in names), sum(counts[n] for n in names)
+    return [f"{queue}: {' and '.join(names)}: {said} said, {true} true"] if said != true else []
 
 
 def _was_away_lately(played: Played, queue: str) -> bool:
@@ -257,15 +275,17 @@ def expect(played: Played) -> Expected:
         _count_unsure(expected, queue.name, mine, published, clients, recipe)
         if queue.consumers == 1:
             counts["reordered"] = _reordered(mine, published, recipe)
-        came = {
+        known = [(_identity(published[receipt.message], recipe), receipt) for receipt in mine]
+        came = {identity for identity, _ in known if identity in outcome}
+        settled = {
             identity
-            for receipt in mine
-            if (identity := _identity(published[receipt.message], recipe)) in outcome
+            for identity, receipt in known
+            if queue.auto_ack or receipt.tag in clients[receipt.session].settled
         }
         drained = not expected.held[queue.name]
         for identity, word in outcome.items():
             there = identity in came
-            if word == "confirmed" and not there and drained:
+            if word == "confirmed" and identity not in settled and drained:
                 numbers = {m for m, e in published.items() if _identity(e, recipe) == identity}
                 # What is published after a queue's deletion does not reach it.
                 removed = queue.name in deleted or bool(numbers & gone[queue.name])
@@ -343,6 +363,7 @@ def _receipts(played: Played, clients: dict[int, Client]) -> list[Receipt]:
                 event.message,
                 event.queue,
                 event.session,
+                tag,
                 event.redelivered,
                 event.exchange,
                 event.routing_key,
@@ -396,15 +417,18 @@ def _judge(expected, plan, receipts, published, clients, recipe, truth):
         if earlier:
             counts["redelivered" if receipt.flagged else "duplicate"] += 1
             doubled[receipt.message] += not receipt.flagged
-        same_channel = any(each.session == receipt.session for each in earlier)
+        kept = [each for each in earlier if not _was_given_back(each, clients, earlier)]
+        same_channel = any(each.session == receipt.session for each in kept)
         taken = [
             each
-            for each in earlier
+            for each in kept
             if each.session != receipt.session and _taken_before(plan, clients, each, receipt)
         ]
-        if receipt.flagged and same_channel:
+        # Of what is given back, the delivery that comes of it is judged.
+        judged = receipt.flagged and not _was_given_back(receipt, clients, earlier)
+        if judged and same_channel:
             counts["repeated"] += 1
-        elif receipt.flagged and taken:
+        elif judged and taken:
             since = min(each.at for each in taken)
             if any(since < stop < receipt.at for stop in stops):
                 expected.excused[queue, "redelivered after ack"] += 1
@@ -419,6 +443,12 @@ def _judge(expected, plan, receipts, published, clients, recipe, truth):
         for each in sessions.values():
             most |= each
         counts[name] = most.total()
+
+
+def _was_given_back(one: Receipt, clients: dict[int, Client], same: list[Receipt]) -> bool:
+    """Whether its client gave a delivery back; of several with its tag that is the first."""
+    alike = [each for each in same if (each.session, each.tag) == (one.session, one.tag)]
+    return one.tag in clients[one.session].given_back and one is (alike or [one])[0]
 
 
 def _count_unsure(expected, queue, receipts, published, clients, recipe):

@@ -59,6 +59,7 @@ class QueuePlan:
     consumers: int = 1
     prefetch: int = 10
     auto_ack: bool = False
+    settle: str = "ack"
 
 
 @dataclass(frozen=True)
@@ -333,6 +334,7 @@ class Play:
                         "consumers": queue.consumers,
                         "prefetch": queue.prefetch,
                         "auto_ack": queue.auto_ack,
+                        "settle": queue.settle,
                     }
                     for queue in history.queues
                 ],
@@ -477,6 +479,7 @@ class Play:
             counts=history.counts,
             number=0,
             directory=self._directory.queue(index),
+            settle=queue.settle,
             exchange=EXCHANGE,
             routing_key=KEY,
             timed=history.schedule is not None,

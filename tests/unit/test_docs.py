@@ -50,7 +50,9 @@ from rmqbench.verdict.evidence import (
     DELIVERED,
     NACKED,
     REDELIVERED,
+    REJECTED,
     REPORTED,
+    REQUEUED,
     RETURNED,
     SENT,
     Incident,
@@ -436,7 +438,7 @@ def test_every_bit_of_a_row_and_of_an_array_is_explained():
     }
     bits = {
         "publish": (SENT, CONFIRMED, NACKED, RETURNED),
-        "first delivery": (DELIVERED, REDELIVERED, REPORTED, ACKED),
+        "first delivery": (DELIVERED, REDELIVERED, REPORTED, ACKED, REJECTED, REQUEUED),
         "later delivery": (REDELIVERED, REPORTED),
     }
     for name, values in bits.items():

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmqbench.errors import UsageError
-from rmqbench.sizes import SizeRange, Sizes, seeds_of
+from rmqbench.sizes import SizeRange, Sizes
+from rmqbench.splitmix import seeds_of
 
 RUN = uuid.UUID("01234567-89ab-4cde-8f01-23456789abcd")
 PRODUCERS = 4096

@@ -99,7 +99,7 @@ class Chooser:
 
 def receive(link):
     link.tags += 1
-    link.on_message(link, SimpleNamespace(delivery_tag=link.tags), None, b"")
+    link.on_message(link, SimpleNamespace(delivery_tag=link.tags, redelivered=False), None, b"")
 
 
 def receive_many(count, sent_ns=0):

@@ -161,7 +161,10 @@ def test_what_was_not_acknowledged_and_what_acknowledges_itself_are_told_apart(t
         [Published([OK] * COUNT)], [Queued("work.queue", [Consumed(all_but(), acknowledged=False)])]
     )
     path = run_of(tmp_path / "run", history)
-    assert life_of(path).ends[1] == "work.queue: delivered once, and never acknowledged by us."
+    assert life_of(path).ends[1] == (
+        "work.queue: delivered once, and never acknowledged by us; the queue is empty, and it did "
+        "not come again: lost."
+    )
     path = run_of(tmp_path / "other", plain(), auto_ack=True)
     assert life_of(path).ends[1] == "work.queue: delivered once, with automatic acknowledgement."
 

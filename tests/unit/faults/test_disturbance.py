@@ -489,13 +489,6 @@ def test_a_fault_may_strike_so_many_seconds_after_the_first_message(disturber, m
     assert struck() == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"after_s": -1}, "after_s is -1"),
-        ({"after_s": 1, "after_messages": 1}, "both say when"),
-    ],
-)
-def test_a_time_that_is_none_is_refused(given, said):
-    with pytest.raises(UsageError, match=said):
-        Fault("kill-broker", **given)
+def test_a_time_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="after_s is -1"):
+        Fault("kill-broker", after_s=-1)

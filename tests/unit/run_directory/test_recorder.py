@@ -175,7 +175,7 @@ def test_what_is_corrupted_behind_a_whole_head_is_still_this_copy_of_it(recorder
 
 @pytest.mark.parametrize(("producer", "sequence"), [(0, 10), (1, 20), (2, 0), (4095, 2**47)])
 def test_a_number_that_nobody_was_given_is_a_phantom(recorder, producer, sequence):
-    assert record(recorder, producer, [sequence]).tolist() == []
+    assert record(recorder, producer, [sequence]).tolist() == [-1]
     assert findings(recorder) == [("phantom", producer, sequence)]
     assert not recorder.ledger.state.any()
 
@@ -188,7 +188,10 @@ def test_phantoms_in_a_burst_leave_the_others_as_they_are(recorder):
         np.array([1, 2, 3, 4], np.uint32),
         7,
     )
-    assert places.tolist() == [0, 1]
+    assert places.tolist() == [0, -1, -1, 1]
+    recorder.acknowledge(places, 8)
+    recorder.give_up(places[1:3], requeue=False)
+    assert np.flatnonzero(recorder.ledger.state).tolist() == [0, 1]
     assert findings(recorder) == [("phantom", 7, 1), ("phantom", 1, 20)]
     assert not (recorder.ledger.state & REDELIVERED).any()
     assert recorder.ledger.stamp[:2].tolist() == [1, 4]

@@ -16,9 +16,10 @@ UNNEEDED = {
 }
 ROOMS = {
     *("amqp", "checksum", "clients", "clock", "endpoint", "errors", "memory", "message"),
-    *("once", "open_files", "pieces", "run_directory", "runner", "sizes", "text", "verdict"),
+    *("once", "open_files", "payload", "pieces", "run_directory", "runner", "sizes", "splitmix"),
+    *("text", "verdict"),
 }
-OF_ITS_KIND = {"producer": {"schedule", "units"}, "consumer": set()}
+OF_ITS_KIND = {"producer": {"schedule", "units"}, "consumer": {"settling"}}
 
 
 def producer_plan(directory):

@@ -14,7 +14,16 @@ from support.evidence import (
 )
 from support.histories import RECIPE
 
-from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, Drain, Removal
+from rmqbench.verdict.evidence import (
+    CONFIRMED,
+    NACKED,
+    REJECTED,
+    REQUEUED,
+    RETURNED,
+    SENT,
+    Drain,
+    Removal,
+)
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES, FindingName, VerdictError
 
 
@@ -37,6 +46,48 @@ def test_confirmed_and_never_delivered_is_lost_and_named():
     assert "somewhere" in text
     with pytest.raises(VerdictError, match=r"1 lost in work\.queue"):
         verdict.require_pass()
+
+
+def test_delivered_unacknowledged_and_never_again_is_lost_too():
+    """The queue owes it until somebody is through with it."""
+    verdict = verdict_of(queue(consumer(all_but(4), closed=()), consumer([D(4)], acked=False)))
+    assert verdict.found() == {"lost": 1}
+    text = str(verdict)
+    assert "sequence 4" in text
+    assert "1 of them had been delivered, were not acknowledged, and did not come again" in text
+
+
+@pytest.mark.parametrize("settled", ["acknowledged by another", "automatically", "rejected"])
+def test_what_a_consumer_was_through_with_is_not_owed(settled):
+    left = consumer([D(4)], acked=False, closed=())
+    more = {}
+    others = [consumer(all_but(4), closed=())]
+    if settled == "acknowledged by another":
+        others.append(consumer([again(4)], begins=2_000))
+    elif settled == "automatically":
+        more["auto_ack"] = True
+    else:
+        left.state[4] |= REJECTED
+    found = verdict_of(queue(left, *others, **more)).found()
+    assert "lost" not in found
+
+
+def test_what_is_owed_is_not_missed_from_a_queue_that_may_hold_it():
+    unproven = Drain(False, detail="somebody holds it")
+    verdict = verdict_of(queue(consumer(acked=False), drain=unproven))
+    assert "lost" not in verdict.found()
+    assert verdict.outcome == "INCONCLUSIVE"
+
+
+def test_what_was_given_back_may_come_again_once():
+    """On the same channel, or to another consumer: neither repeated nor after its ack."""
+    one = consumer([*all_but(), again(4), again(5), again(5)])
+    one.state[4:6] |= REQUEUED
+    found = verdict_of(queue(one)).found()
+    assert found == {"redelivered": 3, "repeated": 1}
+    one, other = consumer(closed=(1,)), consumer([again(4)], begins=9_500)
+    one.state[4] |= REQUEUED
+    assert verdict_of(queue(one, other)).found() == {"redelivered": 1}
 
 
 @pytest.mark.parametrize(
