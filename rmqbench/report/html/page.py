@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,10 +19,12 @@ import rmqbench
 from rmqbench.comparing import compare
 from rmqbench.errors import RmqbenchError, UsageError
 from rmqbench.open_files import allow_open_files
+from rmqbench.payload import DEFAULT
 from rmqbench.report.comparison import said_of
 from rmqbench.report.html.scales import milliseconds_text, short
 from rmqbench.report.html.view import RunView
 from rmqbench.report.terminal import describe_scenario
+from rmqbench.results.result import Result
 
 __all__ = ["page"]
 
@@ -39,8 +41,28 @@ class _Part:
     title: str
     cells: Sequence[str]
     body: Markup
-    alike: str = ""  # what runs have in common that are compared
-    result: Mapping[str, Any] = field(default_factory=dict)
+    result: Result | None = None
+
+    @property
+    def version(self) -> str:
+        """The version of RabbitMQ."""
+        return "" if self.result is None else str(self.result.broker.get("version"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """What runs that are alike came to on one version of RabbitMQ: the worst outcome, figures."""
+
+    outcome: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Versions:
+    """A row for all runs that are alike, with a cell for each version of RabbitMQ."""
+
+    versions: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[_Cell | None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +97,7 @@ def page(runs: Sequence[tuple[Path, str]], title: str = "") -> str:
             script=script,
             parts=parts,
             headings=_HEADINGS,
+            matrix=_matrix(parts),
             changes=list(_changes(parts)),
         )
     )
@@ -100,17 +123,77 @@ def _part(path: Path, number: int, title: str, *, alone: bool) -> _Part:
         f"{result.consume.rate_per_s:,.0f}/s",
         "-" if confirm is None else milliseconds_text(confirm.p99_ms),
     )
-    alike = describe_scenario(result)
-    return _Part(view.outcome, view.title, cells, Markup(body), alike, result.as_dict())
+    return _Part(view.outcome, view.title, cells, Markup(body), result)
+
+
+def _by_version(parts: Sequence[_Part]) -> dict[str, dict[str, list[_Part]]]:
+    """Return the runs by what was run, and then by the version of RabbitMQ."""
+    sides: dict[str, dict[str, list[_Part]]] = {}
+    for part in parts:
+        if part.result is not None:
+            of_alike = sides.setdefault(_what_was_run(part.result), {})
+            of_alike.setdefault(part.version, []).append(part)
+    return sides
+
+
+def _what_was_run(result: Result) -> str:
+    scenario = result.scenario
+    said = [describe_scenario(result)]
+    if scenario.get("duration_s") is None:
+        said.append(f"{result.messages:,} messages")
+    else:
+        said.append(f"{scenario['duration_s']:g} s")
+    if scenario.get("publish_rate") is not None:
+        said.append(f"{scenario['publish_rate']} messages/s")
+    if scenario.get("size_bytes") is not None:
+        said.append(f"{scenario['size_bytes']} bytes")
+    if scenario.get("payload", DEFAULT) != DEFAULT:
+        said.append(f"payload {scenario['payload']}")
+    return ", ".join(said)
+
+
+def _matrix(parts: Sequence[_Part]) -> _Versions | None:
+    """Return all runs by version; None where there is only one."""
+    versions = list(dict.fromkeys(part.version for part in parts if part.version))
+    if len(versions) < 2:
+        return None
+    rows = [
+        (what, [_cell(of_what[each]) if each in of_what else None for each in versions])
+        for what, of_what in _by_version(parts).items()
+    ]
+    return _Versions(versions, rows)
+
+
+def _cell(parts: Sequence[_Part]) -> _Cell:
+    results = [part.result for part in parts if part.result is not None]
+    outcomes = [part.outcome for part in parts]
+    worst = next((each for each in ("FAIL", "INCONCLUSIVE") if each in outcomes), "PASS")
+    count = outcomes.count(worst)
+    said = worst if count == len(outcomes) else f"{worst}, {count} of {len(outcomes)}"
+    published, consumed = (
+        short(round(median(each))) for each in zip(*map(_rates, results), strict=True)
+    )
+    lines = [said, f"{published}/s published", f"{consumed}/s consumed"]
+    waited = [each.confirm_latency.p99_ms for each in results if each.confirm_latency is not None]
+    known = [each for each in waited if each is not None]  # else it was never reached
+    if known:
+        lines.append(f"confirm p99 {milliseconds_text(median(known))}")
+    return _Cell(worst, lines)
+
+
+def _rates(result: Result) -> tuple[float, float]:
+    return result.publish.rate_per_s, result.consume.rate_per_s
 
 
 def _changes(parts: Sequence[_Part]) -> Iterator[_Changes]:
     """Yield what changed from the first version of RabbitMQ to each other, scenario by scenario."""
-    sides: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for part in parts:
-        if part.result:
-            version = str(part.result["broker"].get("version"))
-            sides.setdefault(part.alike, {}).setdefault(version, []).append(part.result)
+    sides = {
+        what: {
+            version: [part.result.as_dict() for part in of_version if part.result is not None]
+            for version, of_version in of_what.items()
+        }
+        for what, of_what in _by_version(parts).items()
+    }
     for alike, versions in sides.items():
         (base, of_base), *others = versions.items()
         for new, of_new in others:

@@ -75,7 +75,30 @@ def test_what_changed_from_one_version_to_another_is_said(tmp_path):
     text = text_of(*olds, made_up(tmp_path / "new"))
     assert "from RabbitMQ 4.0.5 to 4.3.6 figure before after change" in text
     assert "publish.confirm_latency.p50_ms 1 1 +0.0% too few runs to say" in text
+    assert "RabbitMQ 4.0.5 4.3.6 reliability" in text
     assert "from RabbitMQ" not in text_of(*olds), "nothing to compare"
+
+
+def test_versions_stand_side_by_side_with_the_worst_that_came_of_them(tmp_path):
+    good = [made_up(tmp_path / f"good-{n}", version="4.0.5") for n in range(2)]
+    bad = made_up(tmp_path / "bad", version="4.0.5", missing=(3,))
+    other = made_up(tmp_path / "other", version="4.3.6")
+    text = text_of(*good, bad, other)
+    assert re.search(
+        r"RabbitMQ 4\.0\.5 4\.3\.6 reliability, [^ ]+ queues?, 1 consumer, 10 messages "
+        r"FAIL, 1 of 3 [\d.]+k?/s published [\d.]+k?/s consumed confirm p99 [\d.]+ .?s PASS ",
+        text,
+    ), text
+
+
+def test_runs_of_other_sizes_are_not_taken_for_alike(tmp_path):
+    paths = [made_up(tmp_path / "small", version="4.0.5"), made_up(tmp_path / "large")]
+    description = json.loads((paths[1] / "run.json").read_text())
+    description["scenario"]["size_bytes"] = 1000
+    (paths[1] / "run.json").write_text(json.dumps(description))
+    text = text_of(*paths)
+    assert "10 messages, 1000 bytes" in text
+    assert "from RabbitMQ" not in text
 
 
 def test_a_run_that_cannot_be_read_costs_only_its_own_part(tmp_path):
