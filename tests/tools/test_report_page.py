@@ -225,6 +225,7 @@ def test_nothing_that_comes_from_outside_is_obeyed(browser, tmp_path):
     description = json.loads((path / "run.json").read_text())
     described = hostile(description) | {"allowed": [], "faults": [f"kill-broker{HOSTILE}"]}
     described["scenario"]["faults"] = [{"name": f"kill-broker{HOSTILE}", "during": HOSTILE}]
+    described["recipe"]["payload"] = "bytes"  # of an unknown one no message can be computed
     described["platform"], described["versions"] = HOSTILE, {HOSTILE: HOSTILE}
     (path / "run.json").write_text(json.dumps(described))
     with Journal(path / "journal.jsonl") as journal:
