@@ -22,7 +22,7 @@ else:  # how long an example takes is the machine's affair
 
 pytest_plugins = ["pytester"]
 
-DEEP = ("brokers", "faults", "latency", "mutation", "random", "slow", "stress")
+DEEP = ("brokers", "faults", "latency", "museum", "mutation", "random", "slow", "stress")
 WORKERS = 4  # tests wait more than they compute
 
 

@@ -32,6 +32,9 @@ COMMANDS = {
     "export": "Write what came of runs as Markdown, Prometheus' text, CSV or HDR histograms.",
     "compare": "Compare runs with others, or do runs on two brokers in turn and compare these.",
     "explain": "Explain a verdict, or show the life of one message, from a run's directory alone.",
+    "museum": "List the exhibits: real ways in which RabbitMQ lost messages; or tell of one.",
+    "reproduce": "Reproduce an exhibit of the museum: does this RabbitMQ lose messages as that "
+    "one did?",
     "broker": "Start a RabbitMQ of our own, or fetch one.",
     "produce": "Publish messages to an exchange with a work and an audit queue, each confirmed.",
     "consume": "Consume a queue and acknowledge each message, until --expect or Ctrl-C.",

@@ -55,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "reliability: 10,000 messages with no consumer there, then drained: zero loss",
         "faults: a fault while messages are published, held or drained: what RabbitMQ promises",
         "latency: 1,000 messages a second for 10 seconds: how long does each take?",
+        "museum: known bugs of RabbitMQ that lost messages: are they in this one?",
         "stress: 1,000,000 messages through disk-backed queues: zero loss, and throughput",
     ):
         config.addinivalue_line("markers", marker)

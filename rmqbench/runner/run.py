@@ -68,6 +68,7 @@ def run(
     in_place: bool = False,
     watch: Callable[[Progress], None] = lambda _: None,
     executor: Executor | None = None,
+    run_id: uuid.UUID | None = None,
 ) -> Result:
     """Run a scenario against a broker and judge it.
 
@@ -75,14 +76,21 @@ def run(
     line tidies). The run has a virtual host of its own unless ``in_place``; see
     :func:`rmqbench.runner.isolation.own_place`. ``watch`` is called all along, with the progress.
     Producers and consumers are processes of this host, or jobs for an ``executor``, which may be
-    that of many hosts; see :mod:`rmqbench.runner.remote`.
+    that of many hosts; see :mod:`rmqbench.runner.remote`. All messages are computed from
+    ``run_id`` (None: a new one): with that of another run they are the same but for their times.
 
     A bad verdict is not raised: ``result.verdict.require_pass()`` does that. Raise RmqbenchError
     where the run could not be begun, AccessRefused or MessageTooLarge also where nothing could be
     published.
     """
     with Run(
-        scenario, broker, directory=directory, in_place=in_place, watch=watch, executor=executor
+        scenario,
+        broker,
+        directory=directory,
+        in_place=in_place,
+        watch=watch,
+        executor=executor,
+        run_id=run_id,
     ) as stages:
         stages.publish()
         if scenario.consume == "after":
@@ -112,6 +120,7 @@ class Run:
         in_place: bool = False,
         watch: Callable[[Progress], None] = lambda _: None,
         executor: Executor | None = None,
+        run_id: uuid.UUID | None = None,
     ) -> None:
         """Make the run's directory; raise UsageError for what makes no run."""
         require_possible(scenario, in_place=in_place, elsewhere=executor is not None)
@@ -123,8 +132,8 @@ class Run:
         self._watch = watch
         self._epoch_ns = epoch_now_ns()
         self._clock = Clock.since(self._epoch_ns)
-        self._id = uuid.uuid4()
-        self._name = f"rmqbench-{self._id.hex[:12]}"
+        self._id = run_id or uuid.uuid4()
+        self._name = f"rmqbench-{uuid.uuid4().hex[:12]}"
         self._recipe = scenario.recipe(self._id)
         self._disturber = Disturber(
             scenario.faults,

@@ -25,11 +25,13 @@ from rmqbench.report.html.scales import milliseconds_text, short
 from rmqbench.report.html.view import RunView
 from rmqbench.report.terminal import describe_scenario
 from rmqbench.results.result import Result
+from rmqbench.verdict.findings import Effect
 
 __all__ = ["page"]
 
 _HERE = files("rmqbench.report.html")
 _HEADINGS = ("run", "RabbitMQ", "messages", "published", "consumed", "confirm, p99")
+_FAILING = 2  # findings named in a cell of the matrix
 _OPEN_FILES = 8192  # of a run with a thousand workers; each has several columns
 
 
@@ -38,6 +40,7 @@ class _Part:
     """A run on the page: its row in the table of several, and all that is said of it."""
 
     outcome: str
+    number: int
     title: str
     cells: Sequence[str]
     body: Markup
@@ -54,7 +57,9 @@ class _Cell:
     """What runs that are alike came to on one version of RabbitMQ: the worst outcome, figures."""
 
     outcome: str
+    said: str
     lines: Sequence[str]
+    number: int  # of a run with that outcome, on this page
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,7 @@ def _part(path: Path, number: int, title: str, *, alone: bool) -> _Part:
         if alone:
             raise
         said = Markup("<p>{}</p>").format(str(error))
-        return _Part("NOT READ", title or str(path), [title or str(path), *["-"] * 5], said)
+        return _Part("NOT READ", number, title or str(path), [title or str(path), *["-"] * 5], said)
     result = view.result
     confirm = result.confirm_latency
     cells = (
@@ -123,7 +128,7 @@ def _part(path: Path, number: int, title: str, *, alone: bool) -> _Part:
         f"{result.consume.rate_per_s:,.0f}/s",
         "-" if confirm is None else milliseconds_text(confirm.p99_ms),
     )
-    return _Part(view.outcome, view.title, cells, Markup(body), result)
+    return _Part(view.outcome, number, view.title, cells, Markup(body), result)
 
 
 def _by_version(parts: Sequence[_Part]) -> dict[str, dict[str, list[_Part]]]:
@@ -144,7 +149,8 @@ def _what_was_run(result: Result) -> str:
     else:
         said.append(f"{scenario['duration_s']:g} s")
     if scenario.get("publish_rate") is not None:
-        said.append(f"{scenario['publish_rate']} messages/s")
+        rate = scenario["publish_rate"]
+        said.append(f"{rate:g} messages/s" if isinstance(rate, float) else f"{rate} messages/s")
     if scenario.get("size_bytes") is not None:
         said.append(f"{scenario['size_bytes']} bytes")
     if scenario.get("payload", DEFAULT) != DEFAULT:
@@ -165,20 +171,33 @@ def _matrix(parts: Sequence[_Part]) -> _Versions | None:
 
 
 def _cell(parts: Sequence[_Part]) -> _Cell:
-    results = [part.result for part in parts if part.result is not None]
     outcomes = [part.outcome for part in parts]
     worst = next((each for each in ("FAIL", "INCONCLUSIVE") if each in outcomes), "PASS")
-    count = outcomes.count(worst)
+    count, first = outcomes.count(worst), parts[outcomes.index(worst)]
     said = worst if count == len(outcomes) else f"{worst}, {count} of {len(outcomes)}"
+    results = [part.result for part in parts if part.result is not None]
     published, consumed = (
-        short(round(median(each))) for each in zip(*map(_rates, results), strict=True)
+        _per_second(median(rates)) for rates in zip(*map(_rates, results), strict=True)
     )
-    lines = [said, f"{published}/s published", f"{consumed}/s consumed"]
+    lines = [*_failing(first.result), f"{published} published", f"{consumed} consumed"]
     waited = [each.confirm_latency.p99_ms for each in results if each.confirm_latency is not None]
     known = [each for each in waited if each is not None]  # else it was never reached
     if known:
         lines.append(f"confirm p99 {milliseconds_text(median(known))}")
-    return _Cell(worst, lines)
+    return _Cell(worst, said, lines, first.number)
+
+
+def _failing(result: Result | None) -> Iterator[str]:
+    """Yield what failed, in a few words."""
+    found = () if result is None else result.verdict.findings
+    names = dict.fromkeys(each.name for each in found if each.effect is Effect.FAILS)
+    if result is not None and names:
+        counts = [f"{result.verdict.count(name):,} {name}" for name in names]
+        yield ", ".join(counts[:_FAILING])
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:,.0f}/s"
 
 
 def _rates(result: Result) -> tuple[float, float]:
