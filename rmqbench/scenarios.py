@@ -28,6 +28,7 @@ from rmqbench.verdict.findings import FINDINGS, OUTCOMES
 
 __all__ = [
     "ConsumedQueue",
+    "ConsumerSettings",
     "Scenario",
     "changes_taken",
     "faulty",
@@ -66,6 +67,30 @@ def _texts(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class ConsumerSettings:
+    """In what a consumer differs from the others of its queue; None: in nothing.
+
+    ``priority`` is that of the consumer, ``x-priority``. It begins ``joins_after_s`` later.
+    """
+
+    prefetch: int | None = None
+    settle: str | None = None
+    priority: int | None = None
+    joins_after_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what no broker takes."""
+        if self.prefetch is not None:
+            _require_between("prefetch", self.prefetch, 1, 65_535)
+        if self.priority is not None:
+            _require_between("priority", self.priority, -(1 << 31), (1 << 31) - 1)
+        if not 0 <= self.joins_after_s < math.inf:
+            raise UsageError(f"joins_after_s is {self.joins_after_s}.", "Give seconds, 0 or more.")
+        if self.settle is not None:
+            Settling.of(self.settle)
+
+
+@dataclass(frozen=True)
 class ConsumedQueue:
     """A queue of a scenario: what is declared, and how it is consumed.
 
@@ -73,7 +98,8 @@ class ConsumedQueue:
     most. ``consume_rate`` limits the messages a second of all of them together. ``arguments`` are
     sent besides those that follow from ``kind`` (``x-max-length`` and the like). With ``auto_ack``
     the broker forgets each message as it delivers it. ``settle`` is what consumers do with their
-    messages, such as ``"ack*4,late*5"`` (:mod:`rmqbench.settling`).
+    messages, such as ``"ack*4,late*5"`` (:mod:`rmqbench.settling`). ``settings`` are of the
+    consumers in turn, where they differ.
     """
 
     name: str
@@ -85,6 +111,7 @@ class ConsumedQueue:
     consume_rate: float | None = None
     auto_ack: bool = False
     settle: str = "ack"
+    settings: tuple[ConsumerSettings, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise UsageError for what no broker takes, or what makes no run."""
@@ -96,14 +123,25 @@ class ConsumedQueue:
                 "consume_rate cannot be held with auto_ack: the broker then waits for nobody.",
                 "Leave one of them out.",
             )
-        settling = Settling.of(self.settle)
-        if self.auto_ack and not settling.only_acknowledges:
+        if len(self.settings) > self.consumers:
+            raise UsageError(
+                f"There are {len(self.settings)} settings for {self.consumers} consumers.",
+                "Give one for each consumer, or fewer, which are theirs in turn.",
+            )
+        Settling.of(self.settle)
+        if self.auto_ack and not all(each.only_acknowledges for each in self.settlings):
             raise UsageError(
                 f"settle is {self.settle!r}, and with auto_ack there is nothing to settle.",
                 "Leave one of them out.",
             )
         object.__setattr__(self, "arguments", dict(self.arguments))
         self.declared()
+
+    @property
+    def settlings(self) -> tuple[Settling, ...]:
+        """What its consumers do with messages, each way once."""
+        texts = (each.settle or self.settle for each in self.settings or (ConsumerSettings(),))
+        return tuple(Settling.of(text) for text in dict.fromkeys(texts))
 
     def declared(self) -> Queue:
         """Return the queue as it is declared."""
@@ -312,6 +350,9 @@ class Scenario:
             for queue in self.queues
             if queue.consume_rate
         ]
+        for queue in self.queues:
+            pauses += [each.joins_after_s for each in queue.settings]
+            pauses += [each.longest_delay_s for each in queue.settlings]
         if self.schedule:
             pauses.append(self.producers / self.schedule.lowest_per_s)
         return max(pauses, default=0.0)

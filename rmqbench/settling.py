@@ -9,9 +9,11 @@ and its upper 32 bits choose by weight as they do for sizes (:mod:`rmqbench.size
 ``ack``     ``basic.ack`` as soon as it was taken
 ``late``    ``basic.ack`` when nothing more comes, one by one, the last ones first; at the most
             three quarters of the prefetch are held; at once where it was redelivered
-``requeue`` ``basic.nack`` with ``requeue`` when it comes to this consumer first, then ``ack``
+``requeue`` ``basic.reject`` with ``requeue`` when it comes to this consumer first, then ``ack``
 ``reject``  ``basic.reject`` without ``requeue``: dead-lettered where the queue says so, else gone
 =========== ====================================================================================
+
+Each but ``late`` may wait before it is done: ``requeue@3s``.
 """
 
 from __future__ import annotations
@@ -19,76 +21,91 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum
 from functools import cached_property
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from rmqbench.errors import UsageError
 from rmqbench.splitmix import Uint64Array, numbers
+from rmqbench.units import read_seconds
 
-__all__ = ["Action", "Settling"]
+__all__ = ["AT_ONCE", "Action", "Choice", "Settling"]
 
-_CHOICE: Final = re.compile(r"([a-z]+)(?:\*([0-9]{1,9}))?")
+_CHOICE: Final = re.compile(r"([a-z]+)(?:@([0-9.smh]+))?(?:\*([0-9]{1,9}))?")
 _HALF: Final = np.uint64(32)
 
 
-class Action(IntEnum):
-    """What is done with a message; the value is the index of its name."""
+class Action(Enum):
+    """What is done with a message."""
 
-    ACK = 0
-    LATE = 1
-    REQUEUE = 2
-    REJECT = 3
+    ACK = "ack"
+    LATE = "late"
+    REQUEUE = "requeue"
+    REJECT = "reject"
+
+
+class Choice(NamedTuple):
+    """An action, how long it waits, and how often it is chosen beside others."""
+
+    action: Action
+    delay_s: float = 0.0
+    weight: int = 1
+
+
+AT_ONCE: Final = Choice(Action.ACK)
 
 
 @dataclass(frozen=True)
 class Settling:
-    """Actions and their weights, in the order in which they were given."""
+    """The choices, in the order in which they were given."""
 
-    choices: tuple[tuple[Action, int], ...]
+    choices: tuple[Choice, ...]
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Read ``ACTION[*WEIGHT][,…]``; raise UsageError for anything else."""
-        choices = []
-        for each in str(text).split(","):
-            read = _CHOICE.fullmatch(each)
-            action = read and Action.__members__.get(read[1].upper())
-            if read is None or action is None or not int(read[2] or 1):
-                raise UsageError(
-                    f"settle is {text!r}, and {each!r} is no way to settle a message.",
-                    "Give ack, late, requeue or reject, or several with weights: ack*4,late*5.",
-                )
-            choices.append((action, int(read[2] or 1)))
-        return cls(tuple(choices))
+        """Read ``ACTION[@DELAY][*WEIGHT][,…]``; raise UsageError for anything else."""
+        return cls(tuple(_choice(each, text) for each in str(text).split(",")))
 
     @property
     def only_acknowledges(self) -> bool:
         """Whether all messages are acknowledged as soon as they were taken."""
-        return all(action is Action.ACK for action, _ in self.choices)
+        return all(each[:2] == AT_ONCE[:2] for each in self.choices)
+
+    @property
+    def longest_delay_s(self) -> float:
+        """How long a message waits at the most."""
+        return max(each.delay_s for each in self.choices)
 
     @property
     def actions(self) -> frozenset[Action]:
         """The actions that may be chosen."""
-        return frozenset(action for action, _ in self.choices)
+        return frozenset(each.action for each in self.choices)
 
-    def actions_of(self, seeds: Uint64Array, sequences: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        """Compute the actions for ``n`` messages: uint8 of shape (n,), each an :class:`Action`.
+    def chosen(self, seeds: Uint64Array, sequences: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Compute which of the ``choices`` is that of each of ``n`` messages: int64 of shape (n,).
 
         ``seeds`` (:func:`rmqbench.splitmix.seeds_of`) and ``sequences`` have this shape.
         """
         bounds = self._bounds
         drawn = (numbers(~seeds, sequences) >> _HALF) * bounds[-1] >> _HALF
-        actions: npt.NDArray[np.uint8] = self._values[np.searchsorted(bounds, drawn, side="right")]
-        return actions
+        chosen: npt.NDArray[np.int64] = np.searchsorted(bounds, drawn, side="right")
+        return chosen
 
     @cached_property
     def _bounds(self) -> Uint64Array:
-        return np.array([*itertools.accumulate(weight for _, weight in self.choices)], np.uint64)
+        return np.array([*itertools.accumulate(each.weight for each in self.choices)], np.uint64)
 
-    @cached_property
-    def _values(self) -> npt.NDArray[np.uint8]:
-        return np.array([action for action, _ in self.choices], np.uint8)
+
+def _choice(text: str, whole: str) -> Choice:
+    read = _CHOICE.fullmatch(text)
+    if read is not None and read[1] in Action._value2member_map_ and int(read[3] or 1):
+        action, delay_s = Action(read[1]), read_seconds(read[2] or "0")
+        if action is not Action.LATE or not delay_s:
+            return Choice(action, delay_s, int(read[3] or 1))
+    raise UsageError(
+        f"settle is {whole!r}, and {text!r} is no way to settle a message.",
+        "Give ack, late, requeue or reject, or several: ack*4,late*5; after a while: requeue@3s.",
+    )

@@ -53,8 +53,8 @@ def reproduce(
 ) -> None:
     """Reproduce an exhibit of the museum: does this RabbitMQ lose messages as that one did?
 
-    Exit codes are those of rmqbench run: 1 it does, 0 it does not. With
-    --against they are of the first broker.
+    Exit codes are those of rmqbench run: 1 it does, once or more often, 0 it
+    never does. With --against they are of the first broker.
 
     Example: rmqbench reproduce 14576 --image rabbitmq:4.0.5-management
     --against rabbitmq:4.3.6-management
@@ -73,8 +73,12 @@ def reproduce(
         for number, side in enumerate((side for side in sides for _ in range(repeat)), 1):
             where = place / f"run-{number}" if several and place is not None else place
             found.append(_run(shown, side.open(), where))
+            if several:
+                say(visible_line(found[-1].said))
     written = _show(found, json_file)
-    raise typer.Exit(found[0].exit_code or (0 if written else RmqbenchError.exit_code))
+    codes = {each.exit_code for each in found[:repeat]}
+    code = 1 if 1 in codes else max(codes)
+    raise typer.Exit(code or (0 if written else RmqbenchError.exit_code))
 
 
 def _place(shown: Exhibit, directory: Path | None) -> Path:
@@ -97,9 +101,7 @@ def _run(
     with opening as broker:
         say(visible_line(f"RabbitMQ {broker.version} at {broker.endpoint}: {broker.how}"))
         with shown_progress(Console(stderr=True), every=10_000) as watch:
-            reproduction = reproduce_exhibit(shown, broker, directory=where, watch=watch)
-    say(visible_line(reproduction.said))
-    return reproduction
+            return reproduce_exhibit(shown, broker, directory=where, watch=watch)
 
 
 def _show(found: list[Reproduction], json_file: Path | None) -> bool:

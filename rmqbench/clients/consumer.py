@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from rmqbench.clients.recovery import Interruption, Recovery
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, ConnectionLost, RmqbenchError
 from rmqbench.message import Recipe
-from rmqbench.settling import Action
+from rmqbench.settling import Action, Choice
 
 __all__ = ["Consumer", "Handler", "Look", "Settler", "Subscription", "Taken"]
 
@@ -44,7 +44,8 @@ class Subscription:
     limits the messages a second: what is over it is acknowledged later. With ``auto_ack`` the
     broker forgets each message as it delivers it. ``stall_s`` is how long it tries to reconnect.
     It looks at the clock every ``tick_s``. With ``churn`` it closes each connection in its time,
-    all that it took acknowledged, and goes on over another.
+    all that it took acknowledged, and goes on over another. ``priority`` is its own among the
+    consumers of the queue (None: it has none).
     """
 
     endpoint: Endpoint
@@ -59,6 +60,7 @@ class Subscription:
     stall_s: float = 30.0
     tick_s: float = TICK_S
     churn: Churn | None = None
+    priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,10 @@ class Handler(Protocol):
 class Settler(Protocol):
     """Who decides what is done with messages besides acknowledging them at once."""
 
-    def actions(
+    def choose(
         self, places: npt.NDArray[np.int64], redelivered: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.uint8]:
-        """Return what is to be done with each of these: uint8, an :class:`Action` of each."""
+    ) -> Iterator[tuple[Choice, npt.NDArray[np.bool_]]]:
+        """Yield what is to be done with these: of each choice, for which of them; each once."""
 
     def give_up(self, places: npt.NDArray[np.int64], *, requeue: bool) -> None:
         """Record that these are being rejected, or given back with ``requeue``."""
@@ -156,8 +158,9 @@ class Consumer:
         self._tags: list[npt.NDArray[np.int64]] = []  # taken and not acknowledged
         self._places: list[npt.NDArray[np.int64]] = []
         self._late: list[tuple[int, int]] = []  # tags and places of what is acknowledged late
+        self._due: list[tuple[float, Action, int, int]] = []  # when, what, tags and places
         self._channel: pika.channel.Channel | None = None
-        self._holds_some = False
+        self._held = 0  # messages that are not to be settled at all
         self._learned = False  # whether a shape is taken off the stream
         self._unlearned: _Form | None = None  # of the last one that was as sent, but not taken off
         self._cancelled = False
@@ -168,9 +171,20 @@ class Consumer:
         return tuple(self._recovery.interruptions)
 
     @property
+    def waits(self) -> bool:
+        """Whether messages wait for the time at which they are settled."""
+        return bool(self._due)
+
+    @property
     def holds_back(self) -> bool:
-        """Whether messages wait to be acknowledged only because of the rate."""
-        return bool(self._tags) and self._pace.allowance() <= 0
+        """Whether messages wait to be settled only because of the rate, or for their time."""
+        return self.waits or (bool(self._tags) and self._pace.allowance() <= 0)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the broker may deliver another message, by the prefetch."""
+        taken = sum(map(len, self._tags)) + len(self._late) + len(self._due)
+        return self._held + taken < self.subscription.prefetch
 
     def run(self, go_on: Callable[[Look], bool]) -> RmqbenchError | None:
         """Take messages until ``go_on`` is false; return the error with which it was given up.
@@ -213,6 +227,7 @@ class Consumer:
                 self._on_message(connection),
                 auto_ack=asked.auto_ack,
                 consumer_tag=asked.tag,
+                arguments={} if asked.priority is None else {"x-priority": asked.priority},
                 callback=begun.append,
             )
             connection.wait_until(lambda: bool(begun), _ANSWER_S, f"queue {asked.queue!r}")
@@ -222,6 +237,7 @@ class Consumer:
             while (goes_on := go_on(look)) and (self.holds_back or not self._lifetime.is_over):
                 before = self.delivered
                 connection.turn()
+                self._settle_due()
                 if self._pace.allowance() > 0 and not self._may_gather(connection):
                     self._acknowledge(channel)
                 if self._cancelled:
@@ -238,7 +254,8 @@ class Consumer:
             self._on_leaving()
             connection.cancel(channel, tag, stopped.append)
             connection.wait_until(lambda: bool(stopped), limit_s, "the consumer to be cancelled")
-            self._acknowledge_late(channel)
+            self._settle_due(all_of_it=True)
+            self._acknowledge_late()
             self._acknowledge(channel)
             # The answer comes after all that was sent: the acknowledgements were taken.
             connection.close_channel(channel, limit_s)
@@ -251,8 +268,8 @@ class Consumer:
         return (self._network.clock.time_ns() - self._newest_ns) / 1e9
 
     def _begin(self) -> None:
-        self._tags, self._places, self._late = [], [], []
-        self._holds_some = self._cancelled = False
+        self._tags, self._places, self._late, self._due = [], [], [], []
+        self._held, self._cancelled = 0, False
         self._learned, self._unlearned = False, None
         self._newest_ns = self._network.clock.time_ns()
         if not self._goes_on:
@@ -276,18 +293,11 @@ class Consumer:
             self._pace.spend(len(each))
         if self.subscription.auto_ack:
             return
-        if self._holds_some:
+        if self._held or self._settler is not None:  # no acknowledgement covers several
             for tag in np.concatenate(tags).tolist():
                 channel.basic_ack(tag)
         else:
             channel.basic_ack(int(tags[-1][-1]), multiple=True)
-
-    def _acknowledge_late(self, channel: pika.channel.Channel, keep: int = 0) -> None:
-        """Acknowledge what was to wait, the last ones first, but for ``keep`` of them."""
-        while len(self._late) > keep:
-            tag, place = self._late.pop()
-            self._handler.acknowledge(np.array([place], np.int64))
-            channel.basic_ack(tag)
 
     def _on_cancel(self, _: object) -> None:
         self._cancelled = True
@@ -300,8 +310,7 @@ class Consumer:
             _require_tag(int(deliveries.tags[first]))
         self._newest_ns = int(deliveries.sent_ns[-1])
         taken, places = self._handler.take_many(deliveries)
-        if taken < len(deliveries.tags):
-            self._holds_some = True
+        self._held += len(deliveries.tags) - taken
         if taken:
             self._add(deliveries.tags[:taken], places, deliveries.redelivered[:taken])
 
@@ -310,7 +319,7 @@ class Consumer:
             _require_tag(method.delivery_tag)
             taken = self._handler.take(method, properties, body)
             if taken is None:
-                self._holds_some = True
+                self._held += 1
                 return
             if taken.recipe is not None and connection.raw_delivery is not None:
                 self._learn(connection, channel, connection.raw_delivery, taken.recipe)
@@ -327,8 +336,7 @@ class Consumer:
     ) -> None:
         self.delivered += len(tags)
         if self._settler is not None:
-            actions = self._settler.actions(places, redelivered)
-            tags, places = self._settle(self._settler, tags, places, actions)
+            tags, places = self._settle(self._settler, tags, places, redelivered)
         if len(tags):
             self._tags.append(tags)
             self._places.append(places)
@@ -338,24 +346,57 @@ class Consumer:
         settler: Settler,
         tags: npt.NDArray[np.int64],
         places: npt.NDArray[np.int64],
-        actions: npt.NDArray[np.uint8],
+        redelivered: npt.NDArray[np.bool_],
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Do what is to be done with messages; return those that are acknowledged at once."""
-        channel = self._channel
-        assert channel is not None
-        self._holds_some = True  # no acknowledgement covers several
-        for requeue, action in ((True, Action.REQUEUE), (False, Action.REJECT)):
-            those = actions == action
-            settler.give_up(places[those], requeue=requeue)
-            for tag in tags[those].tolist():
-                channel.basic_reject(tag, requeue=requeue)
-        late = actions == Action.LATE
-        self._late += zip(tags[late].tolist(), places[late].tolist(), strict=True)
+        at_once = np.zeros(len(tags), np.bool_)
+        for choice, those in settler.choose(places, redelivered):
+            rows = zip(tags[those].tolist(), places[those].tolist(), strict=True)
+            if choice.action is Action.LATE:
+                self._late += rows
+            elif choice.delay_s:
+                due_at = self._monotonic() + choice.delay_s
+                self._due += ((due_at, choice.action, *row) for row in rows)
+                if choice.action is Action.REQUEUE:  # no other delivery of it is given back, too
+                    settler.give_up(places[those], requeue=True)
+            elif choice.action is Action.ACK:
+                at_once |= those
+            else:
+                for row in rows:
+                    self._do(choice.action, *row)
         most = self.subscription.prefetch * 3 // 4
         if len(self._late) > most:
-            self._acknowledge_late(channel, keep=most // 2)
-        own = actions == Action.ACK
-        return tags[own], places[own]
+            self._acknowledge_late(most // 2)
+        return tags[at_once], places[at_once]
+
+    def _settle_due(self, *, all_of_it: bool = False) -> None:
+        """Do what has waited for its time."""
+        if not self._due:
+            return
+        now = self._monotonic()
+        due = [each for each in self._due if all_of_it or each[0] <= now]
+        self._due = [each for each in self._due if not (all_of_it or each[0] <= now)]
+        for _, action, tag, place in due:
+            self._do(action, tag, place)
+
+    def _acknowledge_late(self, keep: int = 0) -> None:
+        """Acknowledge what was to wait, the last ones first, but for ``keep`` of them."""
+        while len(self._late) > keep:
+            self._do(Action.ACK, *self._late.pop())
+
+    def _do(self, action: Action, tag: int, place: int) -> None:
+        """Settle one message; it is recorded first."""
+        channel, settler = self._channel, self._settler
+        assert channel is not None
+        assert settler is not None
+        places = np.array([place], np.int64)
+        if action is Action.ACK:
+            self._handler.acknowledge(places)
+            channel.basic_ack(tag)
+        else:
+            requeue = action is Action.REQUEUE
+            settler.give_up(places, requeue=requeue)
+            channel.basic_reject(tag, requeue=requeue)
 
     def _learn(
         self, connection: Connection, channel: pika.channel.Channel, frames: bytes, recipe: Recipe
@@ -405,8 +446,9 @@ class Look:
     def ready(self) -> int | None:
         """Return how many messages are ready, as the queue itself says.
 
-        None where its answer does not count even the consumer that is asking: nobody stands behind
-        it (a quorum queue whose leader is silent answers with zeros).
+        None where it says that there are none, and no consumer either, not even the one that is
+        asking: nobody stands behind that (a quorum queue whose leader is silent answers with
+        zeros).
         """
         answers: list[Any] = []
         self._control.queue_declare(self._queue, passive=True, callback=answers.append)
@@ -414,7 +456,8 @@ class Look:
             lambda: bool(answers), _ANSWER_S, f"queue {self._queue!r} to answer"
         )
         method = answers[0].method
-        return int(method.message_count) if method.consumer_count else None
+        ready = int(method.message_count)
+        return ready if ready or method.consumer_count else None
 
     def acknowledge(self, tag: int) -> None:
         """Acknowledge what was held, up to a delivery tag, for a handler that does so itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from rmqbench.run_directory.journal import (
     HeadersAdded,
     Interrupted,
     Journal,
+    NotServed,
     WorkEnded,
     WorkStarted,
 )
 from rmqbench.run_directory.recorder import DeliveryRecorder
-from rmqbench.settling import Action, Settling
+from rmqbench.settling import AT_ONCE, Action, Choice, Settling
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import Incident
 from rmqbench.verdict.findings import FindingName
@@ -47,9 +49,9 @@ class ConsumerPlan:
     messages (None: it shares its queue and cannot know), or when nothing came for ``idle_s`` and
     the queue says that it is empty, or when nothing came for the subscription's ``stall_s``
     although it is not. One that ``lingers`` does not take an empty queue for the end before it is
-    told to finish. ``settle`` is what it does with its messages (:mod:`rmqbench.settling`). The
-    ledger is ``timed`` where messages are due at a time. ``epoch_ns`` makes its clock that of the
-    run's other workers.
+    told to finish. ``settle`` is what it does with its messages (:mod:`rmqbench.settling`). It
+    begins ``joins_after_s`` later than others. The ledger is ``timed`` where messages are due at a
+    time. ``epoch_ns`` makes its clock that of the run's other workers.
     """
 
     subscription: Subscription
@@ -63,6 +65,7 @@ class ConsumerPlan:
     lingers: bool = False
     idle_s: float = 1.0
     settle: str = "ack"
+    joins_after_s: float = 0.0
     timed: bool = False
     epoch_ns: int = 0
 
@@ -76,13 +79,23 @@ class ConsumerPlan:
         """Its name for a person."""
         return f"consumer {self.number} of {self.queue}"
 
-    def numbered(self, number: int, directory: Path, **changes: Any) -> ConsumerPlan:
+    def numbered(
+        self,
+        number: int,
+        directory: Path,
+        *,
+        prefetch: int | None = None,
+        priority: int | None = None,
+        **changes: Any,
+    ) -> ConsumerPlan:
         """Return the plan of another consumer of the same queue."""
         queue, churn = self.queue, self.subscription.churn
         subscription = replace(
             self.subscription,
             name=f"rmqbench consumer {number} of {queue}",
             tag=f"consumer-{number}",
+            prefetch=prefetch or self.subscription.prefetch,
+            priority=priority,
             churn=churn and replace(churn, number=churn.number + number),
         )
         return replace(
@@ -151,12 +164,15 @@ class RecordingConsumer:
         self._started_ns, self._started_cpu = clock.time_ns(), clock.cpu_s()
         self._seen = 0
         self._seen_at = self._asked_at = clock.monotonic()
+        self._none_at = self._seen_at  # when the queue last said that it had none, or nothing
+        self._ready: int | None = None  # what the queue last said
         self._stuck: str | None = None
         self._goes_on = False  # on a new channel, after one that was closed in order
 
     def run(self) -> ConsumerReport:
         """Consume until there is nothing more, and return how it went."""
         with self._journal:
+            self._clock.sleep(self.plan.joins_after_s)
             try:
                 error = self._consumer.run(self._go_on)
             finally:
@@ -192,7 +208,7 @@ class RecordingConsumer:
         self._recorder.open_channel()
         self._journal.write(ChannelOpened(number=self._recorder.channel))
         if not self._goes_on:
-            self._seen_at = self._clock.monotonic()
+            self._none_at = self._seen_at = self._clock.monotonic()
         self._goes_on = False
 
     def end(self) -> None:
@@ -246,20 +262,26 @@ class RecordingConsumer:
         )
         return Taken(places, recipe if trouble is None else None)
 
-    def actions(
+    def choose(
         self, places: npt.NDArray[np.int64], redelivered: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.uint8]:
-        """Return what the plan says of each; what comes again is acknowledged or rejected."""
+    ) -> Iterator[tuple[Choice, npt.NDArray[np.bool_]]]:
+        """Yield what the plan says of each; what comes again is acknowledged or rejected."""
         producers = np.searchsorted(self._starts, np.maximum(places, 0), side="right") - 1
         seeds = self.plan.recipe.seeds[producers]
-        actions = self._settling.actions_of(seeds, places - self._starts[producers])
-        again = (actions == Action.LATE) & redelivered
+        chosen = self._settling.chosen(seeds, places - self._starts[producers])
         is_first = np.zeros(len(places), np.bool_)
         is_first[np.unique(places, return_index=True)[1]] = True
         given_back = self._recorder.were_given_back(places) | ~is_first
-        again |= (actions == Action.REQUEUE) & given_back
-        actions[again | (places < 0)] = Action.ACK
-        return actions
+        left = places >= 0
+        for index, choice in enumerate(self._settling.choices):
+            those = (chosen == index) & left
+            if choice.action is Action.LATE:
+                those &= ~redelivered
+            elif choice.action is Action.REQUEUE:
+                those &= ~given_back
+            left &= ~those
+            yield choice, those
+        yield AT_ONCE, left | (places < 0)
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
         """Record that the acknowledgement of these is being sent."""
@@ -273,7 +295,7 @@ class RecordingConsumer:
         """Whether there is, or may be, more to come."""
         plan = self.plan
         if plan.expected is not None and self._recorder.distinct >= plan.expected:
-            return False
+            return self._consumer.waits
         now = self._clock.monotonic()
         lingers = plan.lingers and not self._finish.is_set()
         if lingers and self._recorder.distinct == sum(plan.counts):
@@ -283,7 +305,12 @@ class RecordingConsumer:
             self._seen, self._seen_at = self._recorder.deliveries, now
         elif now - max(self._seen_at, self._asked_at) >= plan.idle_s:
             self._asked_at = now
-            ready = look.ready()
+            before, self._ready = self._ready, look.ready()
+            ready = self._ready
+            if not ready:
+                self._none_at = now
+            if None not in (before, ready) and ready != before:  # others are served, or it fills
+                self._seen_at = now
             if ready == 0 and self._recorder.deliveries == self._seen:
                 self._seen_at = now  # an empty queue is not stuck
                 return lingers
@@ -297,6 +324,12 @@ class RecordingConsumer:
                     f"Consumer {plan.number} of {plan.queue} received nothing for "
                     f"{plan.subscription.stall_s:g} s, {why}."
                 )
+                # Half of the time it said that it had some: it was not only away.
+                had_some_s = now - max(self._none_at, self._seen_at)
+                enough_s = plan.subscription.stall_s / 2
+                if ready and had_some_s >= enough_s and self._consumer.has_room:
+                    since_ns = self._clock.time_ns() - int(had_some_s * 1e9)
+                    self._journal.write(NotServed(since_ns=since_ns, ready=ready))
                 return False
         return True
 

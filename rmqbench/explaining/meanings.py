@@ -244,6 +244,13 @@ MEANINGS: Mapping[FindingName, Meaning] = MappingProxyType(
             (causes.consumer_gave_up, causes.broken_consumer, causes.restarted_node),
             "what {queue} holds, and who consumes it; the consumers' worker.log",
         ),
+        FindingName.UNSERVED: Meaning(
+            "These were ready, consumers with room for them were there, and none was given any.",
+            "RabbitMQ promises otherwise: a queue delivers to a consumer that has room.",
+            f"{_DOCS}consumers",
+            (causes.restarted_node, causes.broken_consumer),
+            f"{_LOG}; and at the consumers of {{queue}}, which of them is the single active one",
+        ),
     }
 )
 """Every finding, and what it means."""

@@ -38,6 +38,7 @@ __all__ = [
     "JudgedSoFar",
     "MemoryUsed",
     "MessagesRemoved",
+    "NotServed",
     "PoliciesFound",
     "Restarted",
     "StageBegan",
@@ -94,6 +95,15 @@ class ConsumerLeaving(Entry):
 
     kind = "consumer leaving"
     number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotServed(Entry):
+    """A consumer gives up: it has received nothing since then, and so many messages are ready."""
+
+    kind = "not served"
+    since_ns: int
+    ready: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,6 +321,7 @@ _ENTRIES: dict[str, type[Entry]] = {
         WorkStarted,
         ChannelOpened,
         ConsumerLeaving,
+        NotServed,
         ChannelClosed,
         Interrupted,
         WorkEnded,

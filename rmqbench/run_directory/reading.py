@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from rmqbench.run_directory.journal import (
     Declared,
     DrainTried,
     Entry,
+    NotServed,
     Restarted,
     WorkEnded,
     WorkReady,
@@ -60,6 +62,7 @@ from rmqbench.verdict.evidence import (
     ProducerEvidence,
     QueueEvidence,
     Restart,
+    Unserved,
 )
 from rmqbench.verdict.findings import FindingName
 from rmqbench.verdict.removals import Circumstances, removals_by_settings
@@ -286,7 +289,7 @@ class _Reader:
         requeued = [
             count_where(each.state, lambda state: state & REQUEUED)
             for each in consumers
-            if "requeue" in str(queue.asked.get("settle"))  # else nothing is read
+            if "requeue" in json.dumps(queue.asked, default=str)  # else nothing is read
         ]
         circumstances = Circumstances(
             arrived=count,
@@ -304,6 +307,7 @@ class _Reader:
             looks=sum(each.looks for each in drains),
             requeued=sum(requeued),
             requeuers=sum(each > 0 for each in requeued),
+            negative_is_none=self._is_of_today,
         )
         settings = [("", queue.asked["arguments"]), *policies_of(queue.name, entries)]
         if not any(name.endswith("delivery-limit") for _, values in settings for name in values):
@@ -364,11 +368,18 @@ class _Reader:
 
     def _default_settings(self, queue: QueueRecord) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield what RabbitMQ sets by itself: a quorum queue's delivery limit, from 4.0 on."""
-        version = str(self._description["broker"].get("version", ""))
-        major = version.partition(".")[0]
-        is_quorum = queue.asked.get("kind") == "quorum"
-        if is_quorum and major.isdigit() and int(major) >= _DELIVERY_LIMIT_SINCE:
-            yield f"default of RabbitMQ {version}", {"delivery-limit": _DELIVERY_LIMIT}
+        if queue.asked.get("kind") == "quorum" and self._is_of_today:
+            yield f"default of RabbitMQ {self._version}", {"delivery-limit": _DELIVERY_LIMIT}
+
+    @property
+    def _version(self) -> str:
+        return str(self._description["broker"].get("version", ""))
+
+    @property
+    def _is_of_today(self) -> bool:
+        """Whether a quorum queue has a delivery limit unless it is told that it has none."""
+        major = self._version.partition(".")[0]
+        return major.isdigit() and int(major) >= _DELIVERY_LIMIT_SINCE
 
     def _consumer_evidence(self, consumer: ConsumerRecord) -> ConsumerEvidence:
         ledger = consumer.ledger
@@ -389,6 +400,9 @@ class _Reader:
                 for each in consumer.of(ChannelOpened)
             ),
             let_go=_let_go(ledger),
+            unserved=tuple(
+                Unserved(each.ready, each.since_ns, each.time_ns) for each in consumer.of(NotServed)
+            ),
             holds=ledger.may_hold(),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
 from rmqbench.run_directory.reading import entries_of
 from rmqbench.runner.emptiness import SETTLE_S, Patience, Prover
 from rmqbench.runner.received import Received
+from rmqbench.scenarios import ConsumerSettings
 from rmqbench.settling import Action, Settling
 from rmqbench.verdict.evidence import Drain
 from rmqbench.verdict.findings import FindingName
@@ -50,16 +52,19 @@ class QueueDrain:
         consumers: int,
         network: Network = REAL_NETWORK,
         *,
+        settings: Sequence[ConsumerSettings] = (),
         lets_go: bool = False,
     ) -> None:
         """Take the plan by which all consumers work; ``plan.directory`` is the queue's.
 
-        ``lets_go``: whether evidence is let go while they work.
+        ``settings`` say in what they differ, in turn. ``lets_go``: whether evidence is let go while
+        they work.
         """
         self.plan = plan
         self._lets_go = plan.counts if lets_go else None
         self._monotonic = network.clock.monotonic
         self.consumers = consumers
+        self._settings = settings or (ConsumerSettings(),)
         self.distinct = 0  # messages that any of the consumers has received
         self.done = False
         self._ledgers: list[DeliveryLedger] = []
@@ -86,7 +91,8 @@ class QueueDrain:
     @property
     def settles_late(self) -> bool:
         """Whether its consumers hold messages until nothing more comes."""
-        return Action.LATE in Settling.of(self.plan.settle).actions
+        texts = (each.settle or self.plan.settle for each in self._settings)
+        return any(Action.LATE in Settling.of(text).actions for text in texts)
 
     @property
     def ledgers(self) -> Sequence[DeliveryLedger]:
@@ -105,10 +111,11 @@ class QueueDrain:
             self.plan.numbered(
                 number,
                 self.plan.directory / f"consumer-{number}",
+                **self._differing(at, joins=not first),
                 expected=total if alone and not lingers else None,
                 lingers=lingers,
             )
-            for number in range(first, first + self.consumers)
+            for at, number in enumerate(range(first, first + self.consumers))
         ]
         for plan in plans:
             DeliveryLedger.create(plan.directory, total, timed=plan.timed, lets_go=self._lets_go)
@@ -122,6 +129,16 @@ class QueueDrain:
         if self._rounds == 1:
             self._came_on_at = self._monotonic()
         return plans
+
+    def _differing(self, at: int, *, joins: bool) -> dict[str, Any]:
+        """Return in what a consumer's plan differs from the others', by its place in a round."""
+        own = self._settings[at % len(self._settings)]
+        return {
+            "prefetch": own.prefetch,
+            "priority": own.priority,
+            "settle": own.settle or self.plan.settle,
+            "joins_after_s": own.joins_after_s if joins else 0.0,
+        }
 
     def progress(self) -> int:
         """Count what the consumers have received; return a number that grows with each message."""

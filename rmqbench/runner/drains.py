@@ -57,7 +57,10 @@ class Drains:
         index = self.scenario.queue_names.index(queue)
         asked = self.scenario.queues[index]
         drain = self._begun[queue] = QueueDrain(
-            self.plans.consumer(index), asked.consumers, lets_go=self.scenario.lets_go
+            self.plans.consumer(index),
+            asked.consumers,
+            settings=asked.settings,
+            lets_go=self.scenario.lets_go,
         )
         return drain
 

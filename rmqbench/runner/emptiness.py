@@ -32,6 +32,7 @@ _ASK_EVERY_S = 0.25
 _ASKED_S = 2.0  # how long it is still asked, when all that was to be waited for is over
 _BUSY_S = 30.0  # how long it is still asked, when its leader is too busy to say what it holds
 _ANSWER_S = 10.0
+_LEAST_UNANSWERED = 3  # so often in a row before it is given up: two connections may have bad luck
 _HEARTBEAT_MARGIN_S = 5.0
 
 
@@ -101,6 +102,7 @@ class Prover:
         certain_at, still_since = patience.certain_at, math.inf
         back_at = self._all_back_at  # it moves on as long as the queue does not answer
         answered, away_until, busy_until = False, 0.0, 0.0
+        unanswered = 0  # in a row
         given_up_at = self._given_up_at(patience)
         with _Question(self._endpoint, self._queue, self._network, self._heartbeat_s) as question:
             while True:
@@ -111,6 +113,7 @@ class Prover:
                     what = counted(answer.ready, "message is", "messages are")
                     detail = f"{what} still ready in it"
                     return Drain(False, answer.ready, detail, looks=question.looks)
+                unanswered = unanswered + 1 if answer.broke_off else 0
                 if answer.broke_off:
                     certain_at = max(certain_at, now + RECOVERY_S)
                     if question.may_hold_one:
@@ -126,7 +129,8 @@ class Prover:
                 if answer.trouble:
                     asked_until = max(away_until, busy_until, back_at + _ASKED_S)
                     limit = max(asked_until, self._limit(patience, answer))
-                    if now >= min(limit, given_up_at):
+                    once_more = 0 < unanswered < _LEAST_UNANSWERED
+                    if now >= (given_up_at if once_more else min(limit, given_up_at)):
                         return Drain(False, 0, answer.trouble, looks=question.looks)
                 else:
                     still_since = min(still_since, asked_at)

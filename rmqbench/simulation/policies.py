@@ -135,7 +135,7 @@ def limits(
         )
         if delivery_limit is None and limited:
             delivery_limit = DEFAULT_DELIVERY_LIMIT
-        elif delivery_limit is not None and delivery_limit < 0:
+        elif limited and delivery_limit is not None and delivery_limit < 0:  # before: less than 0
             delivery_limit = None
     return Limits(
         message_ttl_ms=least("message-ttl"),

@@ -37,6 +37,7 @@ __all__ = [
     "QueueEvidence",
     "Removal",
     "Restart",
+    "Unserved",
     "channels_at",
 ]
 
@@ -142,6 +143,15 @@ class ProducerEvidence:
     readable: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """A consumer gave up: it had received nothing between two moments, and messages were ready."""
+
+    ready: int
+    since_ns: int
+    until_ns: int
+
+
 @dataclass(frozen=True, eq=False)
 class ConsumerEvidence:
     """What one consumer received from one queue: arrays over all producers' messages in a row.
@@ -150,6 +160,7 @@ class ConsumerEvidence:
     head (:meth:`rmqbench.message.Recipe.stamps`), ``first_ns`` says when, and by its order in which
     order. ``again`` holds all later ones (dtype :data:`AGAIN`), in their order. ``let_go`` is dtype
     :data:`LET_GO`; ``holds`` says of each of these segments whether the arrays may hold anything.
+    ``unserved`` says when it gave up for that.
     """
 
     state: npt.NDArray[np.uint8]
@@ -159,6 +170,7 @@ class ConsumerEvidence:
     incidents: Sequence[Incident] = ()
     channels: tuple[ConsumerChannel, ...] = ()
     let_go: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, LET_GO))
+    unserved: tuple[Unserved, ...] = ()
     holds: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 

@@ -56,6 +56,7 @@ class FindingName(StrEnum):
     VANISHED = "vanished"
     NACKED_BUT_DELIVERED = "nacked but delivered"
     STUCK = "stuck"
+    UNSERVED = "unserved"
 
 
 class Judgement(StrEnum):
@@ -97,6 +98,7 @@ FINDINGS: Mapping[FindingName, Effect] = MappingProxyType(
         FindingName.VANISHED: Effect.ALLOWED,
         FindingName.NACKED_BUT_DELIVERED: Effect.ALLOWED,
         FindingName.STUCK: Effect.INCONCLUSIVE,
+        FindingName.UNSERVED: Effect.FAILS,
     }
 )
 """Every finding about a queue, and what it does to the verdict by default."""

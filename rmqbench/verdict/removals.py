@@ -29,7 +29,8 @@ class Circumstances:
     ``given_back`` is how often a channel ended with unacknowledged messages, ``prefetch`` how many
     these can have been each time. ``looks`` is how many messages whoever asked it whether it is
     empty got, or may have got, and gave back. ``requeued`` is how often a message was given back by
-    its consumer, by ``requeuers`` of them each once.
+    its consumer, by ``requeuers`` of them each once. ``negative_is_none``: a negative delivery
+    limit is none, as from RabbitMQ 4.0 on; to those before it is one below 0.
     """
 
     arrived: int
@@ -43,6 +44,7 @@ class Circumstances:
     looks: int
     requeued: int = 0
     requeuers: int = 0
+    negative_is_none: bool = True
 
 
 def may_remove(arguments: Mapping[str, Any]) -> bool:
@@ -63,8 +65,10 @@ def removals_by_settings(
     for source, values in settings:
         for name, value in values.items():
             bare = str(name).removeprefix("x-")
-            is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-            if bare in _REMOVING and is_number and value < least.get(bare, (math.inf, ""))[0]:
+            if bare not in _REMOVING or not isinstance(value, int) or isinstance(value, bool):
+                continue
+            is_literal = bare == "delivery-limit" and not circumstances.negative_is_none
+            if (value >= 0 or is_literal) and value < least.get(bare, (math.inf, ""))[0]:
                 least[bare] = value, source
     overflow = _overflow(settings)
     causes: list[Removal] = []
@@ -97,9 +101,10 @@ def _removal(name: str, value: int, overflow: str, known: Circumstances) -> Remo
     if name == "delivery-limit":
         # Each message that it takes was given back once more than that, by each channel, look or
         # consumer that gives back once at the most.
-        often = known.given_back + known.looks + known.requeuers > value
+        limit = max(value, 0)
+        often = known.given_back + known.looks + known.requeuers > limit
         returns = known.given_back * known.prefetch + known.looks + known.requeued
-        return Removal(cause, returns // (value + 1) if often else 0)
+        return Removal(cause, returns // (limit + 1) if often else 0)
     if overflow.startswith("reject-publish"):
         return None
     if name == "max-length":

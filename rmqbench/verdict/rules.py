@@ -26,6 +26,7 @@ from rmqbench.verdict.evidence import (
     Evidence,
     Incident,
     QueueEvidence,
+    Unserved,
 )
 from rmqbench.verdict.findings import (
     FINDINGS,
@@ -288,6 +289,7 @@ class _QueueJudge:
         yield self._reported(FindingName.MISROUTED)
         yield self._reported(FindingName.FOREIGN)
         yield self._reported(FindingName.CORRUPTED, self._altered_in_order())
+        yield self._unserved()
         if not queue.drain.proven:
             yield Finding(
                 FindingName.STUCK,
@@ -313,6 +315,24 @@ class _QueueJudge:
         yield replace(self._finding(FindingName.REMOVED, found), count=removed, detail=causes)
         lost = self._finding(FindingName.LOST, found)
         yield replace(lost, count=found.count - removed, detail=where)
+
+    def _unserved(self) -> Finding:
+        """Return how many messages were ready while nobody was given any, for a consumer's time."""
+        name, consumers = FindingName.UNSERVED, self._queue.consumers
+        those = [
+            each
+            for consumer in consumers
+            for each in consumer.unserved
+            if not any(_received_between(one, each) for one in consumers)
+        ]
+        longest = max(((each.until_ns - each.since_ns) / 1e9 for each in those), default=0.0)
+        return Finding(
+            name,
+            max((each.ready for each in those), default=0),
+            FINDINGS[name],
+            self._queue.name,
+            detail=f"ready, and no consumer was given any for {longest:g} s",
+        )
 
     def _reordered(self) -> Finding:
         late = late_deliveries(self._evidence, self._queue)
@@ -344,6 +364,20 @@ class _QueueJudge:
         queue = self._queue.name
         messages = tuple(_name_incident(self._evidence, queue, each) for each in found[:_NAMED])
         return Finding(name, len(found), FINDINGS[name], queue, messages)
+
+
+def _received_between(consumer: ConsumerEvidence, unserved: Unserved) -> bool:
+    """Whether a consumer received, or may have received, anything while another was unserved."""
+    gone = consumer.let_go[consumer.let_go["rows"] > 0]
+    spans = (
+        (consumer.first_ns, consumer.first_ns),
+        (consumer.again["at_ns"], consumer.again["at_ns"]),
+        (gone["earliest_ns"], gone["last_ns"]),
+    )
+    return any(
+        bool(((first <= unserved.until_ns) & (last > unserved.since_ns)).any())
+        for first, last in spans
+    )
 
 
 def _incidents(

@@ -149,8 +149,10 @@ def seconds_a_byte(body_bytes):
 
 
 def test_a_byte_of_a_large_body_takes_no_longer_than_one_of_a_small_body():
-    taken = [min(seconds_a_byte(size) for _ in range(3)) for size in (1 << 14, 1 << 20, 16 << 20)]
-    assert max(taken) < 8 * min(taken), taken
+    small, *large = (
+        min(seconds_a_byte(size) for _ in range(3)) for size in (1 << 14, 1 << 20, 16 << 20)
+    )
+    assert max(large) < 2 * small, (small, large)  # it is a fifth: each message costs something
 
 
 @pytest.mark.slow

@@ -91,6 +91,7 @@ def consumer(
     acked=True,
     opened=None,
     left=None,
+    unserved=(),
 ):
     """Return what the recorder writes of these deliveries, each a nanosecond after the last.
 
@@ -126,6 +127,7 @@ def consumer(
                 ConsumerChannel(n, at, ended.get(n, at + 1) if n in closed else None, left)
                 for n, at in begun.items()
             ),
+            unserved=tuple(unserved),
         )
 
 

@@ -50,6 +50,17 @@ def a_delivery_limit_and_nacks(client, kind):
         yield tag, client.counts()
 
 
+def a_negative_delivery_limit(client, kind):
+    if kind == "classic":
+        return
+    client.declare(arguments={"x-queue-type": kind, "x-delivery-limit": -1})
+    client.publish(1, 2)
+    yield client.consume(channel=2, prefetch=1)
+    for tag in (1, 2):
+        client.send(Basic.Reject(tag, True), 2)
+        yield client.counts()
+
+
 def a_length_in_bytes(client, kind):
     client.declare(arguments={"x-queue-type": kind, "x-max-length-bytes": 10})
     client.publish(b"1" * 4, b"2" * 4, b"3" * 4)
@@ -235,6 +246,7 @@ def declaring_otherwise(client, kind):
 SCRIPTS = (
     a_delivery_limit,
     a_delivery_limit_and_nacks,
+    a_negative_delivery_limit,
     a_length_in_bytes,
     a_length_with_a_consumer,
     a_length_with_dead_letters,

@@ -50,7 +50,7 @@ class Link:
     def expect_deliveries(self, channel, handler):
         self.on_deliveries = handler
 
-    def basic_consume(self, queue, on_message, auto_ack, consumer_tag, callback):
+    def basic_consume(self, queue, on_message, auto_ack, consumer_tag, arguments, callback):
         self.on_message = on_message
         callback(None)
         return consumer_tag

@@ -1,6 +1,7 @@
 """A consumer's evidence: there before the acknowledgement, and of nothing but what was received."""
 
 import threading
+import time
 import uuid
 from types import SimpleNamespace
 
@@ -39,6 +40,7 @@ class Link:
         self.consumers = 1  # that its queue knows of
         self.while_cancelled = []  # what comes until the broker has answered
         self.tags = self.turns = 0
+        self.rejected = []  # tag, requeue
         self.acks = []  # tag, multiple, and the messages then on record as delivered and as acked
 
     def __enter__(self):
@@ -62,7 +64,8 @@ class Link:
     def learn(self, channel, shape):
         self.learned.append(shape)
 
-    def basic_consume(self, queue, on_message, auto_ack, consumer_tag, callback):
+    def basic_consume(self, queue, on_message, auto_ack, consumer_tag, arguments, callback):
+        self.arguments = arguments
         self.on_message = on_message
         callback(None)
         return consumer_tag
@@ -89,6 +92,9 @@ class Link:
         if self.steps:
             self.steps.pop(0)(self)
 
+    def basic_reject(self, tag, requeue):
+        self.rejected.append((tag, requeue))
+
     def basic_ack(self, tag, multiple=False):
         state = DeliveryLedger.read(self.directory).state
         recorded = (np.flatnonzero(state & bit).tolist() for bit in (DELIVERED, ACKED))
@@ -110,7 +116,7 @@ def marshal(tag, sequence, damaged=False, recipe=RECIPE, headers=None):
     return b"".join(frame.marshal() for frame in frames), method, properties, bytes(body)
 
 
-def receive(sequence, damaged=False, routing_key="k", **changes):
+def receive(sequence, damaged=False, routing_key="k", redelivered=False, **changes):
     """Receive one message by the ordinary way."""
 
     def step(link):
@@ -118,6 +124,7 @@ def receive(sequence, damaged=False, routing_key="k", **changes):
         frames, method, properties, body = marshal(link.tags, sequence, damaged, **changes)
         link.raw_delivery = frames
         method.routing_key = routing_key
+        method.redelivered = redelivered
         link.on_message(link, method, properties, body)
         link.raw_delivery = None
 
@@ -380,6 +387,51 @@ def test_an_empty_answer_of_a_queue_that_does_not_know_its_consumer_is_no_end(co
     assert "and the queue does not know of it" in (report.error or "")
 
 
+def test_a_queue_of_which_others_take_is_waited_for(consume):
+    """As one does that is not the single active consumer of its queue."""
+    counts = iter([*range(9, 0, -1), 0])
+
+    def prepare(link):
+        of_a_queue = link.queue_declare
+
+        def queue_declare(*args, **changes):
+            link.ready = next(counts)
+            of_a_queue(*args, **changes)
+
+        link.queue_declare = queue_declare
+
+    report, *_ = consume([receive(0)], prepare=prepare, stall_s=0.2)
+    assert report.error is None
+    assert next(counts, None) is None
+
+
+# --- what it settles otherwise ------------------------------------------------------------------
+
+
+def test_what_is_settled_after_a_while_is_on_record_first_and_then_told(consume, tmp_path):
+    started = time.monotonic()
+    report, (link,), _ = consume([receive_many(0, 1, 2)], settle="ack@0.2s", expected=3)
+    assert time.monotonic() - started >= 0.2
+    assert [tag for tag, *_ in link.acks] == [1, 2, 3]
+    assert [acked for *_, acked in link.acks] == [[0], [0, 1], [0, 1, 2]]
+    assert report.error is None
+
+
+def test_what_is_given_back_is_recorded_as_that_and_acknowledged_when_it_comes_again(
+    consume, tmp_path
+):
+    again = [receive(0), lambda link: None, receive(0, redelivered=True)]
+    _, (link,), _ = consume(again, settle="requeue")
+    assert link.rejected == [(1, True)]
+    assert [tag for tag, *_ in link.acks] == [2]
+
+
+def test_its_priority_is_an_argument_of_its_consumer(consume, tmp_path):
+    _, (link,), _ = consume([receive(0)], priority=7)
+    assert link.arguments == {"x-priority": 7}
+    assert consume([receive(0)])[1][0].arguments == {}
+
+
 # --- what it writes down -------------------------------------------------------------------------
 
 
@@ -416,3 +468,20 @@ def test_one_that_lingers_takes_an_empty_queue_for_the_end_only_once_it_is_told(
     assert report.deliveries == 2
     assert not link.steps
     assert consume([receive(0), *late, receive(1)], idle_s=0.0)[0].deliveries < 2
+
+
+def test_that_it_was_given_nothing_of_a_queue_that_has_some_is_in_its_journal(consume, tmp_path):
+    consume([receive(0)], ready=3, stall_s=0.2)
+    assert kinds(tmp_path)[-4:] == ["not served", "consumer leaving", "channel closed", "ended"]
+    entry = list(read_journal(tmp_path / "consumer-0" / JOURNAL_FILE))[-4]
+    assert entry.ready == 3
+    assert entry.time_ns - entry.since_ns == pytest.approx(0.2e9, rel=0.5)
+    consume([receive(0)], prepare=lambda link: setattr(link, "consumers", 0), stall_s=0.2)
+    assert "not served" not in kinds(tmp_path)
+
+
+def test_one_that_holds_all_that_it_may_have_is_given_no_more_with_reason(consume, tmp_path):
+    consume([receive_foreign], ready=3, stall_s=0.2, prefetch=1)
+    assert "not served" not in kinds(tmp_path)
+    consume([receive_foreign], ready=3, stall_s=0.2, prefetch=2)
+    assert "not served" in kinds(tmp_path)

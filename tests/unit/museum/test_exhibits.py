@@ -16,7 +16,8 @@ from rmqbench.workloads import scenario_of, tables_of
 @pytest.mark.parametrize("shown", exhibits(), ids=lambda each: each.name)
 def test_an_exhibit_is_whole(shown):
     assert shown.workload.name == shown.name
-    assert shown.workload.faults, "each has something that strikes"
+    unlike = any(queue.settings for queue in shown.workload.queues)
+    assert shown.workload.faults or unlike, "each has something that strikes"
     assert shown.pages
     assert shown.affected or not shown.reference, "what is no bug is so by design"
     assert bool(shown.reference) is bool(shown.fixed)
@@ -30,7 +31,7 @@ def test_an_exhibit_has_a_name_and_a_number():
     assert exhibit("payload") is exhibit("14576") is exhibit("#14576")
     names = [name for each in exhibits() for name in (each.name, each.reference) if name]
     assert len({*names}) == len(names)
-    with pytest.raises(UsageError, match=r"no exhibit '1'.*It has 14576, 15725, "):
+    with pytest.raises(UsageError, match=r"no exhibit '1'.*It has 14149, 14576, 15725, "):
         exhibit("1")
 
 

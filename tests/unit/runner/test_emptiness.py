@@ -217,7 +217,8 @@ def test_a_queue_that_cannot_be_asked_is_no_proof(prove):
 def test_a_link_that_breaks_is_made_again_however_late_it_is(prove, clock):
     late = taking(clock, 10, AWAY)
     assert prove(late, (0, 0))[0].proven
-    assert not prove(late, late, (0, 0))[0].proven
+    assert prove(late, late, (0, 0))[0].proven, "the way to the broker broke twice"
+    assert not prove(late, late, late, (0, 0))[0].proven
 
 
 def test_an_answer_that_stays_away_in_between_is_waited_for_as_long_as_one_at_first(prove):

@@ -19,7 +19,7 @@ ROOMS = {
     *("once", "open_files", "payload", "pieces", "run_directory", "runner", "sizes", "splitmix"),
     *("text", "verdict"),
 }
-OF_ITS_KIND = {"producer": {"schedule", "units"}, "consumer": {"settling"}}
+OF_ITS_KIND = {"producer": {"schedule", "units"}, "consumer": {"settling", "units"}}
 
 
 def producer_plan(directory):

@@ -177,6 +177,7 @@ def test_a_delivery_limit_can_be_given_and_taken_away(time):
     assert removed_after(time, "3.10.8", nacked, arguments={"x-delivery-limit": 2}) == 3
     assert removed_after(time, "4.3.6", rejected, arguments={"x-delivery-limit": 0}) == 1
     assert removed_after(time, "4.3.6", rejected, arguments={"x-delivery-limit": -1}) is None
+    assert removed_after(time, "3.10.8", rejected, arguments={"x-delivery-limit": -1}) == 1
 
 
 def test_consumers_that_die_count_against_the_limit(broker):

@@ -124,6 +124,13 @@ def test_a_delivery_limit_took_only_what_was_given_back_so_often(limit, given_ba
     assert removals({"x-delivery-limit": -1}, given_back=given_back) == ()
 
 
+def test_before_4_0_a_negative_delivery_limit_takes_what_is_given_back_at_all():
+    before = {"given_back": 0, "looks": 0, "negative_is_none": False}
+    (removal,) = removals({"x-delivery-limit": -1}, requeued=3, requeuers=1, **before)
+    assert (removal.cause, removal.at_most) == ("x-delivery-limit=-1", 3)
+    assert removals({"x-max-length": -1}, **before) == ()
+
+
 @pytest.mark.parametrize(
     ("limit", "given_back", "looks", "at_most"), [(0, 0, 1, 1), (1, 0, 1, 0), (1, 1, 1, 10)]
 )

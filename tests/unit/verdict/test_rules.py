@@ -1,5 +1,8 @@
 """Hand-written histories, and what the verdict must say of each: the name and the exact count."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from support.evidence import (
     COUNT,
@@ -16,6 +19,7 @@ from support.histories import RECIPE
 
 from rmqbench.verdict.evidence import (
     CONFIRMED,
+    LET_GO,
     NACKED,
     REJECTED,
     REQUEUED,
@@ -23,6 +27,7 @@ from rmqbench.verdict.evidence import (
     SENT,
     Drain,
     Removal,
+    Unserved,
 )
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES, FindingName, VerdictError
 
@@ -144,6 +149,40 @@ def test_one_drained_queue_does_not_speak_for_the_other():
     verdict = verdict_of(queue(), other)
     assert verdict.outcome == "INCONCLUSIVE"
     assert "queue audit.queue was not drained: not asked" in str(verdict)
+
+
+def test_messages_that_nobody_was_given_are_unserved():
+    """Consumer 0 has all from 1,001 on, a nanosecond each, and consumer 1 waits for its first."""
+    waited = Unserved(ready=7, since_ns=5_000, until_ns=9_000)
+    verdict = verdict_of(queue(consumer(), consumer([], unserved=[waited])))
+    assert (verdict.outcome, verdict.found()) == ("FAIL", {"unserved": 7})
+    assert "ready, and no consumer was given any for 4e-06 s" in str(verdict)
+    later = replace(waited, ready=8, until_ns=9_500)
+    verdict = verdict_of(queue(consumer(unserved=[later]), consumer([], unserved=[waited])))
+    assert verdict.found() == {"unserved": 8}
+
+
+LET_GO_AT_5_TO_8_US = np.array([(0, COUNT, 5_000, 8_000, 0)], LET_GO)
+
+
+@pytest.mark.parametrize(
+    ("other", "last_ns"),
+    [
+        (consumer(), 1_000 + COUNT),
+        (consumer([*all_but(), D(0, flagged=True)]), 1_000 + COUNT + 1),
+        (replace(consumer(), let_go=LET_GO_AT_5_TO_8_US), 8_000),
+    ],
+    ids=["first", "again", "let go"],
+)
+def test_a_consumer_is_not_unserved_while_another_is_served(other, last_ns):
+    """As one that waits for the single active consumer of its queue to go."""
+
+    def unserved_since(since_ns):
+        waited = Unserved(7, since_ns, since_ns + 500)
+        return verdict_of(queue(other, consumer([], unserved=[waited]))).found().get("unserved", 0)
+
+    assert unserved_since(last_ns - 1) == 0
+    assert unserved_since(last_ns) == 7
 
 
 def test_missing_evidence_is_inconclusive():
@@ -339,7 +378,7 @@ def test_a_message_of_the_second_producer_is_named_with_its_number():
 def test_there_is_a_number_for_every_name():
     names = {*OUTCOMES, *FINDINGS}
     assert set(verdict_of().counts()) == names
-    assert len(names) == 20
+    assert len(names) == 21
     with pytest.raises(KeyError, match="losst"):
         verdict_of().count("losst")
     with pytest.raises(KeyError, match="losst"):
