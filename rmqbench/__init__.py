@@ -10,6 +10,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # to import it from typing would take longer than all the rest
 if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python does
+    from rmqbench.amqp.topology import Binding, Exchange
     from rmqbench.broker import Broker, open_broker
     from rmqbench.campaign import Campaign, CampaignResult, run_campaign
     from rmqbench.capacity import CapacityResult, measure_capacity
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python d
     from rmqbench.runner.run import Progress, Run, run
     from rmqbench.scenarios import (
         ConsumedQueue,
+        ConsumerSettings,
         Scenario,
         faulty,
         latency,
@@ -35,12 +37,15 @@ if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python d
     from rmqbench.verdict import Finding, Verdict, VerdictError
 
 __all__ = [
+    "Binding",
     "Broker",
     "Campaign",
     "CampaignResult",
     "CapacityResult",
     "ConsumedQueue",
+    "ConsumerSettings",
     "Endpoint",
+    "Exchange",
     "Fault",
     "Finding",
     "Progress",
@@ -69,11 +74,14 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Binding": "rmqbench.amqp.topology",
     "Broker": "rmqbench.broker",
     "Campaign": "rmqbench.campaign",
     "CampaignResult": "rmqbench.campaign",
     "CapacityResult": "rmqbench.capacity",
     "ConsumedQueue": "rmqbench.scenarios",
+    "ConsumerSettings": "rmqbench.scenarios",
+    "Exchange": "rmqbench.amqp.topology",
     "Endpoint": "rmqbench.endpoint",
     "Fault": "rmqbench.faults",
     "Finding": "rmqbench.verdict",

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args, get_type_hints
 
-from rmqbench.amqp.topology import Queue, QueueKind, Topology
+from rmqbench.amqp import dead_letters
+from rmqbench.amqp.topology import Binding, Exchange, Queue, QueueKind, Topology
 from rmqbench.errors import UsageError
 from rmqbench.faults import FAULTS, Fault, Phase
 from rmqbench.limits import Limit
@@ -99,7 +100,8 @@ class ConsumedQueue:
     sent besides those that follow from ``kind`` (``x-max-length`` and the like). With ``auto_ack``
     the broker forgets each message as it delivers it. ``settle`` is what consumers do with their
     messages, such as ``"ack*4,late*5"`` (:mod:`rmqbench.settling`). ``settings`` are of the
-    consumers in turn, where they differ.
+    consumers in turn, where they differ. Without ``bindings`` (None) it is bound to the scenario's
+    exchange, and gets every message.
     """
 
     name: str
@@ -112,6 +114,7 @@ class ConsumedQueue:
     auto_ack: bool = False
     settle: str = "ack"
     settings: tuple[ConsumerSettings, ...] = ()
+    bindings: tuple[Binding, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError for what no broker takes, or what makes no run."""
@@ -145,16 +148,18 @@ class ConsumedQueue:
 
     def declared(self) -> Queue:
         """Return the queue as it is declared."""
-        return Queue(self.name, self.kind, self.durable, self.arguments)
+        return Queue(self.name, self.kind, self.durable, self.arguments, self.bindings)
 
 
 @dataclass(frozen=True)
 class Scenario:
     """Publish to an exchange, consume every queue that is bound to it, and judge.
 
-    ``queues`` are declared and bound with the routing key: each gets every message. They are
-    consumed once all is published, one after the other (more than ten at the same time, unless each
-    consumer takes a process); with ``consume`` ``"during"`` all of them from the first message on.
+    ``queues`` are declared and bound with the routing key: each gets every message, but for those
+    that say to what else they are bound, one of the ``exchanges`` for example, and get others' dead
+    letters. They are consumed once all is published, one after the other (more than ten at the same
+    time, unless each consumer takes a process, and always where dead letters are followed); with
+    ``consume`` ``"during"`` all of them from the first message on.
 
     ``messages`` is how many are published, by all ``producers`` together; with ``duration_s`` the
     publishing ends when that time is over, and ``messages`` (None: as many as a fast broker takes)
@@ -204,6 +209,7 @@ class Scenario:
     window: int = 2000
     exchange: str = "direct.exchange"
     routing_key: str = "work"
+    exchanges: tuple[Exchange, ...] = ()
     look_at_backlog: bool = False
     stall_s: float = 30.0
     limits: tuple[str, ...] = ()
@@ -267,7 +273,17 @@ class Scenario:
                 )
         self._require_limits()
         self.recipe(uuid.UUID(int=0))
-        self.topology()
+        if not any(self.gets_all):
+            raise UsageError(
+                f"No queue is bound to {self.exchange!r} by {self.routing_key!r}: what is "
+                "published arrives nowhere.",
+                "Leave the bindings of one of them out.",
+            )
+        if self.lets_go and any(self.origins):
+            raise UsageError(
+                "With lets_go evidence of dead letters would be let go, too.",
+                "Leave out lets_go, or the dead-letter exchange.",
+            )
 
     def _require_limits(self) -> None:
         limits = [Limit.of(text) for text in _texts("limits", self.limits)]
@@ -381,7 +397,22 @@ class Scenario:
             exchange=self.exchange,
             routing_key=self.routing_key,
             queues=tuple(queue.declared() for queue in self.queues),
+            exchanges=self.exchanges,
         )
+
+    @cached_property
+    def origins(self) -> tuple[tuple[int, ...], ...]:
+        """The places of those queues whose dead letters each queue gets."""
+        names, topology = self.queue_names, self.topology()
+        found = dead_letters.origins(topology)
+        return tuple(tuple(names.index(each.queue) for each in found[name]) for name in names)
+
+    @cached_property
+    def gets_all(self) -> tuple[bool, ...]:
+        """Of each queue, whether it gets every message that is published."""
+        topology = self.topology()
+        reached = dead_letters.routes(topology, self.exchange, self.routing_key)
+        return tuple(name in reached for name in self.queue_names)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values.

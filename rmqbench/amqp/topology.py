@@ -1,4 +1,4 @@
-"""The exchange, the queues and their bindings: declare, count, purge, delete.
+"""Exchanges, queues and their bindings: declare, count, purge, delete.
 
 Everything here uses a short-lived connection of its own
 (:func:`rmqbench.amqp.admin.admin`). Counts come from a passive declare and are exact, unlike
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -27,7 +27,12 @@ from rmqbench.errors import (
 from rmqbench.text import is_utf8
 
 __all__ = [
+    "DEAD_LETTER_EXCHANGE",
+    "DEAD_LETTER_KEY",
+    "Binding",
     "Declared",
+    "Exchange",
+    "ExchangeType",
     "Queue",
     "QueueKind",
     "Topology",
@@ -44,9 +49,33 @@ __all__ = [
 ]
 
 QueueKind = Literal["classic", "lazy", "quorum"]
+ExchangeType = Literal["direct", "fanout", "topic"]
+
+DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY = "x-dead-letter-exchange", "x-dead-letter-routing-key"
 
 _LIMIT_S, _LIMIT_EACH_S = 10.0, 0.1  # what is done to a queue takes some milliseconds
 _LAZY_ENDS = (3, 12)  # https://www.rabbitmq.com/docs/lazy-queues
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable exchange besides the one to which is published."""
+
+    name: str
+    type: ExchangeType = "fanout"
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what no broker accepts."""
+        _check_name("exchange", self.name)
+        _require_one_of("type of exchange", self.type, ExchangeType)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What binds a queue to an exchange of its topology."""
+
+    exchange: str
+    routing_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +83,20 @@ class Queue:
     """One queue as it is declared. ``lazy`` is a classic queue that keeps its messages on disk.
 
     ``arguments`` (``x-max-length`` and the like) are sent in addition to those that follow from
-    ``kind``.
+    ``kind``. Without ``bindings`` (None) it is bound to its topology's exchange, by the routing
+    key.
     """
 
     name: str
     kind: QueueKind = "classic"
     durable: bool = True
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    bindings: tuple[Binding, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError for what no broker accepts, before anything is started."""
         _check_name("queue", self.name)
-        if self.kind not in get_args(QueueKind):
-            raise UsageError(
-                f"{self.kind!r} is not a kind of queue.",
-                f"Choose one of {', '.join(get_args(QueueKind))}.",
-            )
+        _require_one_of("kind of queue", self.kind, QueueKind)
         if self.kind == "quorum" and not self.durable:
             raise UsageError(
                 f"Queue {self.name!r} cannot be a quorum queue that is not durable.",
@@ -90,13 +117,17 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """A durable direct exchange, and queues bound to it with one routing key: all get all."""
+    """A durable direct exchange, and queues bound to it with one routing key: all get all.
+
+    Other ``exchanges`` are for what queues are bound to besides, or instead.
+    """
 
     exchange: str = "direct.exchange"
     routing_key: str = "work"
     queues: tuple[Queue, ...] = field(
         default_factory=lambda: (Queue("work.queue"), Queue("audit.queue"))
     )
+    exchanges: tuple[Exchange, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise UsageError for what makes no sense, before anything is started."""
@@ -106,11 +137,59 @@ class Topology:
             raise UsageError("A topology without a queue keeps no messages.", "Name a queue.")
         if len(set(self.queue_names)) < len(self.queues):
             raise UsageError("A topology names one queue twice.", "Give each queue its own name.")
+        names = [self.exchange, *(each.name for each in self.exchanges)]
+        if len({*names}) < len(names):
+            raise UsageError(
+                "A topology names one exchange twice.", "Give each exchange its own name."
+            )
+        for queue in self.queues:
+            for binding in self.bindings_of(queue):
+                if binding.exchange not in names:
+                    raise UsageError(
+                        f"Queue {queue.name!r} is bound to the exchange {binding.exchange!r}, "
+                        "which its topology does not have.",
+                        f"It has {', '.join(names)}.",
+                    )
 
     @property
     def queue_names(self) -> tuple[str, ...]:
         """Return the names of the queues in their order."""
         return tuple(queue.name for queue in self.queues)
+
+    def bindings_of(self, queue: Queue) -> tuple[Binding, ...]:
+        """Return what binds a queue of it."""
+        if queue.bindings is None:
+            return (Binding(self.exchange, self.routing_key),)
+        return queue.bindings
+
+    def renamed(self, name: Callable[[str], str]) -> Topology:
+        """Return it with other names, also where one stands for dead letters."""
+        exchanges = {self.exchange, *(each.name for each in self.exchanges)}
+
+        def bound(queue: Queue) -> tuple[Binding, ...] | None:
+            return queue.bindings and tuple(
+                replace(each, exchange=name(each.exchange)) for each in queue.bindings
+            )
+
+        def arguments_of(queue: Queue) -> dict[str, Any]:
+            found = dict(queue.arguments)
+            exchange = found.get(DEAD_LETTER_EXCHANGE)
+            if exchange in exchanges:
+                found[DEAD_LETTER_EXCHANGE] = name(exchange)
+            elif exchange == "" and found.get(DEAD_LETTER_KEY) in self.queue_names:
+                found[DEAD_LETTER_KEY] = name(found[DEAD_LETTER_KEY])
+            return found
+
+        queues = tuple(
+            replace(each, name=name(each.name), arguments=arguments_of(each), bindings=bound(each))
+            for each in self.queues
+        )
+        return replace(
+            self,
+            exchange=name(self.exchange),
+            queues=queues,
+            exchanges=tuple(replace(each, name=name(each.name)) for each in self.exchanges),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +200,7 @@ class Declared:
     """
 
     topology: Topology
-    created_exchange: bool
+    created_exchanges: tuple[str, ...]
     created_queues: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -150,7 +229,7 @@ def arguments(queue: Queue, version: str) -> tuple[dict[str, Any], str | None]:
 
 
 def declare(endpoint: Endpoint, topology: Topology, version: str) -> Declared:
-    """Declare the exchange, the queues and the bindings; what exists must have the same settings.
+    """Declare exchanges, queues and bindings; what exists must have the same settings.
 
     What exists is compared first: after a QueueMismatch nothing was created. If a later step fails,
     what this call created is deleted again. A binding between an exchange and a queue that both
@@ -164,19 +243,19 @@ def declare(endpoint: Endpoint, topology: Topology, version: str) -> Declared:
                 channel, endpoint, topology, {n: sent for n, (sent, _) in wanted.items()}, made
             )
     except BaseException:  # Ctrl-C, too
-        if made.exchange or made.queues:
+        if made.exchanges or made.queues:
             with contextlib.suppress(RmqbenchError):
-                delete(endpoint, Declared(topology, made.exchange, tuple(made.queues)))
+                delete(endpoint, Declared(topology, tuple(made.exchanges), tuple(made.queues)))
         raise
     notes = tuple({note: None for _, note in wanted.values() if note is not None})
-    return Declared(topology, made.exchange, tuple(made.queues), notes)
+    return Declared(topology, tuple(made.exchanges), tuple(made.queues), notes)
 
 
 def delete(endpoint: Endpoint, declared: Declared, *, if_empty: bool = False) -> tuple[str, ...]:
-    """Delete the queues and the exchange that ``declared`` says were created, and nothing else.
+    """Delete the queues and exchanges that ``declared`` says were created, and nothing else.
 
     With ``if_empty`` a queue that is not idle (see :func:`delete_if_idle`) is kept, and with it the
-    exchange: the rest is deleted, then QueueNotEmpty is raised for those kept. Return the names
+    exchanges: the rest is deleted, then QueueNotEmpty is raised for those kept. Return the names
     deleted, including those that no longer existed.
     """
     deleted: list[str] = []
@@ -192,9 +271,9 @@ def delete(endpoint: Endpoint, declared: Declared, *, if_empty: bool = False) ->
                         kept[name] = counts
                         continue
             deleted.append(name)
-        if declared.created_exchange and not kept:
-            channel.exchange_delete(declared.topology.exchange)
-            deleted.append(declared.topology.exchange)
+        for name in () if kept else declared.created_exchanges:
+            channel.exchange_delete(name)
+            deleted.append(name)
     if kept:
         raise _not_free(endpoint, kept)
     return tuple(deleted)
@@ -273,7 +352,7 @@ def _limit_s(queues: int) -> float:
 class _Made:
     """What was created so far: kept outside, so that it is known when a later step fails."""
 
-    exchange: bool = False
+    exchanges: list[str] = field(default_factory=list)
     queues: list[str] = field(default_factory=list)
 
 
@@ -284,7 +363,8 @@ def _declare(
     wanted: Mapping[str, dict[str, Any]],
     made: _Made,
 ) -> None:
-    connection, exchange = channel.connection, topology.exchange
+    connection = channel.connection
+    exchanges = {topology.exchange: "direct"} | {e.name: e.type for e in topology.exchanges}
 
     def exists(look: Callable[[Any], object]) -> bool:
         try:
@@ -293,28 +373,33 @@ def _declare(
             return False
         return True
 
-    has_exchange = exists(lambda probe: probe.exchange_declare(exchange, passive=True))
+    def has_exchange(name: str) -> bool:
+        return exists(lambda probe: probe.exchange_declare(name, passive=True))
+
+    existing_exchanges = [*filter(has_exchange, exchanges)]
     existing = [queue for queue in topology.queues if exists(partial(counts_over, name=queue.name))]
 
-    def declare_exchange() -> None:
-        channel.exchange_declare(exchange, "direct", durable=True)
+    def declare_exchange(name: str) -> None:
+        channel.exchange_declare(name, exchanges[name], durable=True)
 
     def declare_queue(queue: Queue) -> None:
         channel.queue_declare(queue.name, durable=queue.durable, arguments=wanted[queue.name])
 
-    if has_exchange:
-        declare_exchange()
+    for name in existing_exchanges:
+        declare_exchange(name)
     for queue in existing:
         declare_queue(queue)
-    if not has_exchange:
-        declare_exchange()
-        made.exchange = True
+    for name in exchanges:
+        if name not in existing_exchanges:
+            declare_exchange(name)
+            made.exchanges.append(name)
     for queue in topology.queues:
         if queue not in existing:
             declare_queue(queue)
             made.queues.append(queue.name)
     for queue in topology.queues:
-        channel.queue_bind(queue.name, exchange, topology.routing_key)
+        for binding in topology.bindings_of(queue):
+            channel.queue_bind(queue.name, binding.exchange, binding.routing_key)
 
 
 def _taken(channel: Any, name: str) -> int:
@@ -332,6 +417,13 @@ def _not_free(endpoint: Endpoint, found: Mapping[str, tuple[int, int]]) -> Queue
         f"{what[0].upper()}{what[1:]}.",
         "End its consumers, consume or purge its messages, or use another name or virtual host.",
     )
+
+
+def _require_one_of(what: str, value: str, known: Any) -> None:
+    if value not in get_args(known):
+        raise UsageError(
+            f"{value!r} is not a {what}.", f"Choose one of {', '.join(get_args(known))}."
+        )
 
 
 def _check_name(what: str, name: str) -> None:

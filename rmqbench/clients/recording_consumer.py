@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.amqp.dead_letters import Death, Origin, last_death
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.shape import Deliveries
 from rmqbench.clients.consumer import Consumer, Look, Subscription, Taken
@@ -31,6 +32,7 @@ from rmqbench.run_directory.journal import (
     WorkEnded,
     WorkStarted,
 )
+from rmqbench.run_directory.ledger import dead_letters_in
 from rmqbench.run_directory.recorder import DeliveryRecorder
 from rmqbench.settling import AT_ONCE, Action, Choice, Settling
 from rmqbench.text import counted
@@ -52,6 +54,9 @@ class ConsumerPlan:
     told to finish. ``settle`` is what it does with its messages (:mod:`rmqbench.settling`). It
     begins ``joins_after_s`` later than others. The ledger is ``timed`` where messages are due at a
     time. ``epoch_ns`` makes its clock that of the run's other workers.
+
+    Messages come through ``exchange`` by ``routing_key`` (``gets_all``), or as dead letters of its
+    ``origins``, each of which has a ledger of its own (:func:`dead_letters_in`).
     """
 
     subscription: Subscription
@@ -61,6 +66,8 @@ class ConsumerPlan:
     directory: Path
     exchange: str
     routing_key: str
+    gets_all: bool = True
+    origins: tuple[Origin, ...] = ()
     expected: int | None = None
     lingers: bool = False
     idle_s: float = 1.0
@@ -146,6 +153,14 @@ class RecordingConsumer:
         self._clock = clock = network.clock
         self._finish = finish or threading.Event()
         self._recorder = DeliveryRecorder(plan.directory, plan.counts)
+        self._recorders = [
+            self._recorder,
+            *(
+                DeliveryRecorder(dead_letters_in(plan.directory, index), plan.counts)
+                for index in range(len(plan.origins))
+            ),
+        ]
+        self._count = sum(plan.counts)  # places of each of them
         self._journal = Journal(plan.directory / JOURNAL_FILE, clock)
         self._settling = Settling.of(plan.settle)
         self._starts = np.cumsum([0, *plan.counts[:-1]])
@@ -176,11 +191,12 @@ class RecordingConsumer:
             try:
                 error = self._consumer.run(self._go_on)
             finally:
-                self._recorder.close()
+                for recorder in self._recorders:
+                    recorder.close()
             report = ConsumerReport(
                 number=self.plan.number,
                 queue=self.plan.queue,
-                deliveries=self._recorder.deliveries,
+                deliveries=self._deliveries,
                 started_ns=self._started_ns,
                 ended_ns=self._delivered_ns or self._started_ns,
                 cpu_s=self._clock.cpu_s() - self._started_cpu,
@@ -205,7 +221,8 @@ class RecordingConsumer:
         if not self._recorder.channel:
             self._started_ns, self._started_cpu = self._clock.time_ns(), self._clock.cpu_s()
             self._journal.write(WorkStarted(time_ns=self._started_ns))
-        self._recorder.open_channel()
+        for recorder in self._recorders:
+            recorder.open_channel()
         self._journal.write(ChannelOpened(number=self._recorder.channel))
         if not self._goes_on:
             self._none_at = self._seen_at = self._clock.monotonic()
@@ -245,14 +262,14 @@ class RecordingConsumer:
         producer, sequence = identity
         trouble = None
         difference = recipe.difference(properties, body, identity)
+        number, way = self._way(method, last_death(properties.headers))
         if difference:
             trouble = Incident(FindingName.CORRUPTED, now_ns, producer, sequence, difference)
-        elif (method.exchange, method.routing_key) != (plan.exchange, plan.routing_key):
-            way = f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
+        elif way:
             trouble = Incident(FindingName.MISROUTED, now_ns, producer, sequence, way)
         if trouble is not None:
             self._recorder.report(trouble)
-        places = self._recorder.record(
+        places = self._recorders[number].record(
             np.array([producer], np.int64),
             np.array([sequence], np.int64),
             np.array([method.redelivered], np.bool_),
@@ -260,19 +277,39 @@ class RecordingConsumer:
             now_ns,
             corrupted=bool(difference),
         )
-        return Taken(places, recipe if trouble is None else None)
+        places[places >= 0] += number * self._count
+        return Taken(places, recipe if trouble is None and not number else None)
+
+    @property
+    def _deliveries(self) -> int:
+        return sum(each.deliveries for each in self._recorders)
+
+    def _way(self, method: Any, death: Death | None) -> tuple[int, str]:
+        """Return which recorder a message is for, by its way, and what is wrong with that."""
+        plan, way = self.plan, (method.exchange, method.routing_key)
+        said = f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
+        if death is None:
+            is_right = plan.gets_all and way == (plan.exchange, plan.routing_key)
+            return 0, "" if is_right else said
+        for number, origin in enumerate(plan.origins, 1):
+            if origin.queue == death.queue:
+                is_right = way == (origin.exchange, origin.routing_key)
+                is_right &= death.reason in origin.reasons
+                return number, "" if is_right else f"{said}, dead-lettered by {death}"
+        return 0, f"{said}, dead-lettered by {death}"
 
     def choose(
         self, places: npt.NDArray[np.int64], redelivered: npt.NDArray[np.bool_]
     ) -> Iterator[tuple[Choice, npt.NDArray[np.bool_]]]:
         """Yield what the plan says of each; what comes again is acknowledged or rejected."""
+        left = (places >= 0) & (places < self._count)  # dead letters are acknowledged
+        places = np.where(left, places, -1)
         producers = np.searchsorted(self._starts, np.maximum(places, 0), side="right") - 1
         seeds = self.plan.recipe.seeds[producers]
         chosen = self._settling.chosen(seeds, places - self._starts[producers])
         is_first = np.zeros(len(places), np.bool_)
         is_first[np.unique(places, return_index=True)[1]] = True
         given_back = self._recorder.were_given_back(places) | ~is_first
-        left = places >= 0
         for index, choice in enumerate(self._settling.choices):
             those = (chosen == index) & left
             if choice.action is Action.LATE:
@@ -285,7 +322,14 @@ class RecordingConsumer:
 
     def acknowledge(self, places: npt.NDArray[np.int64]) -> None:
         """Record that the acknowledgement of these is being sent."""
-        self._recorder.acknowledge(places, self._clock.time_ns())
+        now_ns = self._clock.time_ns()
+        if len(self._recorders) == 1:
+            self._recorder.acknowledge(places, now_ns)
+            return
+        for number, recorder in enumerate(self._recorders):
+            first = number * self._count
+            these = places[(places >= first) & (places < first + self._count)]
+            recorder.acknowledge(these - first, now_ns)
 
     def give_up(self, places: npt.NDArray[np.int64], *, requeue: bool) -> None:
         """Record that these are being rejected, or given back with ``requeue``."""
@@ -301,8 +345,8 @@ class RecordingConsumer:
         if lingers and self._recorder.distinct == sum(plan.counts):
             self._seen_at = now  # nothing more can come: the queue is left alone
             return True
-        if self._recorder.deliveries > self._seen or self._consumer.holds_back:
-            self._seen, self._seen_at = self._recorder.deliveries, now
+        if self._deliveries > self._seen or self._consumer.holds_back:
+            self._seen, self._seen_at = self._deliveries, now
         elif now - max(self._seen_at, self._asked_at) >= plan.idle_s:
             self._asked_at = now
             before, self._ready = self._ready, look.ready()
@@ -311,7 +355,7 @@ class RecordingConsumer:
                 self._none_at = now
             if None not in (before, ready) and ready != before:  # others are served, or it fills
                 self._seen_at = now
-            if ready == 0 and self._recorder.deliveries == self._seen:
+            if ready == 0 and self._deliveries == self._seen:
                 self._seen_at = now  # an empty queue is not stuck
                 return lingers
             if now - self._seen_at >= plan.subscription.stall_s:

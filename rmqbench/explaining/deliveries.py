@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rmqbench.explaining.facts import Facts, QueueFacts
 from rmqbench.run_directory.journal import ChannelOpened
 from rmqbench.run_directory.records import ConsumerRecord
 from rmqbench.verdict.evidence import ACKED, DELIVERED, REDELIVERED, REJECTED, REPORTED, REQUEUED
 
-__all__ = ["Delivery", "deliveries_of", "place_of"]
+__all__ = ["Delivery", "dead_letters_of", "deliveries_of", "place_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Delivery:
     ``channel`` is 0 where it is not known. ``stamp`` tells which copy it was, ``altered`` that its
     consumer has reported it. ``acked``: its consumer sent an acknowledgement for this message, of
     one of the deliveries that it had of it; ``rejected``: it rejected one for good;
-    ``given_back``: it gave the first one back.
+    ``given_back``: it gave the first one back. ``origin`` is the queue of which it was a dead
+    letter, if it was one.
     """
 
     queue: str
@@ -34,6 +35,7 @@ class Delivery:
     acked: bool
     rejected: bool = False
     given_back: bool = False
+    origin: str = ""
 
 
 def place_of(facts: Facts, producer: int, sequence: int) -> int | None:
@@ -55,6 +57,22 @@ def deliveries_of(facts: Facts, queue: QueueFacts, producer: int, sequence: int)
         for delivery in _of_consumer(queue.record.name, number, consumer, place)
     )
     return sorted(found, key=lambda each: each.at_ns)
+
+
+def dead_letters_of(
+    facts: Facts, queue: QueueFacts, producer: int, sequence: int
+) -> dict[str, list[Delivery]]:
+    """Return how a message of a queue was delivered as its dead letter, by whom it was."""
+    place, origin = place_of(facts, producer, sequence), queue.record.name
+    return {
+        name: [
+            replace(each, origin=origin)
+            for number, consumer in enumerate(consumers)
+            for each in _of_consumer(name, number, consumer, place)
+        ]
+        for name, consumers in queue.record.dead_letters.items()
+        if place is not None
+    }
 
 
 def _of_consumer(

@@ -121,10 +121,7 @@ class QueueFacts:
 
     def settled(self, places: slice) -> BoolArray:
         """Return with which messages its consumers were through, of those at some places."""
-        settled = np.zeros(places.stop - places.start, np.bool_)
-        for consumer in self.record.consumers:
-            settled |= consumer.ledger.settled(places, auto_ack=self.auto_ack)
-        return settled
+        return self.record.settled(places)
 
 
 class Facts:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from rmqbench.errors import UsageError
-from rmqbench.explaining.deliveries import Delivery, deliveries_of, place_of
+from rmqbench.explaining.deliveries import (
+    Delivery,
+    dead_letters_of,
+    deliveries_of,
+    place_of,
+)
 from rmqbench.explaining.facts import Facts, QueueFacts, breaks_of
 from rmqbench.message import Identity
 from rmqbench.run_directory.journal import (
@@ -21,7 +27,7 @@ from rmqbench.run_directory.journal import (
     StageBegan,
 )
 from rmqbench.run_directory.records import ConsumerRecord, ProducerRecord
-from rmqbench.text import counted, utc
+from rmqbench.text import counted, grouped, utc
 from rmqbench.verdict.evidence import CONFIRMED, NACKED, RETURNED, SENT, Incident
 from rmqbench.verdict.findings import FindingName
 
@@ -151,6 +157,7 @@ class _Writer:
     def write(self) -> Life:
         facts = self._facts
         ends = [self._published(), *(self._queue(queue) for queue in facts.queues.values())]
+        ends = [each for each in ends if each]
         for queue, worker, each in _incidents(facts, self._identity):
             where = f"queue {queue}, " if queue else ""
             detail = f": {each.detail}" if each.detail else ""
@@ -238,6 +245,7 @@ class _Writer:
     # --- a queue --------------------------------------------------------------------------------
 
     def _queue(self, queue: QueueFacts) -> str:
+        """Return what became of it there; nothing where only dead letters go."""
         name = queue.record.name
         came = deliveries_of(self._facts, queue, self._producer, self._sequence)
         for number, each in enumerate(came):
@@ -245,16 +253,22 @@ class _Writer:
         for consumer in queue.record.consumers:
             on = {each.channel for each in came if each.consumer == consumer.name}
             self._channel_ends(consumer, on, acknowledged=not queue.auto_ack)
+        dead_letters = dead_letters_of(self._facts, queue, self._producer, self._sequence)
+        for number, each in enumerate(chain(*dead_letters.values())):
+            self._add(each.at_ns, self._delivery(queue, each, again=number > 0))
         proofs = self._facts.drains(name)
         if proofs and not any(each.acked or each.rejected for each in came):
             self._until_ns.append(proofs[-1].time_ns)
         if self._was_let_go:
             times = "once" if not came else f"{1 + len(came)} times, the first one clean"
             return f"{name}: delivered {times}, and acknowledged"
-        return f"{name}: {self._verdict_of(queue, came)}"
+        if not (queue.record.gets_all or came):
+            return ""
+        return f"{name}: {self._verdict_of(queue, came, dead_letters)}"
 
     def _delivery(self, queue: QueueFacts, one: Delivery, *, again: bool) -> str:
         words = f"{one.consumer} received it" + (" again" if again else "") + _on(one.channel)
+        words += f" as a dead letter of {one.origin}" if one.origin else ""
         notes = ["flagged as redelivered" if one.flagged else "not flagged as redelivered"]
         if one.altered:
             notes.append("altered")
@@ -275,15 +289,27 @@ class _Writer:
             return "with a send time that none of its copies has" if self._copies else ""
         return f"copy {stamps.index(stamp) + 1}" if len(stamps) > 1 else ""
 
-    def _verdict_of(self, queue: QueueFacts, came: list[Delivery]) -> str:
+    def _verdict_of(
+        self, queue: QueueFacts, came: list[Delivery], dead_letters: Mapping[str, list[Delivery]]
+    ) -> str:
         state = self._state
+        delivered = _delivered(queue, came) if came else "never delivered."
+        settled = any(each.acked for each in came) or (bool(came) and queue.auto_ack)
+        if dead_letters and not settled and any(dead_letters.values()):
+            to = grouped(name for name, there in dead_letters.items() if there)
+            delivered = f"{delivered[:-1]}, and dead-lettered to {to}."
+            if nowhere := [name for name, there in dead_letters.items() if not there]:
+                missing = f"{delivered[:-1]}, but not to {grouped(nowhere)}"
+                return self._missing_from(queue, missing, "not dead-lettered to all")
+            return delivered
         if came:
-            settled = any(each.acked or each.rejected for each in came) or queue.auto_ack
+            settled |= any(each.rejected for each in came) and not dead_letters
             if settled or not state & SENT:
-                return _delivered(queue, came)
-            missing = (
-                f"{_delivered(queue, came)[:-1]}; the queue is empty, and it did not come again"
+                return delivered
+            again = (
+                "it came to nobody as a dead letter" if dead_letters else "it did not come again"
             )
+            missing = f"{delivered[:-1]}; the queue is empty, and {again}"
             return self._missing_from(queue, missing, "not acknowledged")
         if not state & SENT:
             seen = {name for name, *_ in _incidents(self._facts, self._identity)}
@@ -317,6 +343,8 @@ class _Writer:
                 f"lost or removed ({removed} of {lost + removed} can have been removed; which ones "
                 "is not known)"
             )
+        if not lost and self._facts.verdict.count(FindingName.UNSERVED, queue.record.name):
+            return "the queue keeps it, and gives it to nobody"
         if removed:
             causes = "; ".join(each.cause for each in queue.evidence.effective_removals)
             return f"removed ({causes})"

@@ -245,7 +245,8 @@ MEANINGS: Mapping[FindingName, Meaning] = MappingProxyType(
             "what {queue} holds, and who consumes it; the consumers' worker.log",
         ),
         FindingName.UNSERVED: Meaning(
-            "These were ready, consumers with room for them were there, and none was given any.",
+            "The queue has these, and gives them to nobody: they were ready, and no consumer with "
+            "room for them was given any; or they are dead letters that go nowhere.",
             "RabbitMQ promises otherwise: a queue delivers to a consumer that has room.",
             f"{_DOCS}consumers",
             (causes.restarted_node, causes.broken_consumer),

@@ -213,10 +213,8 @@ def _bad(record: RunRecord, producer: ProducerRecord, start: int, these: slice) 
     confirmed = are_confirmed(state)
     places = slice(start + these.start, start + these.stop)
     for queue in record.queues:
-        settled = np.zeros(len(state), np.bool_)
-        for consumer in queue.consumers:
-            settled |= consumer.ledger.settled(places, auto_ack=bool(queue.asked.get("auto_ack")))
-        bad |= confirmed & ~settled
+        if queue.gets_all:
+            bad |= confirmed & ~queue.settled(places)
     return bad
 
 

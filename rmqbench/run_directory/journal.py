@@ -268,6 +268,8 @@ class DrainTried(Entry):
     detail: str
     there: bool
     looks: int
+    held: int = 0
+    others: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,10 +41,14 @@ __all__ = [
     "DeliveryLedger",
     "PublishLedger",
     "are_confirmed",
+    "dead_letters_in",
+    "dead_letters_of",
 ]
 
 BLOCK: Final = 1 << 16
 """A consumer counts what it has received of each so many places."""
+
+_DEAD_LETTERS: Final = "dead-letters-"
 
 _PROGRESS_FILE = "progress.npy"
 
@@ -301,13 +305,15 @@ class DeliveryLedger(_Ledger):
         """
         return self._where(places, lambda state: state != 0)
 
-    def settled(self, places: slice, *, auto_ack: bool = False) -> npt.NDArray[np.bool_]:
+    def settled(
+        self, places: slice, *, auto_ack: bool = False, rejecting: bool = True
+    ) -> npt.NDArray[np.bool_]:
         """Return with which of some messages this consumer was through.
 
-        It has acknowledged or rejected them, or with ``auto_ack`` received them. Of a segment that
-        was let go these are all messages.
+        It has acknowledged them, or ``rejecting`` rejected, or with ``auto_ack`` received them. Of
+        a segment that was let go these are all messages.
         """
-        ends = DELIVERED if auto_ack else ACKED | REJECTED
+        ends = DELIVERED if auto_ack else ACKED | (REJECTED if rejecting else 0)
         return self._where(places, lambda state: state & ends != 0)
 
     @property
@@ -318,6 +324,16 @@ class DeliveryLedger(_Ledger):
     def again(self) -> _Column:
         """Read what was delivered again: dtype AGAIN, in the order of delivery."""
         return _read_rows(self.again_path, AGAIN)
+
+
+def dead_letters_in(consumer: Path, index: int) -> Path:
+    """Return where a consumer keeps its ledger of the dead letters of one of its origins."""
+    return consumer / f"{_DEAD_LETTERS}{index}"
+
+
+def dead_letters_of(consumer: Path) -> list[Path]:
+    """Return all places of :func:`dead_letters_in` that there are."""
+    return sorted(consumer.glob(f"{_DEAD_LETTERS}*"))
 
 
 def are_confirmed(state: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

@@ -6,6 +6,7 @@ import errno
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ from rmqbench.run_directory.journal_facts import (
     removals_from,
     troubles,
 )
-from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger, dead_letters_in
 from rmqbench.run_directory.records import (
     ConsumerRecord,
     ProducerRecord,
@@ -61,6 +62,7 @@ from rmqbench.verdict.evidence import (
     ProducerChannel,
     ProducerEvidence,
     QueueEvidence,
+    Removal,
     Restart,
     Unserved,
 )
@@ -135,10 +137,11 @@ class _Reader:
         producers = [self._producer(number) for number in range(len(self._counts))]
         queues = self._queues(entries)
         arrived = self._arrived(producers)
+        by_name = {each.name: self._queue_evidence(each, entries, arrived) for each in queues}
         evidence = Evidence(
             recipe=self._recipe,
             producers=[self._producer_evidence(each) for each in producers],
-            queues=[self._queue_evidence(each, entries, arrived) for each in queues],
+            queues=[self._with_dead_letters(each, by_name) for each in queues],
             restarts=tuple(
                 Restart(each.after_ns, each.before_ns)
                 for each in entries
@@ -175,24 +178,39 @@ class _Reader:
         for index, asked in enumerate(self._description["queues"]):
             name = declared.queues[index] if declared else str(asked["name"])
             arguments = declared.arguments[index] if declared else dict(asked["arguments"])
+            origins = len(asked.get("dead_letters_of", ()))
             consumers = [
-                self._consumer(place, f"consumer {number} of {name}")
+                self._consumer(place, f"consumer {number} of {name}", origins)
                 for number, place in enumerate(self._directory.consumers(index))
             ]
             queues.append(
                 QueueRecord(self._directory.queue(index), asked, name, arguments, consumers)
             )
-        return queues
+        return [
+            replace(queue, dead_letters=_received_of(index, queues))
+            for index, queue in enumerate(queues)
+        ]
 
-    def _consumer(self, place: Path, name: str) -> ConsumerRecord:
+    def _consumer(self, place: Path, name: str, origins: int) -> ConsumerRecord:
         journal = self._worker_journal(place, name)
         ledger, readable = self._ledger(DeliveryLedger, place, sum(self._counts), name)
         if not journal and ledger.state.any():
             self._missing.append(f"the journal of {name} is not there")
         again = self._rows(DeliveryLedger.again, ledger, AGAIN, f"the repeats of {name}")
-        record = ConsumerRecord(name, journal, ledger, again, readable)
+        dead_letters = [
+            self._dead_letters(dead_letters_in(place, index), name, journal)
+            for index in range(origins)
+        ]
+        record = ConsumerRecord(name, journal, ledger, again, readable, dead_letters)
         self._require_all(record, ("repeated delivery", "repeated deliveries"), len(again))
         return record
+
+    def _dead_letters(self, place: Path, name: str, journal: list[Entry]) -> ConsumerRecord:
+        """Return what a consumer received of another queue's dead letters."""
+        whose = f"the dead letters of {name}"
+        ledger, readable = self._ledger(DeliveryLedger, place, sum(self._counts), whose)
+        again = self._rows(DeliveryLedger.again, ledger, AGAIN, f"the repeats of {whose}")
+        return ConsumerRecord(name, journal, ledger, again, readable)
 
     def _worker_journal(self, place: Path, name: str) -> list[Entry]:
         """Read a worker's journal; one that was ended before its first word has none."""
@@ -259,6 +277,8 @@ class _Reader:
             incidents = tuple(worker.ledger.incidents())
         except (OSError, ValueError, TypeError, KeyError) as error:
             self._missing.append(f"{path} cannot be read ({_reason(error)})")
+        if isinstance(worker, ConsumerRecord):
+            self._require_incidents(worker, incidents)
         if worker.end is not None and len(incidents) < worker.end.incidents:
             self._missing.append(
                 f"{worker.name} reported {counted(worker.end.incidents, 'incident')}, and "
@@ -282,8 +302,13 @@ class _Reader:
         drain = _NOT_DRAINED
         if drains:
             last = drains[-1]
-            drain = Drain(last.proven, last.ready, last.detail, last.there, last.looks)
-        consumers = [self._consumer_evidence(each) for each in queue.consumers]
+            others = max(each.others for each in drains)
+            drain = Drain(
+                last.proven, last.ready, last.detail, last.there, last.looks, last.held, others
+            )
+        consumers = [
+            self._consumer_evidence(each, self._incidents(each)) for each in queue.consumers
+        ]
         count, bodies = arrived
         overhead = self._counted_overhead(queue)
         requeued = [
@@ -309,9 +334,16 @@ class _Reader:
             requeuers=sum(each > 0 for each in requeued),
             negative_is_none=self._is_of_today,
         )
-        settings = [("", queue.asked["arguments"]), *policies_of(queue.name, entries)]
+        arguments = queue.asked["arguments"]
+        keeps = arguments.get("x-dead-letter-strategy") == "at-least-once"
+        settings = [("", arguments), *policies_of(queue.name, entries)]
         if not any(name.endswith("delivery-limit") for _, values in settings for name in values):
             settings += self._default_settings(queue)
+        if queue.dead_letters:  # what these take is not gone, but for that of a whole queue
+            settings = [
+                (source, {name: value for name, value in values.items() if "expires" in name})
+                for source, values in settings
+            ]
         return QueueEvidence(
             name=queue.name,
             consumers=consumers,
@@ -323,9 +355,31 @@ class _Reader:
             and all(each.readable for each in queue.consumers),
             removals=(
                 *removals_by_settings(settings, circumstances),
+                *_lost_on_the_way(queue, keeps, entries),
                 *removals_from(queue.name, entries),
             ),
+            gets_all=queue.gets_all,
+            keeps_dead_letters=keeps,
         )
+
+    def _with_dead_letters(
+        self, queue: QueueRecord, by_name: Mapping[str, QueueEvidence]
+    ) -> QueueEvidence:
+        """Return the evidence of a queue with what others received of its dead letters."""
+        received = [
+            replace(
+                by_name[name],
+                consumers=[
+                    self._consumer_evidence(each, tuple(each.ledger.incidents()))
+                    for each in consumers
+                ],
+                only_consumer=False,
+                complete=by_name[name].complete and all(each.readable for each in consumers),
+                gets_all=False,
+            )
+            for name, consumers in queue.dead_letters.items()
+        ]
+        return replace(by_name[queue.name], dead_letters=tuple(received))
 
     def _arrived(self, producers: Sequence[ProducerRecord]) -> tuple[int, int]:
         """Return how many messages were sent, copies included, and their bodies' bytes at most."""
@@ -381,10 +435,10 @@ class _Reader:
         major = self._version.partition(".")[0]
         return major.isdigit() and int(major) >= _DELIVERY_LIMIT_SINCE
 
-    def _consumer_evidence(self, consumer: ConsumerRecord) -> ConsumerEvidence:
+    def _consumer_evidence(
+        self, consumer: ConsumerRecord, incidents: tuple[Incident, ...]
+    ) -> ConsumerEvidence:
         ledger = consumer.ledger
-        incidents = self._incidents(consumer)
-        self._require_incidents(consumer, incidents)
         closed = {each.number: each.time_ns for each in consumer.of(ChannelClosed)}
         left = {each.number: each.time_ns for each in consumer.of(ConsumerLeaving)}
         return ConsumerEvidence(
@@ -401,7 +455,9 @@ class _Reader:
             ),
             let_go=_let_go(ledger),
             unserved=tuple(
-                Unserved(each.ready, each.since_ns, each.time_ns) for each in consumer.of(NotServed)
+                Unserved(each.ready, each.since_ns, each.time_ns)
+                for each in consumer.of(NotServed)
+                if not self._description.get("in_place")  # where others may be served
             ),
             holds=ledger.may_hold(),
         )
@@ -416,6 +472,28 @@ class _Reader:
                 f"{consumer.name} reported {reported} corrupted messages, and {there} of them are "
                 "there"
             )
+
+
+def _lost_on_the_way(
+    queue: QueueRecord, keeps: bool, entries: Sequence[Entry]
+) -> Iterator[Removal]:
+    """Yield that dead letters are published once, and not confirmed, where the node restarted.
+
+    By https://www.rabbitmq.com/docs/dlx#safety.
+    """
+    if queue.dead_letters and not keeps and any(isinstance(each, Restarted) for each in entries):
+        yield Removal("dead letters are published at most once, and the node restarted")
+
+
+def _received_of(source: int, queues: Sequence[QueueRecord]) -> dict[str, list[ConsumerRecord]]:
+    """Return what consumers received of the dead letters of a queue, by the names of theirs."""
+    received = {}
+    for queue in queues:
+        origins = [int(each) for each in queue.asked.get("dead_letters_of", ())]
+        if source in origins:
+            at = origins.index(source)
+            received[queue.name] = [each.dead_letters[at] for each in queue.consumers]
+    return received
 
 
 _Ledger = TypeVar("_Ledger", PublishLedger, DeliveryLedger)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,24 +91,27 @@ class ConsumerRecord(WorkerRecord):
     """One consumer: its journal, and arrays over all producers' messages in a row.
 
     They are all zero if they are not ``readable``. ``again`` holds what it received again, as far
-    as that can be read.
+    as that can be read. ``dead_letters`` is the same of each queue whose dead letters it gets.
     """
 
     ledger: DeliveryLedger
     again: npt.NDArray[Any]
     readable: bool
+    dead_letters: Sequence[ConsumerRecord] = ()
 
     @property
     def deliveries(self) -> int:
         """How many messages of the run it received, those that came again included."""
-        return self.ledger.deliveries + len(self.again)
+        own = self.ledger.deliveries + len(self.again)
+        return own + sum(each.deliveries for each in self.dead_letters)
 
 
 @dataclass(frozen=True, eq=False)
 class QueueRecord:
     """One queue as it was asked for, under the name that it was declared with.
 
-    ``directory`` holds those of its consumers.
+    ``directory`` holds those of its consumers. ``dead_letters`` are what queues received of its
+    own, by their names: each of their consumers.
     """
 
     directory: Path
@@ -116,6 +119,36 @@ class QueueRecord:
     name: str
     arguments: Mapping[str, Any]
     consumers: Sequence[ConsumerRecord]
+    dead_letters: Mapping[str, Sequence[ConsumerRecord]] = field(default_factory=dict)
+
+    @property
+    def gets_all(self) -> bool:
+        """Whether it gets every message that is published, not only dead letters."""
+        return bool(self.asked.get("gets_all", True))
+
+    def settled(self, places: slice) -> npt.NDArray[np.bool_]:
+        """Return of some messages with which it is through.
+
+        A consumer was through with them, or they were dead-lettered, and each queue has them that
+        gets them.
+        """
+        auto_ack = bool(self.asked.get("auto_ack"))
+        settled = np.zeros(places.stop - places.start, np.bool_)
+        for consumer in self.consumers:
+            settled |= consumer.ledger.settled(
+                places, auto_ack=auto_ack, rejecting=not self.dead_letters
+            )
+        return settled | self.dead_lettered(places)
+
+    def dead_lettered(self, places: slice) -> npt.NDArray[np.bool_]:
+        """Return of some messages which have come as dead letters to each queue that gets them."""
+        came = np.full(places.stop - places.start, bool(self.dead_letters))
+        for consumers in self.dead_letters.values():
+            here = np.zeros(len(came), np.bool_)
+            for consumer in consumers:
+                here |= consumer.ledger.came(places)
+            came &= here
+        return came
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,12 @@ def describe(
         "counts": list(scenario.counts),
         "schedule": scenario.schedule and scenario.schedule.as_list(),
         "recipe": recipe.as_dict(),
-        "queues": [asdict(queue) for queue in scenario.queues],
+        "queues": [
+            asdict(queue) | {"gets_all": gets_all, "dead_letters_of": list(origins)}
+            for queue, gets_all, origins in zip(
+                scenario.queues, scenario.gets_all, scenario.origins, strict=True
+            )
+        ],
         "allowed": list(scenario.allowed),
         "faults": [fault.name for fault in scenario.faults],
         "broker": {

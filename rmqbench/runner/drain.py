@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,12 @@ from rmqbench.run_directory.journal import (
     Interrupted,
     WorkEnded,
 )
-from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger
+from rmqbench.run_directory.ledger import (
+    DeliveryLedger,
+    PublishLedger,
+    dead_letters_in,
+    dead_letters_of,
+)
 from rmqbench.run_directory.reading import entries_of
 from rmqbench.runner.emptiness import SETTLE_S, Patience, Prover
 from rmqbench.runner.received import Received
@@ -65,10 +71,10 @@ class QueueDrain:
         self._monotonic = network.clock.monotonic
         self.consumers = consumers
         self._settings = settings or (ConsumerSettings(),)
-        self.distinct = 0  # messages that any of the consumers has received
+        self.distinct = 0  # messages that any of the consumers has received, also as dead letters
         self.done = False
         self._ledgers: list[DeliveryLedger] = []
-        self._received = Received()
+        self._received = [Received() for _ in self._kept_by(plan.directory)]
         self._round: list[DeliveryLedger] = []  # of the last round
         self._rounds = 0
         self._lingers = False
@@ -105,7 +111,7 @@ class QueueDrain:
         With ``lingers`` they do not take an empty queue for the end before they are told to.
         """
         total = sum(self.plan.counts)
-        alone = self.consumers == 1 and not self._ledgers
+        alone = self.consumers == 1 and not self._ledgers and not self.plan.origins
         first = len(self._ledgers)
         plans = [
             self.plan.numbered(
@@ -119,16 +125,25 @@ class QueueDrain:
         ]
         for plan in plans:
             DeliveryLedger.create(plan.directory, total, timed=plan.timed, lets_go=self._lets_go)
+            for directory in self._kept_by(plan.directory)[1:]:
+                DeliveryLedger.create(directory, total)
+            for received, directory in zip(
+                self._received, self._kept_by(plan.directory), strict=True
+            ):
+                received.add(DeliveryLedger.read(directory))
         self._round = [DeliveryLedger.read(plan.directory) for plan in plans]
         self._ledgers += self._round
-        for ledger in self._round:
-            self._received.add(ledger)
         self._rounds += 1
         self._lingers = lingers
         self._before = self.distinct
         if self._rounds == 1:
             self._came_on_at = self._monotonic()
         return plans
+
+    def _kept_by(self, consumer: Path) -> list[Path]:
+        """Return the ledgers of a consumer: its own, and those of dead letters."""
+        of_origins = range(len(self.plan.origins))
+        return [consumer, *(dead_letters_in(consumer, index) for index in of_origins)]
 
     def _differing(self, at: int, *, joins: bool) -> dict[str, Any]:
         """Return in what a consumer's plan differs from the others', by its place in a round."""
@@ -142,24 +157,27 @@ class QueueDrain:
 
     def progress(self) -> int:
         """Count what the consumers have received; return a number that grows with each message."""
-        self._received.look()
+        for received in self._received:
+            received.look()
         self._note_received()
-        return self._received.total
+        return sum(received.total for received in self._received)
 
     def recount(self) -> None:
         """Count from all that the consumers have recorded, now that those of a round have ended."""
-        self._received.recount()
+        for received in self._received:
+            received.recount()
         self._note_received()
 
     def _note_received(self) -> None:
         self._ended_at = self._monotonic()
-        if self._received.distinct > self.distinct:
-            self.distinct, self._came_on_at = self._received.distinct, self._ended_at
+        distinct = sum(received.distinct for received in self._received)
+        if distinct > self.distinct:
+            self.distinct, self._came_on_at = distinct, self._ended_at
 
     def count_missing(self, published: Sequence[PublishLedger]) -> int:
         """Return how many messages were confirmed, and none of the consumers is through with."""
         count = start = 0
-        for producer in published:
+        for producer in published if self.plan.gets_all else ():
             for piece in pieces(len(producer.state)):
                 missing = producer.are_confirmed(piece)
                 for ledger in self._ledgers:
@@ -292,4 +310,6 @@ def _was_interrupted(consumer: DeliveryLedger) -> bool:
 
 
 def _received_any(consumer: DeliveryLedger) -> bool:
-    return bool(consumer.state.any())
+    """Whether a consumer was given any message of the run, its own or a dead letter."""
+    others = (DeliveryLedger.read(each) for each in dead_letters_of(consumer.directory))
+    return any(bool(each.state.any()) for each in (consumer, *others))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.pool import ThreadPool
 from typing import TypeVar
 
+from rmqbench.amqp.dead_letters import is_at_least_once
 from rmqbench.errors import RmqbenchError
 from rmqbench.faults.disturbance import Disturber
 from rmqbench.run_directory import RunDirectory
@@ -113,6 +114,8 @@ class Drains:
         disturbance = self.disturber.state(interrupted=interrupted)
         queues = {queue.name: queue for queue in record.queues}
 
+        kept = _at_once(self._kept_dead_letters, drains)  # before a proof: they are on their way
+
         def end_round(drain: QueueDrain) -> Drain | Exception:
             hidden = hidden_s(queues[drain.plan.queue], record.entries)
             try:
@@ -123,16 +126,29 @@ class Drains:
         proofs = _at_once(end_round, drains)
         self.note_restarts()
         self.inspection.note_policies()
-        for drain, proof in zip(drains, proofs, strict=True):
+        for drain, proof, held in zip(drains, proofs, kept, strict=True):
             if isinstance(proof, Exception):
                 self._give_up([drain], proof)
             else:
-                self._write_proof(drain, proof)
-        return [
+                self._write_proof(drain, replace(proof, held=held))
+        left = [
             drain
             for drain, proof in zip(drains, proofs, strict=True)
-            if not (drain.done or isinstance(proof, Exception))
+            if not isinstance(proof, Exception)
         ]
+        if any(self.scenario.origins):  # what comes to one may go on to another that was empty
+            return left if any(not each.done for each in left) else []
+        return [drain for drain in left if not drain.done]
+
+    def _kept_dead_letters(self, drain: QueueDrain) -> int:
+        """Return how many dead letters a queue keeps that publishes them until they are confirmed.
+
+        Those that are on their way are waited for.
+        """
+        index = self.plans.topology.queue_names.index(drain.plan.queue)
+        if not is_at_least_once(self.plans.topology.queues[index]):
+            return 0
+        return self.inspection.kept_dead_letters(drain.plan.queue, self.scenario.stall_s)
 
     def _write_proof(self, drain: QueueDrain, proof: Drain) -> None:
         if proof.proven and proof.there and self.may_be_shared:

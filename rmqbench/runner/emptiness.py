@@ -112,7 +112,9 @@ class Prover:
                 if answer.ready:
                     what = counted(answer.ready, "message is", "messages are")
                     detail = f"{what} still ready in it"
-                    return Drain(False, answer.ready, detail, looks=question.looks)
+                    return Drain(
+                        False, answer.ready, detail, looks=question.looks, others=answer.others
+                    )
                 unanswered = unanswered + 1 if answer.broke_off else 0
                 if answer.broke_off:
                     certain_at = max(certain_at, now + RECOVERY_S)

@@ -54,7 +54,7 @@ def own_place(
             try:
                 endpoint = stack.enter_context(_own_virtual_host(broker, run_name))
             except (AccessRefused, BrokerError) as error:
-                topology = _renamed(topology, run_name)
+                topology = topology.renamed(lambda name: f"{name}.{run_name}")
                 notes = (
                     f"No virtual host of its own could be created: {error.what} The run used "
                     f"{endpoint.virtual_host!r}, with names that end in {run_name!r}.",
@@ -143,11 +143,3 @@ def _tell_what_is_left(broker: Broker, what: str, why: str) -> None:
         warnings.warn(text, stacklevel=2)
     except Warning:  # where every warning is an error
         print(text, file=sys.stderr)
-
-
-def _renamed(topology: Topology, run_name: str) -> Topology:
-    return replace(
-        topology,
-        exchange=f"{topology.exchange}.{run_name}",
-        queues=tuple(replace(q, name=f"{q.name}.{run_name}") for q in topology.queues),
-    )

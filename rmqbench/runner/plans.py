@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from rmqbench.amqp.connection import TICK_S
+from rmqbench.amqp.dead_letters import Origin, origins
+from rmqbench.amqp.topology import Topology
 from rmqbench.amqp.vector import vector_path_is_on
 from rmqbench.clients.consumer import Subscription
 from rmqbench.clients.lifetime import Churn
@@ -27,11 +31,11 @@ _ONE_BY_ONE = 10  # queues: of more each would wait for all before it
 
 
 def drains_together(scenario: Scenario, *, elsewhere: bool) -> bool:
-    """Whether all queues are drained at the same time.
+    """Whether all queues are drained at the same time, as where one gets another's dead letters.
 
     Not many of them, where each consumer takes a process or a place of an executor.
     """
-    if scenario.consume == "during":
+    if scenario.consume == "during" or any(scenario.origins):
         return True
     alone = elsewhere or any(fault.kind.kills_consumer for fault in scenario.faults)
     return len(scenario.queues) > _ONE_BY_ONE and not alone
@@ -39,7 +43,7 @@ def drains_together(scenario: Scenario, *, elsewhere: bool) -> bool:
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes the plans. ``queues`` are the names as declared, ``endpoint`` is the workers' own.
+    """Makes the plans. ``topology`` is as declared, ``endpoint`` is the workers' own.
 
     ``together``: all queues are drained at the same time. ``epoch_ns`` makes the clocks of the
     workers the run's.
@@ -49,15 +53,13 @@ class Planner:
     recipe: Recipe
     directory: RunDirectory
     endpoint: Endpoint
-    exchange: str
-    routing_key: str
-    queues: tuple[str, ...]
+    topology: Topology
     together: bool
     epoch_ns: int
 
     def declared_name(self, queue: str) -> str:
         """Return the name under which a queue of the scenario was declared."""
-        return self.queues[self.scenario.queue_names.index(queue)]
+        return self.topology.queue_names[self.scenario.queue_names.index(queue)]
 
     def producers(self) -> list[ProducerPlan]:
         """Return the plans of all producers."""
@@ -70,8 +72,8 @@ class Planner:
                 number=number,
                 count=count,
                 directory=self.directory.producer(number),
-                exchange=self.exchange,
-                routing_key=self.routing_key,
+                exchange=self.topology.exchange,
+                routing_key=self.topology.routing_key,
                 window=scenario.window,
                 schedule=schedule and schedule.share(number, scenario.producers),
                 duration_s=scenario.duration_s,
@@ -93,11 +95,12 @@ class Planner:
         scenario = self.scenario
         queue = scenario.queues[index]
         rate = queue.consume_rate
+        name = self.topology.queue_names[index]
         consumers = scenario.clients - scenario.producers
         return ConsumerPlan(
             subscription=Subscription(
                 endpoint=self.endpoint,
-                queue=self.queues[index],
+                queue=name,
                 name="",
                 tag="",
                 prefetch=queue.prefetch,
@@ -118,10 +121,17 @@ class Planner:
             directory=self.directory.queue(index),
             settle=queue.settle,
             timed=scenario.schedule is not None,
-            exchange=self.exchange,
-            routing_key=self.routing_key,
+            exchange=self.topology.exchange,
+            routing_key=self.topology.routing_key,
+            gets_all=scenario.gets_all[index],
+            origins=self._origins[name],
             epoch_ns=self.epoch_ns,
         )
+
+    @cached_property
+    def _origins(self) -> Mapping[str, tuple[Origin, ...]]:
+        limited = any("removed" in fault.kind.expected for fault in self.scenario.faults)
+        return origins(self.topology, may_be_limited=limited)
 
     def _churn(self, before: int, alike: int) -> Churn | None:
         """Return that of a client with so many ``before`` it, ``alike`` at work with it."""

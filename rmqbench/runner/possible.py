@@ -31,5 +31,10 @@ def require_possible(scenario: Scenario, *, in_place: bool, elsewhere: bool = Fa
             "record it elsewhere.",
             "Leave out the executor, or lets_go.",
         )
+    if elsewhere and any(scenario.origins):
+        raise UsageError(
+            "The evidence of dead letters does not come back from other hosts.",
+            "Leave out the executor, or the dead-letter exchange.",
+        )
     if not elsewhere:
         require_open_files(open_files_for(most_in_a_worker(scenario)))

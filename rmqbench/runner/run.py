@@ -201,9 +201,7 @@ class Run:
                 recipe=self._recipe,
                 directory=self._directory,
                 endpoint=endpoint,
-                exchange=place.topology.exchange,
-                routing_key=place.topology.routing_key,
-                queues=names,
+                topology=place.topology,
                 together=drains_together(self.scenario, elsewhere=self._executor is not None),
                 epoch_ns=self._epoch_ns,
             )

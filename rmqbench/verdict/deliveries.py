@@ -164,10 +164,12 @@ class QueueDeliveries:
         *,
         auto_ack: bool = False,
         close_takes_acks: bool = True,
+        rejecting_settles: bool = True,
     ) -> None:
         """Merge what the consumers recorded of the part.
 
-        ``auto_ack`` and ``close_takes_acks`` are those of its :class:`QueueEvidence`.
+        ``auto_ack`` and ``close_takes_acks`` are those of its :class:`QueueEvidence`. Where dead
+        letters are followed, what was rejected is not settled by that.
         """
         self._sends = sends
         self._auto_ack = auto_ack
@@ -177,7 +179,7 @@ class QueueDeliveries:
         self.delivered = np.zeros(size, np.bool_)
         self.settled = np.zeros(size, np.bool_)
         self._several = np.zeros(size, np.bool_)
-        ends = DELIVERED if auto_ack else ACKED | REJECTED
+        ends = DELIVERED if auto_ack else ACKED | (REJECTED if rejecting_settles else 0)
         for consumer in consumers:
             here = consumer.state & DELIVERED != 0
             self.settled |= consumer.state & ends != 0

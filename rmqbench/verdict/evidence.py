@@ -180,7 +180,9 @@ class Drain:
 
     ``ready`` counts what it still holds. ``there``: whether the queue still exists; one that does
     not holds nothing. ``looks`` is how many messages whoever asked it got, or may have
-    got, and gave back: each counts against a delivery limit.
+    got, and gave back: each counts against a delivery limit. ``held`` is how many dead letters it
+    kept, and did not pass on, for as long as it was waited for. ``others`` are consumers that were
+    there when ours were gone.
     """
 
     proven: bool
@@ -188,6 +190,8 @@ class Drain:
     detail: str = ""
     there: bool = True
     looks: int = 0
+    held: int = 0
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +227,10 @@ class QueueEvidence:
     channel that was closed cleanly has had its acknowledgements taken. A quorum queue takes them by
     way of its leader, and what a channel still has to send it (rabbit_fifo_client.erl keeps it back
     when too much is under way) is lost when the channel is closed.
+
+    It ``gets_all`` that is published, or nothing but others' dead letters. ``dead_letters`` is what
+    queues received of its own: a message that it has given up must have come to each of them. With
+    ``keeps_dead_letters`` it publishes each until that is confirmed, so that it may come twice.
     """
 
     name: str
@@ -233,6 +241,14 @@ class QueueEvidence:
     close_takes_acks: bool = True
     removals: tuple[Removal, ...] = ()
     complete: bool = True
+    gets_all: bool = True
+    dead_letters: tuple[QueueEvidence, ...] = ()
+    keeps_dead_letters: bool = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that it delivered is known, and that there is no more of it."""
+        return self.drain.proven and self.complete
 
     @property
     def effective_removals(self) -> tuple[Removal, ...]:

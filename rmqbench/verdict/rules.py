@@ -208,6 +208,14 @@ class _OutcomeJudge:
         yield Finding(name, len(told), OUTCOMES[name], messages=messages)
 
 
+@dataclass(frozen=True, eq=False)
+class _Received:
+    """What the consumers of a queue have received of a part, and those of its dead letters."""
+
+    consumers: Sequence[ConsumerEvidence]
+    dead_letters: Sequence[_Received]
+
+
 class _QueueJudge:
     """Judges one queue."""
 
@@ -215,6 +223,7 @@ class _QueueJudge:
         """``count`` is the number of all producers' messages."""
         self._evidence = evidence
         self._queue = queue
+        self._dead_letters = [_QueueJudge(evidence, each, count) for each in queue.dead_letters]
         self._consumers = ConsumerParts(queue.consumers, count)
         self._found = {name: _Found() for name in FINDINGS}
         self._excused = _Found()  # redelivered after their acknowledgement, with an excuse
@@ -229,32 +238,30 @@ class _QueueJudge:
             return True
         return False
 
-    def received(self, part: Part) -> list[ConsumerEvidence]:
-        """Return what its consumers have received of a part by now."""
-        return self._consumers.of(part)
+    def received(self, part: Part) -> _Received:
+        """Return what its consumers have received of a part by now, also of its dead letters."""
+        dead_letters = [each.received(part) for each in self._dead_letters]
+        return _Received(self._consumers.of(part), dead_letters)
 
-    def take(
-        self, sends: Sends, consumers: Sequence[ConsumerEvidence], outcomes: _Outcomes
-    ) -> None:
-        """Judge a part, of which ``consumers`` is what was :meth:`received`."""
+    def take(self, sends: Sends, received: _Received, outcomes: _Outcomes) -> BoolArray:
+        """Judge a part, of which that was :meth:`received`; return which messages came."""
         queue, part = self._queue, sends.part
         deliveries = QueueDeliveries(
             sends,
-            consumers,
+            received.consumers,
             auto_ack=queue.auto_ack,
             close_takes_acks=queue.close_takes_acks,
+            rejecting_settles=not self._dead_letters,
         )
         delivered = deliveries.delivered
-        indeterminate = outcomes.others[FindingName.INDETERMINATE]
-        nacked = outcomes.others[FindingName.NACKED]
-        if queue.drain.proven and queue.complete:
-            missing = outcomes.confirmed & ~deliveries.settled
-            self._owed.add(part, missing & delivered)
-            self._add(FindingName.LOST, part, missing)
-            self._missing.add(sends, missing)
-            self._add(FindingName.VANISHED, part, indeterminate & ~delivered)
-        self._add(FindingName.SURVIVED, part, indeterminate & delivered)
-        self._add(FindingName.NACKED_BUT_DELIVERED, part, nacked & delivered)
+        if queue.gets_all:
+            settled, came = deliveries.settled, delivered
+            if self._dead_letters:
+                everywhere, anywhere = self._dead_lettered(sends, received, outcomes)
+                settled, came = settled | everywhere, delivered | anywhere
+            self._judge_publishes(sends, settled, came, outcomes)
+            if self._is_drained:
+                self._owed.add(part, outcomes.confirmed & ~settled & delivered)
         self._add(FindingName.PHANTOM, part, part.producer.readable & ~sends.sent & delivered)
         self._altered += deliveries.altered_send_times()
         if deliveries.any_repeated:
@@ -264,6 +271,39 @@ class _QueueJudge:
             after_ack, excused = deliveries.after_ack(self._evidence.restarts)
             self._add(FindingName.REDELIVERED_AFTER_ACK, part, after_ack)
             self._excused.add(part, excused)
+        return delivered
+
+    @property
+    def _is_drained(self) -> bool:
+        return all(each.drained for each in (self._queue, *self._queue.dead_letters))
+
+    def _judge_publishes(
+        self, sends: Sends, settled: BoolArray, came: BoolArray, outcomes: _Outcomes
+    ) -> None:
+        """Judge with which messages of a part it was through, and which came out of it at all."""
+        part = sends.part
+        indeterminate = outcomes.others[FindingName.INDETERMINATE]
+        nacked = outcomes.others[FindingName.NACKED]
+        if self._is_drained:
+            missing = outcomes.confirmed & ~settled
+            self._add(FindingName.LOST, part, missing)
+            self._missing.add(sends, missing)
+            self._add(FindingName.VANISHED, part, indeterminate & ~came)
+        self._add(FindingName.SURVIVED, part, indeterminate & came)
+        self._add(FindingName.NACKED_BUT_DELIVERED, part, nacked & came)
+
+    def _dead_lettered(
+        self, sends: Sends, received: _Received, outcomes: _Outcomes
+    ) -> tuple[BoolArray, BoolArray]:
+        """Judge the dead letters of a part.
+
+        Return which have come to all queues that get them, and which to any of them.
+        """
+        came = [
+            judge.take(sends, each, outcomes)
+            for judge, each in zip(self._dead_letters, received.dead_letters, strict=True)
+        ]
+        return np.logical_and.reduce(came), np.logical_or.reduce(came)
 
     def _add(self, name: FindingName, part: Part, counts: npt.NDArray[Any]) -> None:
         self._found[name].add(part, counts)
@@ -272,23 +312,18 @@ class _QueueJudge:
         """Yield every finding of the queue, counts of 0 included."""
         queue = self._queue
         yield from self._what_is_missing()
-        for name in (
-            *(FindingName.VANISHED, FindingName.SURVIVED, FindingName.NACKED_BUT_DELIVERED),
-            *(FindingName.DUPLICATE, FindingName.REDELIVERED, FindingName.REPEATED),
-            FindingName.REDELIVERED_AFTER_ACK,
-        ):
+        for name in (FindingName.VANISHED, FindingName.SURVIVED, FindingName.NACKED_BUT_DELIVERED):
             yield self._finding(name, self._found[name])
-        yield replace(
-            self._finding(FindingName.REDELIVERED_AFTER_ACK, self._excused),
-            effect=Effect.ALLOWED,
-            detail="the node restarted in between, or may have",
-        )
+        yield from self._about_deliveries()
+        for judge in self._dead_letters:
+            for found in judge._about_deliveries():
+                is_allowed = queue.keeps_dead_letters and found.name is FindingName.DUPLICATE
+                effect = Effect.ALLOWED if is_allowed else found.effect
+                detail = "; ".join(filter(None, (f"dead letters of {queue.name}", found.detail)))
+                yield replace(found, effect=effect, detail=detail)
         yield self._reordered()
-        phantoms = self._finding(FindingName.PHANTOM, self._found[FindingName.PHANTOM])
-        yield _add(self._reported(FindingName.PHANTOM), phantoms)
         yield self._reported(FindingName.MISROUTED)
         yield self._reported(FindingName.FOREIGN)
-        yield self._reported(FindingName.CORRUPTED, self._altered_in_order())
         yield self._unserved()
         if not queue.drain.proven:
             yield Finding(
@@ -299,10 +334,30 @@ class _QueueJudge:
                 detail=queue.drain.detail,
             )
 
+    def _about_deliveries(self) -> Iterator[Finding]:
+        """Yield what is wrong with what was delivered, whatever should have been."""
+        for name in (
+            *(FindingName.DUPLICATE, FindingName.REDELIVERED, FindingName.REPEATED),
+            FindingName.REDELIVERED_AFTER_ACK,
+        ):
+            yield self._finding(name, self._found[name])
+        yield replace(
+            self._finding(FindingName.REDELIVERED_AFTER_ACK, self._excused),
+            effect=Effect.ALLOWED,
+            detail="the node restarted in between, or may have",
+        )
+        phantoms = self._finding(FindingName.PHANTOM, self._found[FindingName.PHANTOM])
+        yield _add(self._reported(FindingName.PHANTOM), phantoms)
+        yield self._reported(FindingName.CORRUPTED, self._altered_in_order())
+
     def _what_is_missing(self) -> Iterator[Finding]:
-        """Yield what a recorded cause can have taken from what is missing, and what is lost."""
+        """Yield what of that which is missing a recorded cause can have taken, and what is lost.
+
+        What the queue keeps, and gives to nobody, is neither.
+        """
         found, missing = self._found[FindingName.LOST], self._missing
-        removed = missing.removable()
+        held = min(self._queue.drain.held, found.count)
+        removed = min(missing.removable(), found.count - held)
         causes = "; ".join(each.cause for each in self._queue.effective_removals)
         where = missing.where(self._evidence.producers)
         if 0 < removed < found.count:
@@ -314,16 +369,24 @@ class _QueueJudge:
             )
         yield replace(self._finding(FindingName.REMOVED, found), count=removed, detail=causes)
         lost = self._finding(FindingName.LOST, found)
-        yield replace(lost, count=found.count - removed, detail=where)
+        yield replace(lost, count=found.count - removed - held, detail=where)
+        unserved = replace(lost, name=FindingName.UNSERVED, count=held)
+        yield replace(unserved, detail="the queue keeps them, and dead-letters them no more")
 
     def _unserved(self) -> Finding:
-        """Return how many messages were ready while nobody was given any, for a consumer's time."""
+        """Return how many messages were ready while nobody was given any, for a consumer's time.
+
+        Whom the broker takes for its consumer, who is gone or is another's, may be served.
+        """
         name, consumers = FindingName.UNSERVED, self._queue.consumers
         those = [
             each
             for consumer in consumers
             for each in consumer.unserved
-            if not any(_received_between(one, each) for one in consumers)
+            if not any(
+                _received_between(one, each) or _broke_off_before(one, each) for one in consumers
+            )
+            and not self._queue.drain.others
         ]
         longest = max(((each.until_ns - each.since_ns) / 1e9 for each in those), default=0.0)
         return Finding(
@@ -377,6 +440,13 @@ def _received_between(consumer: ConsumerEvidence, unserved: Unserved) -> bool:
     return any(
         bool(((first <= unserved.until_ns) & (last > unserved.since_ns)).any())
         for first, last in spans
+    )
+
+
+def _broke_off_before(consumer: ConsumerEvidence, unserved: Unserved) -> bool:
+    """Whether a channel of a consumer was not closed cleanly that was open in that time."""
+    return any(
+        each.closed_ns is None and each.opened_ns < unserved.until_ns for each in consumer.channels
     )
 
 

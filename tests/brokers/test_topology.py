@@ -84,7 +84,7 @@ def test_each_bound_queue_gets_a_copy_of_every_message(
 ) -> None:
     endpoint, (exchange, work, audit) = rmqbench_broker.endpoint, names
     declared = declare(endpoint, topology(names, kind), rmqbench_broker.version)
-    assert declared.created_exchange
+    assert declared.created_exchanges == (names[0],)
     assert declared.created_queues == (work, audit)
     publish(endpoint, exchange, "work", 3)
     wait_for_counts(endpoint, {work: 3, audit: 3})
@@ -97,7 +97,7 @@ def test_declaring_again_makes_nothing_new(
     endpoint, version = rmqbench_broker.endpoint, rmqbench_broker.version
     first = declare(endpoint, topology(names, kind), version)
     assert declare(endpoint, topology(names, kind), version) == Declared(
-        first.topology, False, (), first.notes
+        first.topology, (), (), first.notes
     )
 
 

@@ -41,7 +41,7 @@ def a_result(verdict=PASSED, *, rate=1000.0, directory="/nowhere"):
         verdict=verdict,
         messages=10,
         confirmed=10,
-        queues={"work.queue": QueueFigures({}, 10, 0, QueueSum(10, 10, 0, 0, 0), 10, 0, figures)},
+        queues={"work.queue": QueueFigures({}, 10, 0, QueueSum(10, 10, *[0] * 5), 10, 0, figures)},
         publish=figures,
         confirm_latency=None,
         peak_rss_mib=1.0,

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 import rmqbench
+from rmqbench.amqp.topology import Binding
 from rmqbench.errors import UsageError
 from rmqbench.faults import FAULTS, Fault
-from rmqbench.scenarios import changes_taken
+from rmqbench.scenarios import ConsumedQueue, Scenario, changes_taken
 
 
 def test_the_default_is_the_documented_one():
@@ -300,3 +301,35 @@ def test_limits_need_an_open_load_and_those_on_deliveries_consumers_at_work():
     assert rmqbench.reliability(publish_rate=100, limits=("confirm.p99_ms <= 20",)).limits
     with pytest.raises(UsageError, match=r"limits is the text .* Give a tuple: limits=\('delivery"):
         rmqbench.latency(limits="delivery.p99_ms <= 20")
+
+
+DEAD_LETTERS = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "parked"}
+
+
+def test_a_scenario_knows_which_queue_gets_what():
+    work = ConsumedQueue("work", arguments=DEAD_LETTERS)
+    parked = ConsumedQueue("parked", bindings=())
+    scenario = Scenario("x", queues=(work, parked))
+    assert scenario.gets_all == (True, False)
+    assert scenario.origins == ((), (0,))
+    assert Scenario("x", queues=(work,)).origins == ((),), "they lead away from it"
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"queues": (ConsumedQueue("q", bindings=()),)}, "is published arrives nowhere"),
+        (
+            {
+                "queues": (ConsumedQueue("parked", arguments=DEAD_LETTERS),),
+                "consume": "during",
+                "lets_go": True,
+            },
+            "evidence of dead letters would be let go",
+        ),
+        ({"queues": (ConsumedQueue("q", bindings=(Binding("dead"),)),)}, "does not have"),
+    ],
+)
+def test_a_topology_that_makes_no_run_is_refused(wish, words):
+    with pytest.raises(UsageError, match=words):
+        Scenario("x", **wish)

@@ -148,9 +148,15 @@ class RunView:
         return checks
 
     @property
+    def dead_letters(self) -> bool:
+        """Whether any queue gets dead letters of another, or its own."""
+        return any(each.asked.get("dead_letters_of") for each in self.record.queues)
+
+    @property
     def sums(self) -> dict[str, QueueSum]:
-        """What became of the confirmed messages, of each queue."""
-        return {name: queue.sum for name, queue in self.result.queues.items()}
+        """What became of the confirmed messages, of each queue that gets them."""
+        gets_all = {each.name for each in self.record.queues if each.gets_all}
+        return {name: queue.sum for name, queue in self.result.queues.items() if name in gets_all}
 
     # --- charts ---------------------------------------------------------------------------------
 

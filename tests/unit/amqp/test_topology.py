@@ -9,8 +9,16 @@ from typing import Any, cast
 import pytest
 
 from rmqbench.amqp import topology
+from rmqbench.amqp.dead_letters import origins
 from rmqbench.amqp.idle import in_use
-from rmqbench.amqp.topology import Queue, QueueKind, Topology, arguments
+from rmqbench.amqp.topology import (
+    Binding,
+    Exchange,
+    Queue,
+    QueueKind,
+    Topology,
+    arguments,
+)
 from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
@@ -98,11 +106,57 @@ def test_a_name_of_255_bytes_is_taken() -> None:
         ({"exchange": ""}, "no name for an exchange"),
         ({"queues": ()}, "without a queue"),
         ({"queues": (Queue("q"), Queue("q", "lazy"))}, "names one queue twice"),
+        ({"exchange": "x", "exchanges": (Exchange("x"),)}, "names one exchange twice"),
+        (
+            {"queues": (Queue("q", bindings=(Binding("dead"),)),)},
+            "bound to the exchange 'dead', which its topology does not have",
+        ),
     ],
 )
 def test_a_topology_that_makes_no_sense_is_refused(wish: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Topology(**wish)
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"name": ""}, "no name for an exchange"),
+        ({"name": "amq.own"}, "keeps the name"),
+        ({"name": "x", "type": "headers"}, "'headers' is not a type of exchange"),
+    ],
+)
+def test_an_exchange_that_no_broker_takes_is_refused(wish: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Exchange(**wish)
+
+
+def test_under_other_names_all_leads_where_it_led() -> None:
+    there = Topology(
+        "main",
+        "work",
+        (
+            Queue("a", arguments={"x-dead-letter-exchange": "dead", "x-max-length": 3}),
+            Queue("b", bindings=(Binding("dead", "work"),)),
+            Queue(
+                "c",
+                arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "b"},
+            ),
+            Queue("d", arguments={"x-dead-letter-exchange": "away"}),
+        ),
+        (Exchange("dead", "direct"),),
+    )
+    renamed = there.renamed(lambda name: f"{name}.run")
+    a, b, c, d = renamed.queues
+    assert (renamed.exchange, renamed.routing_key) == ("main.run", "work")
+    assert renamed.exchanges == (Exchange("dead.run", "direct"),)
+    assert a == Queue("a.run", arguments={"x-dead-letter-exchange": "dead.run", "x-max-length": 3})
+    assert b.bindings == (Binding("dead.run", "work"),)
+    assert c.arguments["x-dead-letter-routing-key"] == "b.run"
+    assert d.arguments == {"x-dead-letter-exchange": "away"}
+    before, after = origins(there), origins(renamed)
+    assert {f"{name}.run" for name in before} == after.keys()
+    assert [each.queue for each in after["b.run"]] == ["a.run", "c.run"]
 
 
 def test_a_built_in_exchange_can_be_used() -> None:

@@ -43,7 +43,7 @@ def measure(tmp_path, monkeypatch):
                 verdict=verdict(rate),
                 messages=1,
                 confirmed=1,
-                queues={"work.queue": QueueFigures({}, 0, 0, QueueSum(0, 0, 0, 0, 0), 0, 0, NONE)},
+                queues={"work.queue": QueueFigures({}, 0, 0, QueueSum(*[0] * 7), 0, 0, NONE)},
                 publish=NONE,
                 confirm_latency=None,
                 peak_rss_mib=0.0,

@@ -1,5 +1,6 @@
 """A consumer's evidence: there before the acknowledgement, and of nothing but what was received."""
 
+import shutil
 import threading
 import time
 import uuid
@@ -10,13 +11,14 @@ import pika
 import pytest
 from support.plans import consumer_plan
 
+from rmqbench.amqp.dead_letters import Origin
 from rmqbench.amqp.shape import Deliveries, Shape
 from rmqbench.clients import consumer as consumers
 from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
 from rmqbench.run_directory.journal import JOURNAL_FILE, ChannelClosed, read_journal
-from rmqbench.run_directory.ledger import DeliveryLedger
-from rmqbench.verdict.evidence import ACKED, DELIVERED, REPORTED
+from rmqbench.run_directory.ledger import DeliveryLedger, dead_letters_in
+from rmqbench.verdict.evidence import ACKED, DELIVERED, REJECTED, REPORTED
 
 COUNT = 10
 RECIPE = Recipe(uuid.UUID(int=1))
@@ -163,9 +165,10 @@ def consume(tmp_path, monkeypatch):
         *scripts, ready=0, finish=None, prepare=lambda link: None, recipe=RECIPE, **changes
     ):
         directory = tmp_path / "consumer-0"
-        for old in directory.glob("*"):
-            old.unlink()
+        shutil.rmtree(directory, ignore_errors=True)
         DeliveryLedger.create(directory, COUNT)
+        for index in range(len(changes.get("origins", ()))):
+            DeliveryLedger.create(dead_letters_in(directory, index), COUNT)
         links = [Link(directory, *script, ready=ready) for script in scripts]
         for link in links:
             prepare(link)
@@ -430,6 +433,79 @@ def test_its_priority_is_an_argument_of_its_consumer(consume, tmp_path):
     _, (link,), _ = consume([receive(0)], priority=7)
     assert link.arguments == {"x-priority": 7}
     assert consume([receive(0)])[1][0].arguments == {}
+
+
+# --- dead letters ---------------------------------------------------------------------------------
+
+DEATH = {"queue": "source", "reason": "rejected", "count": 1}
+ORIGIN = Origin("source", "dead", "k", frozenset({"rejected"}))
+
+
+def receive_dead(sequence, exchange="dead", **changes):
+    """Receive a message as the dead letter of a queue, by the ordinary way."""
+    headers = {"x-death": [DEATH | changes]}
+
+    def step(link):
+        link.tags += 1
+        frames, method, properties, body = marshal(link.tags, sequence, headers=headers)
+        method.exchange = exchange
+        link.raw_delivery = frames
+        link.on_message(link, method, properties, body)
+        link.raw_delivery = None
+
+    return step
+
+
+def test_dead_letters_have_a_ledger_of_their_own_and_are_acknowledged_whatever_is_settled(
+    consume, tmp_path
+):
+    script = [receive(3), receive_dead(3), receive_dead(4), receive_dead(3)]
+    report, (link,), incidents = consume(script, origins=(ORIGIN,), settle="reject")
+    assert (report.deliveries, report.error, incidents) == (4, None, [])
+    assert link.rejected == [(1, False)]
+    assert [tag for tag, *_ in link.acks] == [2, 3, 4]
+    own = DeliveryLedger.read(tmp_path / "consumer-0")
+    assert np.flatnonzero(own.state).tolist() == [3]
+    assert own.state[3] == DELIVERED | REJECTED
+    dead = DeliveryLedger.read(dead_letters_in(tmp_path / "consumer-0", 0))
+    assert np.flatnonzero(dead.state == DELIVERED | ACKED).tolist() == [3, 4]
+    assert dead.again()["place"].tolist() == [3]
+
+
+def test_no_shape_is_learned_from_a_dead_letter(consume):
+    _, (link,), _ = consume([receive_dead(0), receive_dead(1), receive(2)], origins=(ORIGIN,))
+    assert len(link.learned) == 1
+    assert takes(link.learned[0], 3)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (receive_dead(0, queue="other"), "dead-lettered by queue 'other'"),
+        (receive_dead(0, reason="expired"), "for the reason 'expired'"),
+        (receive_dead(0, exchange="x"), "exchange 'x'"),
+    ],
+    ids=["queue", "reason", "exchange"],
+)
+def test_a_dead_letter_that_comes_otherwise_than_the_topology_says_is_misrouted(
+    consume, tmp_path, step, said
+):
+    _, (link,), incidents = consume([step], origins=(ORIGIN,))
+    assert incidents == [("misrouted", 0)]
+    (incident,) = DeliveryLedger.read(tmp_path / "consumer-0").incidents()
+    assert said in incident.detail
+    assert [tag for tag, *_ in link.acks] == [1]
+
+
+def test_what_is_published_is_misrouted_where_only_dead_letters_belong(consume):
+    *_, incidents = consume([receive(0), receive_dead(1)], origins=(ORIGIN,), gets_all=False)
+    assert incidents == [("misrouted", 0)]
+
+
+def test_a_dead_letter_with_a_number_that_no_producer_was_given_is_a_phantom(consume, tmp_path):
+    consume([receive_dead(COUNT)], origins=(ORIGIN,))
+    dead = DeliveryLedger.read(dead_letters_in(tmp_path / "consumer-0", 0))
+    assert [each.finding for each in dead.incidents()] == ["phantom"]
 
 
 # --- what it writes down -------------------------------------------------------------------------

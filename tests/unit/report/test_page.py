@@ -39,14 +39,14 @@ def text_of(*paths, title=""):
 def test_a_run_that_passed_says_so_in_a_sentence(tmp_path):
     text = text_of(made_up(tmp_path / "run"))
     assert "PASS 10 messages were published and confirmed, and work delivered every one" in text
-    assert "work 10 = 10 0 0 0 ✓ adds up" in text
+    assert "work 10 = 10 0 0 0 0 ✓ adds up" in text
 
 
 def test_a_loss_that_is_allowed_is_not_called_none(tmp_path):
     path = made_up(tmp_path / "run", missing=(3, 4), allowed=["lost"])
     text = text_of(path)
     assert "PASS Found, and allowed: 2 lost." in text
-    assert "work 10 = 8 0 2 0 ✓ adds up" in text
+    assert "work 10 = 8 0 2 0 0 ✓ adds up" in text
 
 
 def test_without_confirms_nothing_is_said_to_be_confirmed(tmp_path):

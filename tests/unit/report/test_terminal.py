@@ -17,7 +17,7 @@ QUICK = Throughput(10, 1.0, 10.0, 1.0)
 
 
 def a_result(tmp_path, scenario):
-    figures = QueueFigures({}, 10, 0, QueueSum(10, 10, 0, 0, 0), 10, 0, QUICK)
+    figures = QueueFigures({}, 10, 0, QueueSum(10, 10, *[0] * 5), 10, 0, QUICK)
     return Result(
         run="0",
         scenario=scenario.as_dict(),

@@ -55,3 +55,11 @@ def test_no_queue_is_used_in_place_with_automatic_acknowledgement():
     require_possible(reliability(auto_ack=True), in_place=False)
     with pytest.raises(UsageError, match="in place"):
         require_possible(reliability(auto_ack=True), in_place=True)
+
+
+def test_dead_letters_are_followed_on_this_host_only():
+    own = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q"}
+    scenario = Scenario("x", queues=(ConsumedQueue("q", arguments=own),))
+    require_possible(scenario, in_place=False)
+    with pytest.raises(UsageError, match="dead letters does not come back from other hosts"):
+        require_possible(scenario, in_place=False, elsewhere=True)

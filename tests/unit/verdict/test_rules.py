@@ -162,6 +162,16 @@ def test_messages_that_nobody_was_given_are_unserved():
     assert verdict.found() == {"unserved": 8}
 
 
+@pytest.mark.parametrize("who", ["another's", "one that broke off", "nobody"])
+def test_whom_the_broker_takes_for_a_consumer_may_be_served(who):
+    """As before a single active consumer whose connection is half-open."""
+    waited = Unserved(ready=7, since_ns=5_000, until_ns=9_000)
+    first = consumer(closed=() if who == "one that broke off" else (1,))
+    drain = Drain(True, others=int(who == "another's"))
+    verdict = verdict_of(queue(first, consumer([], unserved=[waited]), drain=drain))
+    assert verdict.count("unserved") == (7 if who == "nobody" else 0)
+
+
 LET_GO_AT_5_TO_8_US = np.array([(0, COUNT, 5_000, 8_000, 0)], LET_GO)
 
 

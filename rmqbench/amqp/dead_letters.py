@@ -1,0 +1,131 @@
+"""Which queue gets the dead letters of which: what a topology routes them to.
+
+By https://www.rabbitmq.com/docs/dlx and /docs/exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rmqbench.amqp.topology import (
+    DEAD_LETTER_EXCHANGE,
+    DEAD_LETTER_KEY,
+    Binding,
+    Queue,
+    Topology,
+)
+
+__all__ = ["Death", "Origin", "is_at_least_once", "last_death", "origins", "routes"]
+
+_REASONS: Final = {
+    "expired": ("x-message-ttl",),
+    "maxlen": ("x-max-length", "x-max-length-bytes"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A queue of which another one gets the dead letters, and how they come.
+
+    They come through ``exchange``, by ``routing_key``, for one of these ``reasons``.
+    """
+
+    queue: str
+    exchange: str
+    routing_key: str
+    reasons: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Where a message was dead-lettered last, and for which reason."""
+
+    queue: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Return it for a person."""
+        return f"queue {self.queue!r} for the reason {self.reason!r}"
+
+
+def origins(topology: Topology, *, may_be_limited: bool = False) -> dict[str, tuple[Origin, ...]]:
+    """Return of each queue of a topology whose dead letters it gets, in the order of the queues.
+
+    A dead-letter exchange that is none of the topology's leads away from it. With
+    ``may_be_limited`` any queue may get a greatest length under way.
+    """
+    found: dict[str, tuple[Origin, ...]] = dict.fromkeys(topology.queue_names, ())
+    for queue in topology.queues:
+        exchange = queue.arguments.get(DEAD_LETTER_EXCHANGE)
+        if exchange is None:
+            continue
+        key = str(queue.arguments.get(DEAD_LETTER_KEY, topology.routing_key))  # else its own
+        reasons = _reasons(queue) | ({"maxlen"} if may_be_limited else frozenset())
+        origin = Origin(queue.name, str(exchange), key, reasons)
+        for name in routes(topology, origin.exchange, key):
+            found[name] += (origin,)
+    return found
+
+
+def routes(topology: Topology, exchange: str, routing_key: str) -> tuple[str, ...]:
+    """Return the queues of a topology to which an exchange routes a message.
+
+    The default exchange, ``""``, routes to the queue of that name.
+    """
+    if not exchange:
+        return tuple(name for name in topology.queue_names if name == routing_key)
+    types = {topology.exchange: "direct"} | {each.name: each.type for each in topology.exchanges}
+    return tuple(
+        queue.name
+        for queue in topology.queues
+        if any(
+            binding.exchange == exchange and _matches(binding, types.get(exchange), routing_key)
+            for binding in topology.bindings_of(queue)
+        )
+    )
+
+
+def is_at_least_once(queue: Queue) -> bool:
+    """Whether a queue keeps its dead letters until each of their queues has confirmed them."""
+    strategy = queue.arguments.get("x-dead-letter-strategy")
+    return queue.kind == "quorum" and strategy == "at-least-once"
+
+
+def last_death(headers: Mapping[str, Any] | None) -> Death | None:
+    """Return where a message was dead-lettered last, by its headers; None: nowhere.
+
+    The first entry of ``x-death`` is the latest.
+    """
+    deaths = (headers or {}).get("x-death")
+    if not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
+        return None
+    return Death(str(deaths[0].get("queue")), str(deaths[0].get("reason")))
+
+
+def _reasons(queue: Queue) -> frozenset[str]:
+    """Return for which reasons a queue gives messages up, by its arguments."""
+    reasons = {"rejected"}
+    reasons |= {
+        reason for reason, names in _REASONS.items() if not queue.arguments.keys().isdisjoint(names)
+    }
+    if queue.kind == "quorum":
+        reasons.add("delivery_limit")
+    return frozenset(reasons)
+
+
+def _matches(binding: Binding, kind: str | None, routing_key: str) -> bool:
+    if kind == "topic":
+        return _matches_topic(binding.routing_key.split("."), routing_key.split("."))
+    return kind == "fanout" or (kind == "direct" and binding.routing_key == routing_key)
+
+
+def _matches_topic(pattern: list[str], words: list[str]) -> bool:
+    """Whether words match a pattern, in which ``*`` is one of them and ``#`` any number."""
+    if not pattern:
+        return not words
+    first, rest = pattern[0], pattern[1:]
+    if first == "#":
+        return any(_matches_topic(rest, words[at:]) for at in range(len(words) + 1))
+    return bool(words) and first in ("*", words[0]) and _matches_topic(rest, words[1:])

@@ -1,0 +1,90 @@
+"""Dead letters on a real broker: each message ends in one place, and the sum says in which."""
+
+import pytest
+
+import rmqbench
+from rmqbench.amqp.topology import Binding, Exchange
+from rmqbench.explaining.facts import Facts
+from rmqbench.explaining.lives import life_of
+from rmqbench.message import Identity
+from rmqbench.run_directory.reading import read_run
+from rmqbench.scenarios import ConsumedQueue, Scenario
+
+COUNT = 600
+DLX, KEY = "x-dead-letter-exchange", "x-dead-letter-routing-key"
+TO_PARKED = {DLX: "", KEY: "parked"}
+
+
+@pytest.fixture
+def run(rmqbench_broker, tmp_path, rmqbench_show):
+    """Run a scenario of these queues, and return the result."""
+
+    def run(*queues, **changes):
+        scenario = Scenario("dead letters", queues, messages=COUNT, **changes)
+        result = rmqbench.run(scenario, rmqbench_broker, directory=tmp_path / "run")
+        rmqbench_show(result)
+        return result
+
+    return run
+
+
+def shares(result, queue="work"):
+    """Return what a queue's messages came to: delivered, dead-lettered, and anything else."""
+    it = result.queues[queue].sum
+    assert it.confirmed == COUNT
+    others = it.removed, it.lost, it.still_there, it.not_known
+    return it.delivered, it.dead_lettered, sum(others)
+
+
+@pytest.mark.parametrize("consume", ["after", "during"])
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_what_is_rejected_goes_to_the_queue_that_gets_it(run, kind, consume):
+    result = run(
+        ConsumedQueue("parked", kind, bindings=()),
+        ConsumedQueue("work", kind, arguments=TO_PARKED, settle="ack*2,reject", consumers=2),
+        consume=consume,
+    )
+    assert (result.verdict.outcome, result.verdict.found()) == ("PASS", {})
+    delivered, dead_lettered, others = shares(result)
+    assert (delivered + dead_lettered, others) == (COUNT, 0)
+    assert 100 < dead_lettered < 300
+    assert result.queues["parked"].delivered == dead_lettered
+
+
+def test_what_expires_and_what_is_one_too_many_is_dead_lettered_as_well(run):
+    result = run(
+        ConsumedQueue("work", arguments={**TO_PARKED, "x-message-ttl": 1}),
+        ConsumedQueue("short", arguments={**TO_PARKED, "x-max-length": 100}),
+        ConsumedQueue("parked", bindings=()),
+    )
+    assert (result.verdict.outcome, result.verdict.found()) == ("PASS", {})
+    assert shares(result) == (0, COUNT, 0)
+    assert shares(result, "short") == (100, COUNT - 100, 0)
+
+
+def test_a_rejected_message_may_come_to_its_own_queue_again(run, tmp_path):
+    """Through an exchange, and to two others, each by another key."""
+    result = run(
+        ConsumedQueue("work", arguments={DLX: "dead"}, settle="reject", bindings=None),
+        ConsumedQueue("all", bindings=(Binding("dead", "#"),)),
+        ConsumedQueue("some", bindings=(Binding("dead", "wo.*"), Binding("dead", "work"))),
+        ConsumedQueue("none", bindings=(Binding("dead", "*.work"),)),
+        exchanges=(Exchange("dead", "topic"),),
+    )
+    assert (result.verdict.outcome, result.verdict.found()) == ("PASS", {})
+    assert shares(result) == (0, COUNT, 0)
+    assert [result.queues[name].delivered for name in ("all", "some", "none")] == [COUNT, COUNT, 0]
+    life = life_of(Facts(read_run(tmp_path / "run"), result.verdict), Identity(0, 7))
+    assert life.ends[1:] == (
+        "work: delivered once, and rejected by consumer 0 of work, and dead-lettered to all and "
+        "some.",
+    )
+    assert any("of all received it on channel 1 as a dead letter" in m.what for m in life.moments)
+
+
+def test_a_queue_that_comes_back_to_itself_at_once_is_drained(run):
+    result = run(ConsumedQueue("work", arguments={DLX: "", KEY: "work"}, settle="ack,reject"))
+    assert (result.verdict.outcome, result.verdict.found()) == ("PASS", {})
+    delivered, dead_lettered, others = shares(result)
+    assert (delivered + dead_lettered, others) == (COUNT, 0)
+    assert result.queues["work"].delivered == COUNT + dead_lettered

@@ -1,0 +1,131 @@
+"""Which queue gets whose dead letters, as RabbitMQ routes them."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rmqbench.amqp.dead_letters import (
+    Death,
+    Origin,
+    is_at_least_once,
+    last_death,
+    origins,
+    routes,
+)
+from rmqbench.amqp.topology import Binding, Exchange, Queue, Topology
+
+DLX = "x-dead-letter-exchange"
+KEY = "x-dead-letter-routing-key"
+
+
+def topology(*queues, exchanges=()):
+    return Topology("main", "work", queues, exchanges)
+
+
+def test_what_is_published_reaches_the_queues_that_are_bound_to_it():
+    there = topology(
+        Queue("all"),
+        Queue("other key", bindings=(Binding("main", "other"),)),
+        Queue("nothing", bindings=()),
+    )
+    assert routes(there, "main", "work") == ("all",)
+    assert routes(there, "main", "other") == ("other key",)
+    assert routes(there, "unknown", "work") == ()
+
+
+def test_the_default_exchange_routes_by_the_name_of_a_queue():
+    assert routes(topology(Queue("a"), Queue("b")), "", "b") == ("b",)
+
+
+def test_a_fanout_exchange_routes_to_all_that_are_bound_to_it_once():
+    twice = Queue("twice", bindings=(Binding("out", "1"), Binding("out", "2")))
+    there = topology(Queue("all"), twice, exchanges=(Exchange("out", "fanout"),))
+    assert routes(there, "out", "any") == ("twice",)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        ("a.*.c", ["a.b.c", "a..c"], ["a.c", "a.b.b.c", "a.b"]),
+        ("a.#", ["a", "a.b", "a.b.c"], ["b.a", "ab"]),
+        ("#.a", ["a", "b.a"], ["a.b"]),
+        ("#", ["", "a", "a.b"], []),
+        ("*", ["a", ""], ["a.b"]),
+        ("a.#.#.b", ["a.b", "a.x.b", "a.x.y.b"], ["a", "b"]),
+    ],
+)
+def test_a_topic_exchange_matches_words(pattern, matching, others):
+    there = topology(
+        Queue("q", bindings=(Binding("topics", pattern),)),
+        Queue("all"),
+        exchanges=(Exchange("topics", "topic"),),
+    )
+    assert all(routes(there, "topics", key) == ("q",) for key in matching)
+    assert all(routes(there, "topics", key) == () for key in others)
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "*", "#"]), min_size=1, max_size=5),
+    st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5),
+)
+def test_a_pattern_of_topics_is_that_regular_expression(pattern, words):
+    """Each word with a dot behind it, so that any number of them may stand anywhere."""
+    each = {"*": r"[^.]*\.", "#": r"(?:[^.]*\.)*"}
+    expression = "".join(each.get(word, re.escape(word) + r"\.") for word in pattern)
+    expected = re.fullmatch(expression, ".".join(words) + ".") is not None
+    queue = Queue("q", bindings=(Binding("topics", ".".join(pattern)),))
+    there = topology(queue, exchanges=(Exchange("topics", "topic"),))
+    assert bool(routes(there, "topics", ".".join(words))) is expected
+
+
+def test_each_queue_knows_whose_dead_letters_it_gets_and_how_they_come():
+    there = topology(
+        Queue("work", "quorum", arguments={DLX: "dead", "x-message-ttl": 5}),
+        Queue("other", arguments={DLX: "", KEY: "parked", "x-max-length": 3}),
+        Queue("parked", bindings=(Binding("dead", "work"),)),
+        Queue("away", arguments={DLX: "not of this topology"}),
+        exchanges=(Exchange("dead", "direct"),),
+    )
+    assert origins(there) == {
+        "work": (),
+        "other": (),
+        "parked": (
+            Origin("work", "dead", "work", frozenset({"rejected", "expired", "delivery_limit"})),
+            Origin("other", "", "parked", frozenset({"rejected", "maxlen"})),
+        ),
+        "away": (),
+    }
+    limited = origins(there, may_be_limited=True)["parked"]
+    assert all("maxlen" in each.reasons for each in limited)
+
+
+def test_a_queue_may_get_its_own_dead_letters():
+    own = Queue("work", arguments={DLX: "", KEY: "work"})
+    (origin,) = origins(topology(own))["work"]
+    assert (origin.queue, origin.exchange, origin.routing_key) == ("work", "", "work")
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy", "expected"),
+    [
+        ("quorum", "at-least-once", True),
+        ("quorum", "at-most-once", False),
+        ("quorum", None, False),
+        ("classic", "at-least-once", False),
+    ],
+)
+def test_only_a_quorum_queue_that_is_told_to_keeps_its_dead_letters(kind, strategy, expected):
+    arguments = {} if strategy is None else {"x-dead-letter-strategy": strategy}
+    assert is_at_least_once(Queue("q", kind, arguments=arguments)) is expected
+
+
+def test_the_latest_death_stands_first():
+    deaths = [{"queue": "b", "reason": "expired"}, {"queue": "a", "reason": "rejected"}]
+    assert last_death({"x-death": deaths}) == Death("b", "expired")
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"x-death": []}, {"x-death": "b"}, {"x-death": [7]}])
+def test_what_tells_no_death_has_none(headers):
+    assert last_death(headers) is None
