@@ -35,6 +35,8 @@ COMMANDS = {
     "museum": "List the exhibits: real ways in which RabbitMQ lost messages; or tell of one.",
     "reproduce": "Reproduce an exhibit of the museum: does this RabbitMQ lose messages as that "
     "one did?",
+    "hunt": "Hunt for losses: random workloads and faults, each on a new broker, each judged.",
+    "replay": "Replay a schedule of a hunt: does it fail here, and how often?",
     "broker": "Start a RabbitMQ of our own, or fetch one.",
     "produce": "Publish messages to an exchange with a work and an audit queue, each confirmed.",
     "consume": "Consume a queue and acknowledge each message, until --expect or Ctrl-C.",

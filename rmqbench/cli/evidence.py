@@ -37,6 +37,16 @@ class Evidence:
     keep: int
     keep_days: float
 
+    @staticmethod
+    def made(directory: Path | None, name: str) -> Path:
+        """Make the directory of several runs: the one that was named, or one among the user's."""
+        from rmqbench.run_directory import RunDirectory
+        from rmqbench.run_directory.keeping import make_among_runs
+
+        if directory is None:
+            return make_among_runs(name)
+        return RunDirectory.make(directory, name).path
+
     def require_free(self) -> None:
         """Raise UsageError where the directory that was named holds something."""
         from rmqbench.run_directory import RunDirectory

@@ -6,6 +6,7 @@ It is a file, a pipe with a name, a device, or a stream of this process (``-``, 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
@@ -15,10 +16,10 @@ from typing import Annotated
 
 import typer
 
-from rmqbench.cli.output import say
+from rmqbench.cli.output import say, write_out
 from rmqbench.errors import UsageError
 
-__all__ = ["JsonOption", "is_stdout", "require_writable", "write_file"]
+__all__ = ["JsonOption", "is_stdout", "require_writable", "write_file", "write_text_and_json"]
 
 JsonOption = Annotated[
     Path | None,
@@ -105,3 +106,15 @@ def _opened(path: Path) -> int:
         else:
             os.set_blocking(opened, True)
             return opened
+
+
+def write_text_and_json(text: str, told: object, path: Path | None) -> bool:
+    """Write a text for people, and to a file where there is one values as JSON.
+
+    Return whether both were written. Where the file is standard output, there is no text.
+    """
+    as_json = json.dumps(told, indent=2) + "\n"
+    if is_stdout(path):
+        return write_out(as_json)
+    written = write_out(text)
+    return written if path is None else write_file(path, as_json, "The evidence is kept.") & written

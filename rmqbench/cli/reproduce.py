@@ -66,7 +66,7 @@ def reproduce(
     Evidence(directory, 1, 1).require_free()
     sides = [own] if against is None else [own, OwnBrokerOptions("container", against)]
     several = repeat * len(sides) > 1
-    place = _place(shown, directory) if several else directory
+    place = Evidence.made(directory, shown.name) if several else directory
     say(visible_line(f"{shown.reference or shown.name}: {shown.title}"))
     found: list[Reproduction] = []
     with interrupts_told(INTERRUPTED):
@@ -79,15 +79,6 @@ def reproduce(
     codes = {each.exit_code for each in found[:repeat]}
     code = 1 if 1 in codes else max(codes)
     raise typer.Exit(code or (0 if written else RmqbenchError.exit_code))
-
-
-def _place(shown: Exhibit, directory: Path | None) -> Path:
-    from rmqbench.run_directory import RunDirectory
-    from rmqbench.run_directory.keeping import make_among_runs
-
-    if directory is None:
-        return make_among_runs(shown.name)
-    return RunDirectory.make(directory, shown.name).path
 
 
 def _run(

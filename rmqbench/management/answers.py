@@ -46,8 +46,7 @@ _TOO_LARGE = 2**64  # no count, size or rate of a broker reaches it, and a float
 class QueueInfo:
     """A queue: counts of messages, sizes in bytes, rates per second over the last interval.
 
-    ``messages_dlx`` is the number of dead letters that it keeps until they are confirmed,
-    ``messages_ram`` the number of messages in memory, ``memory_bytes`` the memory of the queue's
+    ``messages_ram`` is the number of messages in memory, ``memory_bytes`` the memory of the queue's
     process. ``deliver_rate`` includes ``basic.get``. ``policy_definition`` is what its policy and
     its operator policy come to together; ``dead_letter_exchanges`` are those named by the queue's
     argument and by these.
@@ -60,7 +59,6 @@ class QueueInfo:
     exclusive: bool | None = None
     messages_ready: int | None = None
     messages_unacknowledged: int | None = None
-    messages_dlx: int | None = None
     messages_ram: int | None = None
     message_bytes_ready: int | None = None
     memory_bytes: int | None = None
@@ -298,7 +296,6 @@ def _queue(name: str, queue: Mapping[str, Any]) -> QueueInfo:
         exclusive=_flag(queue.get("exclusive")),
         messages_ready=whole_number(queue.get("messages_ready")),
         messages_unacknowledged=whole_number(queue.get("messages_unacknowledged")),
-        messages_dlx=whole_number(queue.get("messages_dlx")),
         messages_ram=whole_number(queue.get("messages_ram")),
         message_bytes_ready=whole_number(queue.get("message_bytes_ready")),
         memory_bytes=whole_number(queue.get("memory")),

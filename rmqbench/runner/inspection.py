@@ -16,7 +16,13 @@ from rmqbench.amqp.topology import Queue
 from rmqbench.broker import Broker
 from rmqbench.errors import AccessRefused, QueueNotFound, RmqbenchError
 from rmqbench.faults.effects import limit_policy
-from rmqbench.management.answers import PolicyInfo, read_channels, read_policies, read_queues
+from rmqbench.management.answers import (
+    PolicyInfo,
+    read_channels,
+    read_policies,
+    read_queues,
+    whole_number,
+)
 from rmqbench.management.client import Management
 from rmqbench.run_directory.journal import Entry, PoliciesFound
 from rmqbench.runner.isolation import Place
@@ -148,8 +154,8 @@ class Inspection:
 
     def _ask_for_dead_letters(self, queue: str) -> int:
         with suppress(RmqbenchError), self._broker.management as management:
-            figures = read_queues([management.queue(queue, self._virtual_host)])
-            return (figures[0].messages_dlx or 0) if figures else 0
+            figures = management.queue(queue, self._virtual_host)
+            return whole_number(figures.get("messages_dlx")) or 0
         return 0
 
     def _unacknowledged(self, queue: str) -> int | None:

@@ -238,3 +238,37 @@ def test_where_the_api_does_not_say_it_there_is_no_proof(inspect, api):
     api.figures[WORK] = {}
     detail = "3 messages are missing, and the API does not say who holds any"
     assert held(inspect) == Drain(False, 0, detail)
+
+
+# --- dead letters ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "kept", "least_s"),
+    [
+        ([0], 0, 7),
+        ([100, 60, 20, 0], 0, 10),
+        ([100, 68], 68, 17),
+        ([100, None], 0, 8),
+    ],
+    ids=["none", "on their way", "kept", "no longer told"],
+)
+def test_dead_letters_that_are_on_their_way_are_waited_for(
+    inspect, api, monkeypatch, told, kept, least_s
+):
+    """The last figure stays as it is."""
+    monkeypatch.setattr(inspection.time, "monotonic", lambda: sum(inspect.slept))
+    left = iter(told)
+
+    def queue(name, vhost):
+        value = next(left, told[-1])
+        return {"name": name} if value is None else {"name": name, "messages_dlx": value}
+
+    monkeypatch.setattr(api, "queue", queue)
+    assert inspect.kept_dead_letters(AUDIT, 10.0) == kept
+    assert least_s <= sum(inspect.slept) < least_s + 10
+
+
+def test_where_the_api_tells_nothing_no_dead_letters_are_kept(inspect, api):
+    api.figures[AUDIT] = QueueNotFound("Gone.")
+    assert inspect.kept_dead_letters(AUDIT, 10.0) == 0
