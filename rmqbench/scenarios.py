@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 from rmqbench.amqp import dead_letters
 from rmqbench.amqp.topology import Binding, Exchange, Queue, QueueKind, Topology
@@ -58,6 +58,10 @@ def _require_between(name: str, value: int, least: int, most: int) -> None:
 def _require_rate(name: str, rate: float | None) -> None:
     if rate is not None and not 0 < rate < math.inf:
         raise UsageError(f"{name} is {rate}.", "Give messages a second, more than 0.")
+
+
+# What dead-letters without a rejection: in a cycle of such RabbitMQ drops a message.
+_DROPPED: Final = {"x-message-ttl", "x-max-length", "x-max-length-bytes"}
 
 
 def _texts(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -279,11 +283,28 @@ class Scenario:
                 "published arrives nowhere.",
                 "Leave the bindings of one of them out.",
             )
+        self._require_short_ways()
         if self.lets_go and any(self.origins):
             raise UsageError(
                 "With lets_go evidence of dead letters would be let go, too.",
                 "Leave out lets_go, or the dead-letter exchange.",
             )
+
+    def _require_short_ways(self) -> None:
+        """Raise UsageError for dead letters that go on, or that RabbitMQ drops in a cycle."""
+        for place, (queue, origins) in enumerate(zip(self.queues, self.origins, strict=True)):
+            if any(place in of for of in self.origins) and any(each != place for each in origins):
+                raise UsageError(
+                    f"Dead letters that come to {queue.name!r} go on from there: they are followed "
+                    "to the first queue only.",
+                    "Leave its dead-letter exchange out.",
+                )
+            if place in origins and _DROPPED & queue.arguments.keys():
+                raise UsageError(
+                    f"Queue {queue.name!r} gets its own dead letters, and expires messages or has "
+                    "a greatest length: what comes back so is dropped by RabbitMQ.",
+                    "Leave the TTL or the length out.",
+                )
 
     def _require_limits(self) -> None:
         limits = [Limit.of(text) for text in _texts("limits", self.limits)]

@@ -11,6 +11,8 @@ and its upper 32 bits choose by weight as they do for sizes (:mod:`rmqbench.size
             three quarters of the prefetch are held; at once where it was redelivered
 ``requeue`` ``basic.reject`` with ``requeue`` when it comes to this consumer first, then ``ack``
 ``reject``  ``basic.reject`` without ``requeue``: dead-lettered where the queue says so, else gone
+``crash``   the connection is broken off each time it comes, and all that the consumer holds is
+            given back: at most 25 times for each message and 500 for each consumer; then ``ack``
 =========== ====================================================================================
 
 Each but ``late`` may wait before it is done: ``requeue@3s``.
@@ -45,6 +47,7 @@ class Action(Enum):
     LATE = "late"
     REQUEUE = "requeue"
     REJECT = "reject"
+    CRASH = "crash"
 
 
 class Choice(NamedTuple):
@@ -107,5 +110,6 @@ def _choice(text: str, whole: str) -> Choice:
             return Choice(action, delay_s, int(read[3] or 1))
     raise UsageError(
         f"settle is {whole!r}, and {text!r} is no way to settle a message.",
-        "Give ack, late, requeue or reject, or several: ack*4,late*5; after a while: requeue@3s.",
+        "Give ack, late, requeue, reject or crash, or several: ack*4,late*5; after a while: "
+        "requeue@3s.",
     )

@@ -17,7 +17,7 @@ from rmqbench.amqp.topology import (
     Topology,
 )
 
-__all__ = ["Death", "Origin", "is_at_least_once", "last_death", "origins", "routes"]
+__all__ = ["Death", "Origin", "last_death", "origins", "routes"]
 
 _REASONS: Final = {
     "expired": ("x-message-ttl",),
@@ -54,7 +54,7 @@ def origins(topology: Topology, *, may_be_limited: bool = False) -> dict[str, tu
     """Return of each queue of a topology whose dead letters it gets, in the order of the queues.
 
     A dead-letter exchange that is none of the topology's leads away from it. With
-    ``may_be_limited`` any queue may get a greatest length under way.
+    ``may_be_limited`` any queue may get a greatest length, or a TTL, by a policy.
     """
     found: dict[str, tuple[Origin, ...]] = dict.fromkeys(topology.queue_names, ())
     for queue in topology.queues:
@@ -62,7 +62,7 @@ def origins(topology: Topology, *, may_be_limited: bool = False) -> dict[str, tu
         if exchange is None:
             continue
         key = str(queue.arguments.get(DEAD_LETTER_KEY, topology.routing_key))  # else its own
-        reasons = _reasons(queue) | ({"maxlen"} if may_be_limited else frozenset())
+        reasons = _reasons(queue) | (frozenset(_REASONS) if may_be_limited else frozenset())
         origin = Origin(queue.name, str(exchange), key, reasons)
         for name in routes(topology, origin.exchange, key):
             found[name] += (origin,)
@@ -87,18 +87,15 @@ def routes(topology: Topology, exchange: str, routing_key: str) -> tuple[str, ..
     )
 
 
-def is_at_least_once(queue: Queue) -> bool:
-    """Whether a queue keeps its dead letters until each of their queues has confirmed them."""
-    strategy = queue.arguments.get("x-dead-letter-strategy")
-    return queue.kind == "quorum" and strategy == "at-least-once"
-
-
 def last_death(headers: Mapping[str, Any] | None) -> Death | None:
     """Return where a message was dead-lettered last, by its headers; None: nowhere.
 
-    The first entry of ``x-death`` is the latest.
+    Later versions say so in so many words; else the first entry of ``x-death`` is the latest.
     """
-    deaths = (headers or {}).get("x-death")
+    told = headers or {}
+    if "x-last-death-queue" in told:
+        return Death(str(told["x-last-death-queue"]), str(told.get("x-last-death-reason")))
+    deaths = told.get("x-death")
     if not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
         return None
     return Death(str(deaths[0].get("queue")), str(deaths[0].get("reason")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from rmqbench.cli.output import say
 from rmqbench.cli.running import INTERRUPTED
 from rmqbench.cli.signals import interrupts_told
 from rmqbench.errors import RmqbenchError
-from rmqbench.text import visible_line
+from rmqbench.text import counted, visible_line
 
 if TYPE_CHECKING:
     from rmqbench.hunt import Hunt
@@ -40,7 +41,8 @@ def hunt(
         float, typer.Option(min=0, help="For how long each find is made smaller, at most.")
     ] = 20.0,
     seed: Annotated[
-        int | None, typer.Option(min=0, show_default="by the time", help="Of the first schedule.")
+        int | None,
+        typer.Option(min=0, show_default="by the time", help="Seed of the first schedule."),
     ] = None,
     directory: DirectoryOption = None,
     json_file: JsonOption = None,
@@ -48,7 +50,8 @@ def hunt(
     """Hunt for losses: random workloads and faults, each on a new broker, each judged.
 
     What fails is made smaller for as long as it fails in the same way, and ends
-    in a line that replays it. Exit codes: 1 something failed, 0 nothing did.
+    in a line that replays it. Exit codes: 1 something failed, 0 nothing did, 3
+    nothing is known.
 
     Example: rmqbench hunt --minutes 60 --image rabbitmq:4-management
     """
@@ -72,7 +75,9 @@ def hunt(
             hunting.go(draw(number) for number in itertools.count(first))
     finally:
         written = _show(hunting, own, json_file)
-    raise typer.Exit(1 if hunting.finds else 0 if written else RmqbenchError.exit_code)
+    conclusive = hunting.tried - hunting.inconclusive - len(hunting.errors)
+    code = 1 if hunting.finds else 0 if conclusive else 3
+    raise typer.Exit(code or (0 if written else RmqbenchError.exit_code))
 
 
 class _Clock:
@@ -82,16 +87,23 @@ class _Clock:
         self._until = time.monotonic() + hunt_s
         self._shrink_s = shrink_s
         self._finds = 0
-        self._shrink_until = 0.0
+        self._shrink_from = self._shrink_until = 0.0
 
     def goes_on(self) -> bool:
-        return time.monotonic() < self._until
+        """Whether there is time for another schedule; what was made smaller takes none of it."""
+        now = time.monotonic()
+        if self._shrink_until:
+            self._until += now - self._shrink_from
+            self._shrink_until = 0.0
+        return now < self._until
 
     def may_shrink(self, finds: int) -> bool:
         """Whether there is time for the latest of so many finds."""
+        now = time.monotonic()
         if finds != self._finds:
-            self._finds, self._shrink_until = finds, time.monotonic() + self._shrink_s
-        return time.monotonic() < self._shrink_until
+            self._shrink_from = now if not self._shrink_until else self._shrink_from
+            self._finds, self._shrink_until = finds, now + self._shrink_s
+        return now < self._shrink_until
 
 
 def _show(hunting: Hunt, own: OwnBrokerOptions, json_file: Path | None) -> bool:
@@ -111,13 +123,15 @@ def _said(hunting: Hunt, own: OwnBrokerOptions) -> Iterator[str]:
     for find in hunting.finds:
         often = f", reproduced {find.confirmed.of(find.signature)}" if find.confirmed else ""
         known = f"; looks like #{', #'.join(find.known)}, which is known" if find.known else ""
-        yield f"FAIL: {find.signature}{often}, in {find.steps} steps{known}"
-        image = f" --image {own.image}" if own.image else ""
-        yield f"  rmqbench replay {find.smallest} --repeat 5{image}"
+        yield f"FAIL: {find.signature}{often}, in {counted(find.steps, 'step')}{known}"
+        words = ["rmqbench", "replay", str(find.smallest), "--repeat", "5"]
+        words += ["--broker", own.broker] if own.broker else []
+        words += ["--image", own.image] if own.image else []
+        yield f"  {shlex.join(words)}"
     outcome = f"{len(hunting.finds)} found" if hunting.finds else "nothing found"
     open_ones = f", {hunting.inconclusive} inconclusive" if hunting.inconclusive else ""
     failed = f", {len(hunting.errors)} could not be run" if hunting.errors else ""
     yield (
-        f"{hunting.tried} schedules tried, {hunting.messages:,} messages judged: "
-        f"{outcome}{open_ones}{failed}"
+        f"{counted(hunting.tried, 'schedule')} tried, "
+        f"{counted(hunting.messages, 'message', form=',')} judged: {outcome}{open_ones}{failed}"
     )

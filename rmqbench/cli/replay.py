@@ -69,7 +69,8 @@ def replay(
     }
     lines = [f"{each}: {found.of(each)} times" for each in found.shown]
     lines += [f"It could not be run: {each}" for each in found.errors]
-    lines = lines or [f"PASS: nothing failed, {found.conclusive} of {found.runs} times"]
+    word = "PASS: nothing failed" if found.conclusive else "INCONCLUSIVE: nothing is known"
+    lines = lines or [f"{word}, {found.conclusive} of {found.runs} runs say anything"]
     text = "".join(f"{visible_line(each)}\n" for each in lines)
     written = write_text_and_json(text, told, json_file)
     say(visible_line(f"The evidence lies in {place}"))

@@ -112,6 +112,9 @@ class Settler(Protocol):
     def give_up(self, places: npt.NDArray[np.int64], *, requeue: bool) -> None:
         """Record that these are being rejected, or given back with ``requeue``."""
 
+    def crash(self, place: int) -> None:
+        """Count that the connection is broken off because of this one."""
+
 
 class Consumer:
     """Holds a consumer on a queue; reconnects when it must.
@@ -393,6 +396,10 @@ class Consumer:
         if action is Action.ACK:
             self._handler.acknowledge(places)
             channel.basic_ack(tag)
+        elif action is Action.CRASH:
+            settler.crash(place)
+            self._recovery.progressed()  # it has received something: it comes back at once
+            raise ConnectionLost("It crashed at a message, as it was told to.")
         else:
             requeue = action is Action.REQUEUE
             settler.give_up(places, requeue=requeue)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,9 @@ from rmqbench.verdict.evidence import Incident
 from rmqbench.verdict.findings import FindingName
 
 __all__ = ["ConsumerPlan", "ConsumerReport", "RecordingConsumer"]
+
+_CRASHES_EACH = 25  # at one message: more often than RabbitMQ delivers it, from 4.0 on
+_MOST_CRASHES = 500  # of one consumer
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,7 @@ class RecordingConsumer:
         self._journal = Journal(plan.directory / JOURNAL_FILE, clock)
         self._settling = Settling.of(plan.settle)
         self._starts = np.cumsum([0, *plan.counts[:-1]])
+        self._crashes = Counter[int]()
         self._consumer = Consumer(
             plan.subscription,
             self,
@@ -310,12 +315,17 @@ class RecordingConsumer:
         is_first = np.zeros(len(places), np.bool_)
         is_first[np.unique(places, return_index=True)[1]] = True
         given_back = self._recorder.were_given_back(places) | ~is_first
-        for index, choice in enumerate(self._settling.choices):
+        # A crash comes last: what it takes from the others has not been given back by them.
+        for index, choice in sorted(
+            enumerate(self._settling.choices), key=lambda each: each[1].action is Action.CRASH
+        ):
             those = (chosen == index) & left
             if choice.action is Action.LATE:
                 those &= ~redelivered
             elif choice.action is Action.REQUEUE:
                 those &= ~given_back
+            elif choice.action is Action.CRASH:
+                those &= [self._may_crash_at(place) for place in places.tolist()]
             left &= ~those
             yield choice, those
         yield AT_ONCE, left | (places < 0)
@@ -334,6 +344,13 @@ class RecordingConsumer:
     def give_up(self, places: npt.NDArray[np.int64], *, requeue: bool) -> None:
         """Record that these are being rejected, or given back with ``requeue``."""
         self._recorder.give_up(places, requeue=requeue)
+
+    def crash(self, place: int) -> None:
+        """Count how often it crashed at a message."""
+        self._crashes[place] += 1
+
+    def _may_crash_at(self, place: int) -> bool:
+        return self._crashes[place] < _CRASHES_EACH and self._crashes.total() < _MOST_CRASHES
 
     def _go_on(self, look: Look) -> bool:
         """Whether there is, or may be, more to come."""

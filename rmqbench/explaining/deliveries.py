@@ -67,10 +67,10 @@ def dead_letters_of(
     return {
         name: [
             replace(each, origin=origin)
-            for number, consumer in enumerate(consumers)
+            for number, consumer in enumerate(received.consumers)
             for each in _of_consumer(name, number, consumer, place)
         ]
-        for name, consumers in queue.record.dead_letters.items()
+        for name, received in queue.record.dead_letters.items()
         if place is not None
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -254,8 +253,9 @@ class _Writer:
             on = {each.channel for each in came if each.consumer == consumer.name}
             self._channel_ends(consumer, on, acknowledged=not queue.auto_ack)
         dead_letters = dead_letters_of(self._facts, queue, self._producer, self._sequence)
-        for number, each in enumerate(chain(*dead_letters.values())):
-            self._add(each.at_ns, self._delivery(queue, each, again=number > 0))
+        for there in dead_letters.values():
+            for number, each in enumerate(there):
+                self._add(each.at_ns, self._delivery(queue, each, again=number > 0))
         proofs = self._facts.drains(name)
         if proofs and not any(each.acked or each.rejected for each in came):
             self._until_ns.append(proofs[-1].time_ns)
@@ -274,7 +274,7 @@ class _Writer:
             notes.append("altered")
         elif copy := self._which_copy(one.stamp):
             notes.append(copy)
-        if queue.auto_ack:
+        if queue.auto_ack and not one.origin:
             notes.append("acknowledged automatically")
         if one.given_back:
             notes.append("and given back")

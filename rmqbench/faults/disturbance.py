@@ -20,7 +20,7 @@ from rmqbench.proxy import Proxy
 from rmqbench.run_directory.journal import Entry, MessagesRemoved
 from rmqbench.run_directory.ledger import DeliveryLedger
 from rmqbench.text import counted
-from rmqbench.verdict.evidence import ACKED
+from rmqbench.verdict.evidence import ACKED, REJECTED
 from rmqbench.waiting import wait_until
 
 __all__ = ["RECOVERY_S", "ConsumerAtWork", "Disturbance", "Disturber", "Victim"]
@@ -154,7 +154,9 @@ class Disturber:
         if queue is not None:
             self._delivered[queue] = done
         for each in self._injections:
-            if each.reached(phase, queue, done):
+            # One at a time: a node that is being started is not killed by another thread.
+            reached = each.reached(phase, queue, done)
+            if reached and not any(one.is_under_way for one in self._injections):
                 each.strike()
 
     def awaits(self, phase: Phase) -> bool:
@@ -261,6 +263,7 @@ class Disturber:
 
 def _at_stake(consumer: ConsumerAtWork) -> int:
     ledger = DeliveryLedger.read(consumer.directory)
+    ended = ACKED | REJECTED
     return count_where(
-        ledger.state, lambda state: (state > 0) & (consumer.auto_ack | (state & ACKED == 0))
+        ledger.state, lambda state: (state > 0) & (consumer.auto_ack | (state & ended == 0))
     )

@@ -138,6 +138,11 @@ class Injection:
         """Whether it is still to strike, and in this phase."""
         return self.struck_at is None and not self._ended and self._during == phase
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has struck, and is not over yet."""
+        return self._thread.is_alive()
+
     def strike(self) -> None:
         """Strike now, in a thread of its own."""
         self.struck_at = time.monotonic()

@@ -21,6 +21,8 @@ __all__ = ["candidates", "shrink", "tries_for"]
 
 _CERTAIN = 0.95  # how likely a failure that is there shows in as many tries
 _MOST_TRIES = 5
+# At-least-once dead letters need both: with one of them alone they are another matter.
+_TOGETHER = (frozenset({"x-dead-letter-strategy", "x-overflow"}),)
 _LEAST_MESSAGES, _LEAST_BYTES = 10, 100
 
 
@@ -165,7 +167,10 @@ def _simpler_queues(queue: ConsumedQueue) -> Iterator[ConsumedQueue]:
     if len(queue.settings) > 1:
         yield replace(queue, settings=queue.settings[:1])
     yield replace(queue, settle=plain.settle)
-    for name in queue.arguments:
+    for names in _TOGETHER:
+        left = {each: value for each, value in queue.arguments.items() if each not in names}
+        yield replace(queue, arguments=left)
+    for name in queue.arguments.keys() - set().union(*_TOGETHER):
         left = {each: value for each, value in queue.arguments.items() if each != name}
         yield replace(queue, arguments=left)
     if queue.kind == "lazy":

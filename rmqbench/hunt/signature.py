@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rmqbench.museum import Exhibit, exhibits
 from rmqbench.results.result import Result
 from rmqbench.scenarios import Scenario
-from rmqbench.verdict.findings import Effect
+from rmqbench.verdict.findings import Effect, FindingName
 
 __all__ = ["Signature", "known_as", "signatures_of"]
+
+
+_USUAL: Final = ("work", "")
 
 
 class Signature(NamedTuple):
     """What makes two failures the same: not how many messages, nor which.
 
-    ``role`` is that of the queue: ``work``, or ``dead letters`` where it gets or has any. ``kind``
-    and ``role`` are empty for what is about no queue.
+    ``role`` is that of the queue: ``newborn`` where a node is killed soon after it was declared,
+    ``dead letters`` where it gets or has any, else ``work``. ``kind`` and ``role`` are empty for
+    what is about no queue.
     """
 
     finding: str
@@ -26,7 +30,7 @@ class Signature(NamedTuple):
     def __str__(self) -> str:
         """Say it in words."""
         where = f" in a {self.kind} queue" if self.kind else ""
-        return f"{self.finding}{where}" + (", dead letters" if self.role == "dead letters" else "")
+        return f"{self.finding}{where}" + (f" ({self.role})" if self.role not in _USUAL else "")
 
 
 def signatures_of(scenario: Scenario, result: Result) -> dict[Signature, int]:
@@ -34,7 +38,9 @@ def signatures_of(scenario: Scenario, result: Result) -> dict[Signature, int]:
     roles = _roles(scenario)
     found: dict[Signature, int] = {}
     for each in result.verdict.findings:
-        if each.effect is Effect.FAILS and each.count:
+        # Who never connected, or never heard, tells of the machine: nothing is known to be lost.
+        is_known = each.name not in (FindingName.UNSENT, FindingName.INDETERMINATE)
+        if each.effect is Effect.FAILS and each.count and is_known:
             signature = Signature(each.name.value, *roles.get(each.queue or "", ("", "")))
             found[signature] = found.get(signature, 0) + each.count
     return found
@@ -58,7 +64,13 @@ def _roles(scenario: Scenario) -> dict[str, tuple[str, str]]:
     origins = scenario.origins
     involved = {place for places in origins for place in places}
     involved |= {place for place, places in enumerate(origins) if places}
+    young = any(
+        each.kind.within_s or scenario.rest_s < each.kind.rest_s / 4 for each in scenario.faults
+    )
     return {
-        queue.name: (queue.declared().type, "dead letters" if place in involved else "work")
+        queue.name: (
+            queue.declared().type,
+            "newborn" if young else "dead letters" if place in involved else "work",
+        )
         for place, queue in enumerate(scenario.queues)
     }

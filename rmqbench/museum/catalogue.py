@@ -6,6 +6,7 @@ A new exhibit is a TOML file beside the others, and nothing else.
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 import uuid
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from rmqbench.workloads import scenario_of
 
 __all__ = ["Exhibit", "Measured", "exhibit", "exhibits"]
 
+_LATER = " and later"
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
@@ -51,10 +53,10 @@ class Exhibit:
     """What the museum knows of one way to lose messages.
 
     ``reference`` is its number at rabbitmq-server, or its name where it has none. ``affected`` are
-    ranges of versions, ``"4.0.0 - 4.0.9"``, both included; none: all of them, by design. ``shows``
-    names the finding, in ``queue``. ``run`` is the UUID from which all messages are computed, so
-    that the same are lost again. ``seconds`` is about how long it takes. ``measured`` says by
-    version how often it showed.
+    ranges of versions, ``"4.0.0 - 4.0.9"``, both included, or ``"4.0.0 and later"``; none: all of
+    them, by design. ``shows`` names the finding, in ``queue``. ``run`` is the UUID from which all
+    messages are computed, so that the same are lost again. ``seconds`` is about how long it takes.
+    ``measured`` says by version how often it showed.
     """
 
     name: str
@@ -138,11 +140,13 @@ def _read(name: str, text: str) -> Exhibit:
 
 
 def _range(text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    first, _, last = text.partition(" - ")
+    first, _, last = text.removesuffix(_LATER).partition(" - ")
     numbers = _number(first), _number(last or first)
     if numbers[0] is None or numbers[1] is None:
-        raise UsageError(f"{text!r} is no range of versions.", "Write it as 4.0.0 - 4.0.9.")
-    return numbers[0], numbers[1]
+        raise UsageError(
+            f"{text!r} is no range of versions.", f"Write it as 4.0.0 - 4.0.9, or 4.0.0{_LATER}."
+        )
+    return numbers[0], (sys.maxsize,) if text.endswith(_LATER) else numbers[1]
 
 
 def _number(version: str) -> tuple[int, ...] | None:

@@ -74,6 +74,7 @@ def judge(directory: str | os.PathLike[str]) -> Result:
                 {
                     q.name: (figures[q.name].delivery_latency, figures[q.name].acknowledge_latency)
                     for q in record.queues
+                    if q.gets_all
                 },
                 _clocks_differ_ms(record),
             )

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +41,7 @@ from rmqbench.run_directory.journal_facts import (
 from rmqbench.run_directory.ledger import DeliveryLedger, PublishLedger, dead_letters_in
 from rmqbench.run_directory.records import (
     ConsumerRecord,
+    DeadLetterRecord,
     ProducerRecord,
     QueueRecord,
     RunRecord,
@@ -52,6 +54,7 @@ from rmqbench.verdict.evidence import (
     AGAIN,
     COPY,
     LET_GO,
+    REJECTED,
     REPORTED,
     REQUEUED,
     ConsumerChannel,
@@ -67,7 +70,12 @@ from rmqbench.verdict.evidence import (
     Unserved,
 )
 from rmqbench.verdict.findings import FindingName
-from rmqbench.verdict.removals import Circumstances, removals_by_settings
+from rmqbench.verdict.removals import (
+    Circumstances,
+    keeps_dead_letters,
+    may_remove,
+    removals_by_settings,
+)
 
 __all__ = ["entries_of", "peak_of", "read_run", "stands_ready"]
 
@@ -138,15 +146,16 @@ class _Reader:
         queues = self._queues(entries)
         arrived = self._arrived(producers)
         by_name = {each.name: self._queue_evidence(each, entries, arrived) for each in queues}
+        restarts = tuple(
+            Restart(each.after_ns, each.before_ns)
+            for each in entries
+            if isinstance(each, Restarted)
+        )
         evidence = Evidence(
             recipe=self._recipe,
             producers=[self._producer_evidence(each) for each in producers],
-            queues=[self._with_dead_letters(each, by_name) for each in queues],
-            restarts=tuple(
-                Restart(each.after_ns, each.before_ns)
-                for each in entries
-                if isinstance(each, Restarted)
-            ),
+            queues=[self._with_dead_letters(each, by_name, bool(restarts)) for each in queues],
+            restarts=restarts,
             missing=(*self._missing, *faults_that_failed(description, entries, producers)),
             troubles=tuple(troubles(entries, producers, queues)),
         )
@@ -270,13 +279,18 @@ class _Reader:
             readable=producer.readable,
         )
 
-    def _incidents(self, worker: ProducerRecord | ConsumerRecord) -> tuple[Incident, ...]:
+    def _incidents(
+        self, worker: ProducerRecord | ConsumerRecord, *, are_all: bool = True
+    ) -> tuple[Incident, ...]:
+        """Return what a worker has reported; ``are_all``: it knows how many these are."""
         incidents: tuple[Incident, ...] = ()
         path = worker.ledger.incidents_path
         try:
             incidents = tuple(worker.ledger.incidents())
         except (OSError, ValueError, TypeError, KeyError) as error:
             self._missing.append(f"{path} cannot be read ({_reason(error)})")
+        if not are_all:
+            return incidents
         if isinstance(worker, ConsumerRecord):
             self._require_incidents(worker, incidents)
         if worker.end is not None and len(incidents) < worker.end.incidents:
@@ -328,14 +342,14 @@ class _Reader:
             there=drain.there,
             emptied_ns=drains[-1].time_ns if drains else None,
             given_back=self._given_back(queue),
-            prefetch=int(queue.asked.get("prefetch", 0xFFFF)),
+            prefetch=_prefetch(queue.asked),
             looks=sum(each.looks for each in drains),
             requeued=sum(requeued),
             requeuers=sum(each > 0 for each in requeued),
             negative_is_none=self._is_of_today,
         )
         arguments = queue.asked["arguments"]
-        keeps = arguments.get("x-dead-letter-strategy") == "at-least-once"
+        keeps = keeps_dead_letters(str(queue.asked.get("kind")), arguments)
         settings = [("", arguments), *policies_of(queue.name, entries)]
         if not any(name.endswith("delivery-limit") for _, values in settings for name in values):
             settings += self._default_settings(queue)
@@ -355,7 +369,6 @@ class _Reader:
             and all(each.readable for each in queue.consumers),
             removals=(
                 *removals_by_settings(settings, circumstances),
-                *_lost_on_the_way(queue, keeps, entries),
                 *removals_from(queue.name, entries),
             ),
             gets_all=queue.gets_all,
@@ -363,23 +376,32 @@ class _Reader:
         )
 
     def _with_dead_letters(
-        self, queue: QueueRecord, by_name: Mapping[str, QueueEvidence]
+        self, queue: QueueRecord, by_name: Mapping[str, QueueEvidence], was_restarted: bool
     ) -> QueueEvidence:
         """Return the evidence of a queue with what others received of its dead letters."""
         received = [
             replace(
                 by_name[name],
                 consumers=[
-                    self._consumer_evidence(each, tuple(each.ledger.incidents()))
-                    for each in consumers
+                    self._consumer_evidence(each, self._incidents(each, are_all=False))
+                    for each in received.consumers
                 ],
                 only_consumer=False,
-                complete=by_name[name].complete and all(each.readable for each in consumers),
+                complete=by_name[name].complete
+                and all(each.readable for each in received.consumers),
                 gets_all=False,
             )
-            for name, consumers in queue.dead_letters.items()
+            for name, received in queue.dead_letters.items()
         ]
-        return replace(by_name[queue.name], dead_letters=tuple(received))
+        own = by_name[queue.name]
+        removals = own.removals
+        if received:
+            # What a queue loses that gets dead letters is missing from where they come.
+            others = [each for each in received if each.name != queue.name]
+            removals += tuple(chain.from_iterable(each.removals for each in others))
+            if was_restarted and not own.keeps_dead_letters:
+                removals += (_lost_on_the_way(queue),)
+        return replace(own, dead_letters=tuple(received), removals=removals)
 
     def _arrived(self, producers: Sequence[ProducerRecord]) -> tuple[int, int]:
         """Return how many messages were sent, copies included, and their bodies' bytes at most."""
@@ -474,25 +496,38 @@ class _Reader:
             )
 
 
-def _lost_on_the_way(
-    queue: QueueRecord, keeps: bool, entries: Sequence[Entry]
-) -> Iterator[Removal]:
-    """Yield that dead letters are published once, and not confirmed, where the node restarted.
+def _prefetch(asked: Mapping[str, Any]) -> int:
+    """Return how many messages any consumer of a queue can have held."""
+    own = (each.get("prefetch") for each in asked.get("settings", ()))
+    return max(int(asked.get("prefetch", 0xFFFF)), *(int(each or 0) for each in own), 0)
 
-    By https://www.rabbitmq.com/docs/dlx#safety.
+
+def _lost_on_the_way(queue: QueueRecord) -> Removal:
+    """Return that dead letters are published once, and not confirmed, where the node restarted.
+
+    By https://www.rabbitmq.com/docs/dlx#safety. These are no more than were rejected, unless the
+    queue gives messages up by itself.
     """
-    if queue.dead_letters and not keeps and any(isinstance(each, Restarted) for each in entries):
-        yield Removal("dead letters are published at most once, and the node restarted")
+    cause = "dead letters are published at most once, and the node restarted"
+    if may_remove(queue.asked["arguments"]):
+        return Removal(cause)
+    rejected = sum(
+        count_where(each.ledger.state, lambda state: state & REJECTED) for each in queue.consumers
+    )
+    return Removal(cause, rejected)
 
 
-def _received_of(source: int, queues: Sequence[QueueRecord]) -> dict[str, list[ConsumerRecord]]:
+def _received_of(source: int, queues: Sequence[QueueRecord]) -> dict[str, DeadLetterRecord]:
     """Return what consumers received of the dead letters of a queue, by the names of theirs."""
     received = {}
     for queue in queues:
         origins = [int(each) for each in queue.asked.get("dead_letters_of", ())]
         if source in origins:
             at = origins.index(source)
-            received[queue.name] = [each.dead_letters[at] for each in queue.consumers]
+            received[queue.name] = DeadLetterRecord(
+                [each.dead_letters[at] for each in queue.consumers],
+                bool(queue.asked.get("auto_ack")),
+            )
     return received
 
 

@@ -107,11 +107,26 @@ class ConsumerRecord(WorkerRecord):
 
 
 @dataclass(frozen=True, eq=False)
+class DeadLetterRecord:
+    """What the consumers of one queue received of another's dead letters."""
+
+    consumers: Sequence[ConsumerRecord]
+    auto_ack: bool
+
+    def settled(self, places: slice) -> npt.NDArray[np.bool_]:
+        """Return with which of some messages any of them was through."""
+        settled = np.zeros(places.stop - places.start, np.bool_)
+        for consumer in self.consumers:
+            settled |= consumer.ledger.settled(places, auto_ack=self.auto_ack)
+        return settled
+
+
+@dataclass(frozen=True, eq=False)
 class QueueRecord:
     """One queue as it was asked for, under the name that it was declared with.
 
     ``directory`` holds those of its consumers. ``dead_letters`` are what queues received of its
-    own, by their names: each of their consumers.
+    own, by their names.
     """
 
     directory: Path
@@ -119,7 +134,7 @@ class QueueRecord:
     name: str
     arguments: Mapping[str, Any]
     consumers: Sequence[ConsumerRecord]
-    dead_letters: Mapping[str, Sequence[ConsumerRecord]] = field(default_factory=dict)
+    dead_letters: Mapping[str, DeadLetterRecord] = field(default_factory=dict)
 
     @property
     def gets_all(self) -> bool:
@@ -141,14 +156,11 @@ class QueueRecord:
         return settled | self.dead_lettered(places)
 
     def dead_lettered(self, places: slice) -> npt.NDArray[np.bool_]:
-        """Return of some messages which have come as dead letters to each queue that gets them."""
-        came = np.full(places.stop - places.start, bool(self.dead_letters))
-        for consumers in self.dead_letters.values():
-            here = np.zeros(len(came), np.bool_)
-            for consumer in consumers:
-                here |= consumer.ledger.came(places)
-            came &= here
-        return came
+        """Return with which of its dead letters each queue is through that gets them."""
+        through = np.full(places.stop - places.start, bool(self.dead_letters))
+        for received in self.dead_letters.values():
+            through &= received.settled(places)
+        return through
 
 
 @dataclass(frozen=True, eq=False)

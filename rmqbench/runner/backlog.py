@@ -8,6 +8,7 @@ from contextlib import suppress
 import numpy as np
 import numpy.typing as npt
 
+from rmqbench.amqp import dead_letters
 from rmqbench.amqp import topology as topologies
 from rmqbench.broker import Broker
 from rmqbench.errors import DeadlineExceeded
@@ -36,7 +37,9 @@ def count_ready(
     confirmed ones are there, unless ``may_lack`` says that some may be missing for good: the drain
     tells.
     """
-    names = place.topology.queue_names
+    topology = place.topology
+    names = topology.queue_names
+    get_all = dead_letters.routes(topology, topology.exchange, topology.routing_key)
     ready: dict[str, int] = {}
 
     def all_there() -> bool:
@@ -44,7 +47,7 @@ def count_ready(
         return (
             any(may_remove(queue.arguments) for queue in place.topology.queues)
             or may_lack()
-            or all(count >= confirmed for count in ready.values())
+            or all(ready[name] >= confirmed for name in get_all)
         )
 
     with suppress(DeadlineExceeded):  # it is what the queue says in the end

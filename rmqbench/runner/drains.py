@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from typing import TypeVar
 
-from rmqbench.amqp.dead_letters import is_at_least_once
 from rmqbench.errors import RmqbenchError
 from rmqbench.faults.disturbance import Disturber
 from rmqbench.run_directory import RunDirectory
@@ -22,12 +22,14 @@ from rmqbench.runner.watch import BrokerWatch
 from rmqbench.runner.workforce import Workforce
 from rmqbench.scenarios import Scenario
 from rmqbench.verdict.evidence import Drain
+from rmqbench.verdict.removals import keeps_dead_letters
 
 __all__ = ["Drains"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
+_PUBLISHED_AGAIN_S = 200.0  # a dead letter that nobody confirmed: 180 s (rabbit_fifo_dlx_worker)
 _PROOFS = 32  # at the same time, each with a connection
 
 
@@ -114,7 +116,8 @@ class Drains:
         disturbance = self.disturber.state(interrupted=interrupted)
         queues = {queue.name: queue for queue in record.queues}
 
-        kept = _at_once(self._kept_dead_letters, drains)  # before a proof: they are on their way
+        # Before a proof: they are on their way.
+        kept = _at_once(partial(self._kept_dead_letters, disturbed=disturbance.shaken), drains)
 
         def end_round(drain: QueueDrain) -> Drain | Exception:
             hidden = hidden_s(queues[drain.plan.queue], record.entries)
@@ -123,14 +126,19 @@ class Drains:
             except (OSError, RmqbenchError) as error:
                 return error
 
-        proofs = _at_once(end_round, drains)
+        # Whoever gets dead letters is asked when those that they come from have been.
+        by_drain: dict[QueueDrain, Drain | Exception] = {}
+        for among in (False, True):
+            those = [each for each in drains if bool(each.plan.origins) is among]
+            by_drain |= dict(zip(those, _at_once(end_round, those), strict=True))
+        proofs = [by_drain[each] for each in drains]
         self.note_restarts()
         self.inspection.note_policies()
         for drain, proof, held in zip(drains, proofs, kept, strict=True):
             if isinstance(proof, Exception):
                 self._give_up([drain], proof)
             else:
-                self._write_proof(drain, replace(proof, held=held))
+                self._write_proof(drain, _with_kept(proof, held))
         left = [
             drain
             for drain, proof in zip(drains, proofs, strict=True)
@@ -140,15 +148,28 @@ class Drains:
             return left if any(not each.done for each in left) else []
         return [drain for drain in left if not drain.done]
 
-    def _kept_dead_letters(self, drain: QueueDrain) -> int:
+    def _kept_dead_letters(self, drain: QueueDrain, *, disturbed: bool) -> int | None:
         """Return how many dead letters a queue keeps that publishes them until they are confirmed.
 
-        Those that are on their way are waited for.
+        None: that is not known. Those that are on their way are waited for; where one may have been
+        refused, or have met nobody, until RabbitMQ publishes it again.
         """
         index = self.plans.topology.queue_names.index(drain.plan.queue)
-        if not is_at_least_once(self.plans.topology.queues[index]):
+        queues = self.plans.topology.queues
+        source = queues[index]
+        targets = [
+            queue
+            for queue, origins in zip(queues, self.scenario.origins, strict=True)
+            if index in origins
+        ]
+        if not targets or not keeps_dead_letters(source.kind, source.arguments):
             return 0
-        return self.inspection.kept_dead_letters(drain.plan.queue, self.scenario.stall_s)
+        limited = any("x-max-length" in name for each in targets for name in each.arguments)
+        calm = not (limited or disturbed)
+        patience_s = (
+            self.scenario.stall_s if calm else max(self.scenario.stall_s, _PUBLISHED_AGAIN_S)
+        )
+        return self.inspection.kept_dead_letters(drain.plan.queue, patience_s)
 
     def _write_proof(self, drain: QueueDrain, proof: Drain) -> None:
         if proof.proven and proof.there and self.may_be_shared:
@@ -166,10 +187,17 @@ class Drains:
         self.came(drain.plan.queue, drain.distinct)
 
 
+def _with_kept(proof: Drain, kept: int | None) -> Drain:
+    """Return what the proof that a queue is empty comes to, with the dead letters that it keeps."""
+    if kept is not None or not proof.proven:
+        return replace(proof, held=kept or 0)
+    return replace(proof, proven=False, detail="whether it keeps dead letters cannot be asked")
+
+
 def _at_once(do: Callable[[_T], _R], each: Sequence[_T]) -> list[_R]:
     """Return what comes of each, done at the same time."""
-    if len(each) == 1:
-        return [do(each[0])]
+    if len(each) <= 1:
+        return [do(one) for one in each]
     with ThreadPool(min(len(each), _PROOFS)) as pool:
         return pool.map(do, each, chunksize=1)
 

@@ -138,25 +138,29 @@ class Inspection:
             )
         return replace(proof, proven=False, detail=why)
 
-    def kept_dead_letters(self, queue: str, patience_s: float) -> int:
+    def kept_dead_letters(self, queue: str, patience_s: float) -> int | None:
         """Return how many dead letters a queue keeps, when their number has long been the same.
 
-        0 also where the API does not tell it.
+        None where the API does not tell it.
         """
         time.sleep(_FIGURES_S)
         kept, since = self._ask_for_dead_letters(queue), time.monotonic()
         while kept and time.monotonic() - since < max(patience_s, _FIGURES_S):
             time.sleep(1.0)
             before, kept = kept, self._ask_for_dead_letters(queue)
-            if kept < before:
+            if kept is not None and kept < before:
                 since = time.monotonic()
         return kept
 
-    def _ask_for_dead_letters(self, queue: str) -> int:
-        with suppress(RmqbenchError), self._broker.management as management:
-            figures = management.queue(queue, self._virtual_host)
-            return whole_number(figures.get("messages_dlx")) or 0
-        return 0
+    def _ask_for_dead_letters(self, queue: str) -> int | None:
+        try:
+            with self._broker.management as management:
+                figures = management.queue(queue, self._virtual_host)
+        except QueueNotFound:
+            return 0
+        except RmqbenchError:
+            return None
+        return whole_number(figures.get("messages_dlx"))
 
     def _unacknowledged(self, queue: str) -> int | None:
         """Return how many messages of a queue are unacknowledged, once its figures are new.

@@ -46,7 +46,7 @@ class Planner:
     """Makes the plans. ``topology`` is as declared, ``endpoint`` is the workers' own.
 
     ``together``: all queues are drained at the same time. ``epoch_ns`` makes the clocks of the
-    workers the run's.
+    workers the run's. ``in_place``: policies that are not the run's may apply.
     """
 
     scenario: Scenario
@@ -56,6 +56,7 @@ class Planner:
     topology: Topology
     together: bool
     epoch_ns: int
+    in_place: bool = False
 
     def declared_name(self, queue: str) -> str:
         """Return the name under which a queue of the scenario was declared."""
@@ -108,7 +109,8 @@ class Planner:
                 auto_ack=queue.auto_ack,
                 vector=vector_path_is_on(),
                 heartbeat_s=scenario.heartbeat_s,
-                stall_s=scenario.stall_s,
+                # Who holds a message for so long may stand before another that waits for its turn.
+                stall_s=scenario.stall_s + max(each.longest_delay_s for each in queue.settlings),
                 tick_s=TICK_S if rate else _tick_s(consumers),
                 churn=self._churn(
                     scenario.producers + sum(each.consumers for each in scenario.queues[:index]),
@@ -130,7 +132,8 @@ class Planner:
 
     @cached_property
     def _origins(self) -> Mapping[str, tuple[Origin, ...]]:
-        limited = any("removed" in fault.kind.expected for fault in self.scenario.faults)
+        limited = self.in_place  # by a policy, as by a fault
+        limited |= any("removed" in fault.kind.expected for fault in self.scenario.faults)
         return origins(self.topology, may_be_limited=limited)
 
     def _churn(self, before: int, alike: int) -> Churn | None:

@@ -57,6 +57,7 @@ _T = TypeVar("_T")
 
 _LOG_LINES = 10_000
 _OPEN_FILES, _OPEN_FILES_EACH = 200, 6  # of what the workers write, their columns are read
+_LOOK_S = 0.1
 _LETS_GO_ROOM = 10_000_000  # messages, of which there is room for the evidence at the beginning
 
 
@@ -204,6 +205,7 @@ class Run:
                 topology=place.topology,
                 together=drains_together(self.scenario, elsewhere=self._executor is not None),
                 epoch_ns=self._epoch_ns,
+                in_place=self._in_place,
             )
             if self.scenario.rest_s:
                 self._write(StageBegan(stage=f"rest for {self.scenario.rest_s:g} s"))
@@ -333,8 +335,15 @@ class Run:
 
     def disturb_backlog(self) -> None:
         """Strike with the faults that are for the standing backlog, and wait for their end."""
-        self._disturber.announce("backlog", self.confirmed)
-        self._disturber.settle()
+        faults = [each for each in self.scenario.faults if each.phase == "backlog"]
+        until = self._clock.monotonic() + max((each.after_s or 0.0 for each in faults), default=0.0)
+        while True:
+            for _ in faults:  # one at a time
+                self._disturber.announce("backlog", self.confirmed)
+                self._disturber.settle()
+            if not self._disturber.awaits("backlog") or self._clock.monotonic() > until:
+                return
+            time.sleep(_LOOK_S)
 
     def drain(self, queue: str) -> Throughput:
         """Consume one queue of the scenario until it is proven empty, or gives no more.

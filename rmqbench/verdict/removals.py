@@ -1,6 +1,6 @@
 """What a queue's own settings may have taken out of it, and how much each can have taken.
 
-By https://www.rabbitmq.com/docs/maxlength, /docs/ttl and
+By https://www.rabbitmq.com/docs/maxlength, /docs/ttl, /docs/dlx and
 /docs/quorum-queues#poison-message-handling.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from rmqbench.verdict.evidence import Removal
 
-__all__ = ["Circumstances", "may_remove", "removals_by_settings"]
+__all__ = ["Circumstances", "keeps_dead_letters", "may_remove", "removals_by_settings"]
 
 _REMOVING = ("message-ttl", "expires", "max-length", "max-length-bytes", "delivery-limit")
 
@@ -50,6 +50,18 @@ class Circumstances:
 def may_remove(arguments: Mapping[str, Any]) -> bool:
     """Whether a queue with these arguments may drop messages."""
     return any(f"x-{name}" in arguments for name in _REMOVING)
+
+
+def keeps_dead_letters(kind: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a queue keeps its dead letters until each of their queues has confirmed them.
+
+    One that drops its oldest messages does not, whatever its strategy says.
+    """
+    return (
+        kind == "quorum"
+        and arguments.get("x-dead-letter-strategy") == "at-least-once"
+        and arguments.get("x-overflow") == "reject-publish"
+    )
 
 
 def removals_by_settings(

@@ -243,8 +243,13 @@ class _QueueJudge:
         dead_letters = [each.received(part) for each in self._dead_letters]
         return _Received(self._consumers.of(part), dead_letters)
 
-    def take(self, sends: Sends, received: _Received, outcomes: _Outcomes) -> BoolArray:
-        """Judge a part, of which that was :meth:`received`; return which messages came."""
+    def take(
+        self, sends: Sends, received: _Received, outcomes: _Outcomes
+    ) -> tuple[BoolArray, BoolArray]:
+        """Judge a part, of which that was :meth:`received`.
+
+        Return with which messages its consumers were through, and which came at all.
+        """
         queue, part = self._queue, sends.part
         deliveries = QueueDeliveries(
             sends,
@@ -271,7 +276,7 @@ class _QueueJudge:
             after_ack, excused = deliveries.after_ack(self._evidence.restarts)
             self._add(FindingName.REDELIVERED_AFTER_ACK, part, after_ack)
             self._excused.add(part, excused)
-        return delivered
+        return deliveries.settled, delivered
 
     @property
     def _is_drained(self) -> bool:
@@ -297,13 +302,16 @@ class _QueueJudge:
     ) -> tuple[BoolArray, BoolArray]:
         """Judge the dead letters of a part.
 
-        Return which have come to all queues that get them, and which to any of them.
+        Return with which all queues that get them are through, and which have come to any of them.
         """
-        came = [
-            judge.take(sends, each, outcomes)
-            for judge, each in zip(self._dead_letters, received.dead_letters, strict=True)
-        ]
-        return np.logical_and.reduce(came), np.logical_or.reduce(came)
+        settled, came = zip(
+            *(
+                judge.take(sends, each, outcomes)
+                for judge, each in zip(self._dead_letters, received.dead_letters, strict=True)
+            ),
+            strict=True,
+        )
+        return np.logical_and.reduce(settled), np.logical_or.reduce(came)
 
     def _add(self, name: FindingName, part: Part, counts: npt.NDArray[Any]) -> None:
         self._found[name].add(part, counts)
@@ -317,7 +325,9 @@ class _QueueJudge:
         yield from self._about_deliveries()
         for judge in self._dead_letters:
             for found in judge._about_deliveries():
-                is_allowed = queue.keeps_dead_letters and found.name is FindingName.DUPLICATE
+                # Published until it is confirmed, or before the source's end of it was on its disk.
+                may_repeat = queue.keeps_dead_letters or bool(self._evidence.restarts)
+                is_allowed = may_repeat and found.name is FindingName.DUPLICATE
                 effect = Effect.ALLOWED if is_allowed else found.effect
                 detail = "; ".join(filter(None, (f"dead letters of {queue.name}", found.detail)))
                 yield replace(found, effect=effect, detail=detail)

@@ -45,7 +45,7 @@ def test_a_schedule_that_fails_says_so_and_keeps_its_evidence(tmp_path, local):
 def test_a_schedule_that_does_not_fail_says_so(tmp_path, local):
     ended, told = replay(tmp_path, local)
     assert ended.returncode == 0, ended.stderr
-    assert "PASS: nothing failed, 1 of 1 times" in ended.stdout
+    assert "PASS: nothing failed, 1 of 1 runs" in ended.stdout
     assert (told["runs"], told["shown"], told["errors"]) == (1, {}, [])
 
 

@@ -123,11 +123,12 @@ def test_a_drag_looks_closer_and_a_button_shows_all_again(browser, pages):
         def ticks():
             return page.evaluate(f"document.querySelector('{chart} canvas').toDataURL()")
 
+        wait_until(lambda: ticks() == ticks(), "the chart to be drawn")
         whole = ticks()
         page.drag(f"{chart} .u-over", (0.2, 0.5), (0.4, 0.5))
-        wait_until(lambda: ticks() != whole, "the chart to be drawn closer", 10)
+        wait_until(lambda: ticks() != whole, "the chart to be drawn closer")
         page.click(f"{chart} .again")
-        wait_until(lambda: ticks() == whole, "the whole chart", 10)
+        wait_until(lambda: ticks() == whole, "the whole chart")
         page.hover(f"{chart} .u-over", at=(0.5, 0.5))
         wait_until(
             lambda: re.search(

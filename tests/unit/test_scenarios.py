@@ -328,6 +328,24 @@ def test_a_scenario_knows_which_queue_gets_what():
             "evidence of dead letters would be let go",
         ),
         ({"queues": (ConsumedQueue("q", bindings=(Binding("dead"),)),)}, "does not have"),
+        (
+            {
+                "queues": (
+                    ConsumedQueue("work", arguments=DEAD_LETTERS),
+                    ConsumedQueue(
+                        "parked",
+                        arguments={**DEAD_LETTERS, "x-dead-letter-routing-key": "grave"},
+                        bindings=(),
+                    ),
+                    ConsumedQueue("grave", bindings=()),
+                )
+            },
+            "come to 'parked' go on from there",
+        ),
+        (
+            {"queues": (ConsumedQueue("parked", arguments={**DEAD_LETTERS, "x-message-ttl": 1}),)},
+            "gets its own dead letters, and expires",
+        ),
     ],
 )
 def test_a_topology_that_makes_no_run_is_refused(wish, words):

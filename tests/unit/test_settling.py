@@ -61,7 +61,20 @@ def test_actions_do_not_follow_sizes():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ack,", "hold", "ack*0", "ACK", "ack*x", "late*1*2", "late@1s", "ack@", "ack*2@1s", None],
+    [
+        "",
+        "ack,",
+        "hold",
+        "ack*0",
+        "ACK",
+        "ack*x",
+        "late*1*2",
+        "late@1s",
+        "ack@",
+        "crash*0",
+        "ack*2@1s",
+        None,
+    ],
 )
 def test_what_is_no_way_to_settle_is_refused(text):
     with pytest.raises(UsageError, match="is no way to settle a message"):

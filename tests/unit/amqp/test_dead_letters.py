@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from rmqbench.amqp.dead_letters import (
     Death,
     Origin,
-    is_at_least_once,
     last_death,
     origins,
     routes,
@@ -107,23 +106,11 @@ def test_a_queue_may_get_its_own_dead_letters():
     assert (origin.queue, origin.exchange, origin.routing_key) == ("work", "", "work")
 
 
-@pytest.mark.parametrize(
-    ("kind", "strategy", "expected"),
-    [
-        ("quorum", "at-least-once", True),
-        ("quorum", "at-most-once", False),
-        ("quorum", None, False),
-        ("classic", "at-least-once", False),
-    ],
-)
-def test_only_a_quorum_queue_that_is_told_to_keeps_its_dead_letters(kind, strategy, expected):
-    arguments = {} if strategy is None else {"x-dead-letter-strategy": strategy}
-    assert is_at_least_once(Queue("q", kind, arguments=arguments)) is expected
-
-
 def test_the_latest_death_stands_first():
     deaths = [{"queue": "b", "reason": "expired"}, {"queue": "a", "reason": "rejected"}]
     assert last_death({"x-death": deaths}) == Death("b", "expired")
+    last = {"x-last-death-queue": "c", "x-last-death-reason": "maxlen"}
+    assert last_death({"x-death": deaths, **last}) == Death("c", "maxlen"), "it says so"
 
 
 @pytest.mark.parametrize("headers", [None, {}, {"x-death": []}, {"x-death": "b"}, {"x-death": [7]}])

@@ -18,7 +18,7 @@ from rmqbench.errors import ConnectionLost
 from rmqbench.message import Recipe
 from rmqbench.run_directory.journal import JOURNAL_FILE, ChannelClosed, read_journal
 from rmqbench.run_directory.ledger import DeliveryLedger, dead_letters_in
-from rmqbench.verdict.evidence import ACKED, DELIVERED, REJECTED, REPORTED
+from rmqbench.verdict.evidence import ACKED, DELIVERED, REJECTED, REPORTED, REQUEUED
 
 COUNT = 10
 RECIPE = Recipe(uuid.UUID(int=1))
@@ -427,6 +427,27 @@ def test_what_is_given_back_is_recorded_as_that_and_acknowledged_when_it_comes_a
     _, (link,), _ = consume(again, settle="requeue")
     assert link.rejected == [(1, True)]
     assert [tag for tag, *_ in link.acks] == [2]
+
+
+def test_a_crash_breaks_the_connection_off_and_acknowledges_nothing(consume, tmp_path):
+    again = [receive(0, redelivered=True)]
+    report, links, _ = consume([receive(0)], *[again] * 25, settle="crash")
+    assert [link.acks for link in links[:25]] == [[]] * 25
+    assert [tag for tag, *_ in links[25].acks] == [1]
+    assert {each.why for each in report.interruptions} == {
+        "It crashed at a message, as it was told to."
+    }
+    assert len(report.interruptions) == 25
+    assert closed(tmp_path) == [26]
+
+
+def test_a_crash_comes_behind_what_is_given_back_in_the_same_turn(consume, tmp_path):
+    """Else what was taken from them would be taken for given back the next time."""
+    links = consume([receive_many(*range(10))], [], settle="crash,requeue")[1]
+    given_back = [tag - 1 for tag, requeue in links[0].rejected if requeue]
+    state = DeliveryLedger.read(tmp_path / "consumer-0").state
+    assert 1 <= len(given_back) < 10
+    assert np.flatnonzero(state & REQUEUED).tolist() == given_back
 
 
 def test_its_priority_is_an_argument_of_its_consumer(consume, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -172,7 +173,11 @@ def test_it_does_not_slip_into_another_failure(tmp_path):
 
 
 def test_a_failure_is_known_by_what_was_found_and_in_which_queue():
-    scenario = next(s.scenario for s in map(draw, itertools.count()) if any(s.scenario.origins))
+    scenario = next(
+        each.scenario
+        for each in map(draw, itertools.count())
+        if any(each.scenario.origins) and not each.scenario.declare_last
+    )
     dead = len(scenario.queues) - 1
     source = scenario.origins[dead][0]
     found = signatures_of(
@@ -197,8 +202,17 @@ def test_a_failure_is_known_by_what_was_found_and_in_which_queue():
 )
 def test_what_the_museum_has_is_recognised(name, version, known):
     shown = exhibit(name)
-    signature = Signature(shown.shows, shown.workload.queues[0].kind, "work")
+    role = "newborn" if name == "newborn" else "work"
+    signature = Signature(shown.shows, shown.workload.queues[0].kind, role)
     assert (shown in known_as(signature, version)) is known
+
+
+def test_what_happens_to_a_young_queue_is_another_failure():
+    scenario = next(each.scenario for each in map(draw, itertools.count()) if loses_ints(each))
+    lost = a_result(("lost", scenario.queue_names[0], 1))
+    (aged,) = signatures_of(scenario, lost)
+    (young,) = signatures_of(replace(scenario, rest_s=0.0), lost)
+    assert (aged.role, young.role) == ("work", "newborn")
 
 
 def test_what_the_museum_has_by_design_is_not_taken_for_known():

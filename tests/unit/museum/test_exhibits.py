@@ -16,7 +16,7 @@ from rmqbench.workloads import scenario_of, tables_of
 @pytest.mark.parametrize("shown", exhibits(), ids=lambda each: each.name)
 def test_an_exhibit_is_whole(shown):
     assert shown.workload.name == shown.name
-    unlike = any(queue.settings for queue in shown.workload.queues)
+    unlike = any(queue.settings or queue.settle != "ack" for queue in shown.workload.queues)
     is_plain = not (shown.workload.faults or unlike or any(shown.workload.origins))
     assert not is_plain, "each has something that strikes"
     assert shown.pages
@@ -53,6 +53,13 @@ def test_an_exhibit_has_a_name_and_a_number():
 )
 def test_which_versions_are_affected(version, is_affected):
     assert exhibit("payload").affects(version) is is_affected
+
+
+@pytest.mark.parametrize(
+    ("version", "is_affected"), [("3.13.7", False), ("4.0.0", True), ("4.3.6", True), ("9.1", True)]
+)
+def test_a_range_may_have_no_end(version, is_affected):
+    assert exhibit("crash-loop").affects(version) is is_affected
 
 
 def test_by_design_is_everywhere():

@@ -249,7 +249,7 @@ def test_where_the_api_does_not_say_it_there_is_no_proof(inspect, api):
         ([0], 0, 7),
         ([100, 60, 20, 0], 0, 10),
         ([100, 68], 68, 17),
-        ([100, None], 0, 8),
+        ([100, None], None, 8),
     ],
     ids=["none", "on their way", "kept", "no longer told"],
 )
@@ -269,6 +269,9 @@ def test_dead_letters_that_are_on_their_way_are_waited_for(
     assert least_s <= sum(inspect.slept) < least_s + 10
 
 
-def test_where_the_api_tells_nothing_no_dead_letters_are_kept(inspect, api):
-    api.figures[AUDIT] = QueueNotFound("Gone.")
-    assert inspect.kept_dead_letters(AUDIT, 10.0) == 0
+@pytest.mark.parametrize(
+    ("said", "kept"), [(QueueNotFound("Gone."), 0), (AccessRefused("No."), None)]
+)
+def test_a_queue_that_is_gone_keeps_none_and_of_others_it_is_not_known(inspect, api, said, kept):
+    api.figures[AUDIT] = said
+    assert inspect.kept_dead_letters(AUDIT, 10.0) == kept

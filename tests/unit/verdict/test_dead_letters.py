@@ -75,6 +75,19 @@ def test_a_dead_letter_that_comes_twice_is_a_duplicate_unless_it_is_published_un
     assert "dead letters of work" in str(verdict)
 
 
+def test_a_dead_letter_may_come_twice_where_the_node_restarted():
+    """It was published before its end was on the disk of the queue that gave it up."""
+    twice = dead("parked", [D(3), D(3)])
+    verdict = judged(rejecting(3), twice, restarts=(Restart(0, 10**18),))
+    assert (verdict.outcome, verdict.count("duplicate", "parked")) == ("PASS", 1)
+
+
+def test_a_dead_letter_that_was_delivered_and_never_settled_is_still_owed():
+    received = consumer([D(3)], acked=False, closed=())
+    parked = queue(received, name="parked", gets_all=False, only_consumer=False)
+    assert judged(rejecting(3), parked).found() == {"lost": 1}
+
+
 def test_a_dead_letter_that_was_never_sent_is_a_phantom():
     verdict = judged(
         consumer(all_but(4)), dead("parked", [D(4)]), producers=[producer({4: 0}, wanted=4)]

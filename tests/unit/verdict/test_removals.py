@@ -7,7 +7,12 @@ from support.evidence import COUNT, OK, D, all_but, consumer, producer, queue, v
 from support.histories import sent_ns
 
 from rmqbench.verdict.evidence import Removal
-from rmqbench.verdict.removals import Circumstances, may_remove, removals_by_settings
+from rmqbench.verdict.removals import (
+    Circumstances,
+    keeps_dead_letters,
+    may_remove,
+    removals_by_settings,
+)
 
 # 100 messages of 50 bytes; the queue was asked 10 s after time 0 and is still there; one channel
 # ended with up to 20 unacknowledged messages.
@@ -217,3 +222,20 @@ def test_a_ttl_and_a_bound_explain_together_what_each_can_have_taken():
 @pytest.mark.parametrize(("bound", "expected"), [(None, {"removed": COUNT}), (0, {"lost": COUNT})])
 def test_a_cause_without_a_bound_explains_all_and_one_of_0_nothing(bound, expected):
     assert missing(*range(COUNT), removal=Removal("expires=6", bound)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy", "overflow", "expected"),
+    [
+        ("quorum", "at-least-once", "reject-publish", True),
+        ("quorum", "at-least-once", "drop-head", False),
+        ("quorum", "at-most-once", "reject-publish", False),
+        ("quorum", None, "reject-publish", False),
+        ("classic", "at-least-once", "reject-publish", False),
+    ],
+)
+def test_only_a_quorum_queue_that_is_told_to_keeps_its_dead_letters(
+    kind, strategy, overflow, expected
+):
+    arguments = {"x-dead-letter-strategy": strategy, "x-overflow": overflow}
+    assert keeps_dead_letters(kind, arguments) is expected
