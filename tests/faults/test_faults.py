@@ -13,7 +13,6 @@ from support.tools import start_rmqbench, wait_until
 from rmqbench import Fault, faults, faulty
 from rmqbench.amqp import topology
 from rmqbench.errors import ConnectionLost
-from rmqbench.run_directory.journal import JOURNAL_FILE, DrainTried, read_journal
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.verdict.evidence import CONFIRMED
 
@@ -221,17 +220,11 @@ def test_a_fault_around_a_run_stands_in_its_result(own_broker, rmqbench_run):
 
 
 def test_a_newborn_classic_queue_has_kept_what_it_confirmed(under, own_broker):
-    """Before 4.2 the queue itself may be gone: the node writes new ones down after about 2 s."""
+    """Before 4.2 queue or messages may be gone: the node writes new ones down after about 2 s."""
     result = under("kill-newborn", "publish")
     assert interruptions(result, "producer 0")
-    gone = {
-        each.queue
-        for each in read_journal(result.directory / JOURNAL_FILE)
-        if isinstance(each, DrainTried) and not each.there
-    }
-    if gone:
+    if result.verdict.outcome == "FAIL":
         assert own_broker.version.startswith(("3.", "4.0.", "4.1."))
-        assert result.verdict.outcome == "FAIL"
         assert set(result.verdict.found()) & {"lost", "returned"}
     else:
         require_as_promised(result, *PUBLISHING)

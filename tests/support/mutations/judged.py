@@ -4,6 +4,7 @@ from support.mutations.change import checks
 
 rules = checks("verdict.rules", "unit/verdict/test_rules.py")
 rules_later = checks("verdict.rules", "unit/results/test_judging.py")
+dead_letters = checks("verdict.rules", "unit/verdict/test_dead_letters.py")
 again = checks("verdict.deliveries", "unit/verdict/test_deliveries.py")
 order = checks("verdict.order", "unit/verdict/test_order.py")
 parts = checks("verdict.parts", "unit/verdict/test_parts.py")
@@ -34,8 +35,8 @@ JUDGED = [
     ),
     rules(
         "nothing is lost before the drain is proven",
-        "if queue.drain.proven and queue.complete:",
-        "if queue.complete:",
+        "return all(each.drained for each in (self._queue, *self._queue.dead_letters))",
+        "return all(each.complete for each in (self._queue, *self._queue.dead_letters))",
         "test_nothing_is_lost_before_the_drain_is_proven",
     ),
     rules(
@@ -221,8 +222,38 @@ JUDGED = [
     ),
     rules_later(
         "what an unreadable ledger does not hold is not lost",
-        "if queue.drain.proven and queue.complete:",
-        "if queue.drain.proven:",
+        "return all(each.drained for each in (self._queue, *self._queue.dead_letters))",
+        "return all(q.drain.proven for q in (self._queue, *self._queue.dead_letters))",
         f"{WITHOUT_EVIDENCE}[garbage-queue-0/consumer-0/state.npy]",
+    ),
+    dead_letters(
+        "what was rejected has not ended by that",
+        "rejecting_settles=not self._dead_letters,",
+        "rejecting_settles=True,",
+        "test_what_was_rejected_and_came_nowhere_is_lost_by_the_queue_that_gave_it_up",
+    ),
+    dead_letters(
+        "all queues that get a dead letter must be through with it",
+        "settled | everywhere, delivered | anywhere",
+        "settled | anywhere, delivered | anywhere",
+        "test_it_must_come_to_each_of_the_queues_that_get_it",
+    ),
+    dead_letters(
+        "what the queue keeps is not lost",
+        "held = min(self._queue.drain.held, found.count)",
+        "held = 0",
+        "test_what_the_queue_keeps_is_unserved_and_not_lost[3-0]",
+    ),
+    rules(
+        "who broke off may be served in the broker's eyes",
+        "_received_between(one, each) or _broke_off_before(one, each) for one in consumers",
+        "_received_between(one, each) for one in consumers",
+        "test_whom_the_broker_takes_for_a_consumer_may_be_served[one that broke off]",
+    ),
+    rules(
+        "another's consumer may be served",
+        "            and not self._queue.drain.others\n",
+        "",
+        "test_whom_the_broker_takes_for_a_consumer_may_be_served[another's]",
     ),
 ]

@@ -24,7 +24,7 @@ TAKEN = [
     ),
     producer(
         "sent is on record before it is sent",
-        "        self._recorder.send(sequences, self._channels, now_ns)\n",
+        "        self._recorder.send(sequences, self._channels, now_ns, lag_ns)\n",
         "",
         "test_all_is_written_down_as_sent_before_it_is_sent[True]",
     ),
