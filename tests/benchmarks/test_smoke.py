@@ -42,6 +42,7 @@ LOADS = {  # and how much more the CPU of publishing and of consuming may be
 }
 
 
+@pytest.mark.slow
 def test_checking_and_recording_cost_a_few_times_what_moving_the_bytes_does(rmqbench_broker):
     endpoint = rmqbench_broker.endpoint
     if endpoint.tls or endpoint.virtual_host != "/" or not is_loopback(endpoint.host):
@@ -79,6 +80,7 @@ def cpu_us(result):
     }
 
 
+@pytest.mark.slow
 def test_a_message_costs_little_more_than_one_of_a_fixed_size_for_an_only_consumer(run_of):
     mixed = {"size_bytes": "100:1000"}
     four = {"size_bytes": 550, "consumers": 4}

@@ -246,7 +246,6 @@ def test_however_consumers_settle_messages_none_is_lost(own_broker, rmqbench_run
     assert result.queues[WORK].sum.delivered == MESSAGES
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
 def test_what_was_held_when_the_broker_died_comes_again(own_broker, rmqbench_run, queue_kind):
     """All had been delivered: whoever counts only first deliveries would miss nothing."""

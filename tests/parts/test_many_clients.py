@@ -41,6 +41,7 @@ def test_the_publishing_begins_when_everybody_is_connected(rmqbench_broker, tmp_
     assert max(connected) < min(int(each.ledger.sent_ns.min()) for each in record.producers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("consume", ["during", "after"])
 def test_a_hundred_queues_are_drained_at_the_same_time(rmqbench_broker, tmp_path, consume):
     scenario = Scenario(
@@ -59,6 +60,7 @@ def test_a_hundred_queues_are_drained_at_the_same_time(rmqbench_broker, tmp_path
     assert (judged.time_ns - drained.time_ns) / 1e9 < one_by_one_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 def test_clients_that_open_new_connections_all_along_lose_nothing(rmqbench_broker, tmp_path, kind):
     scenario = online(

@@ -5,6 +5,7 @@ import pytest
 import rmqbench
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "slow",
     [

@@ -89,6 +89,7 @@ def test_a_user_who_may_not_read_is_told_so_before_anything_is_published(
         assert management.queues(may_not_read.virtual_host) == []
 
 
+@pytest.mark.slow
 def test_what_a_policy_takes_that_the_user_may_not_see_is_not_called_lost(
     rmqbench_broker, tmp_path
 ):

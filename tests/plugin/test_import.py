@@ -60,6 +60,7 @@ def test_a_session_that_uses_nothing_of_it_imports_nothing_heavy(pytester, run_p
     assert ours_in(loaded) == OURS
 
 
+@pytest.mark.slow
 def test_a_suite_that_uses_nothing_of_it_costs_little_more(
     pytester, no_settings_from_outside, monkeypatch
 ):

@@ -245,6 +245,7 @@ def test_several_brokers_are_tested_one_after_the_other_and_compared(
     assert (pytester.path / "summary.md").read_text().count("| ✅ PASS |") == 2
 
 
+@pytest.mark.slow
 def test_images_and_brokers_are_multiplied_out_as_they_belong_together(pytester, run_pytest):
     pytester.makepyfile("def test_it(rmqbench_broker): pass")
     images = ("--rmqbench-image=rabbitmq:4.0", "--rmqbench-image=rabbitmq:4.3")

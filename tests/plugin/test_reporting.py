@@ -226,6 +226,7 @@ REMARKS = """
     """
 
 
+@pytest.mark.slow
 def test_a_verdict_does_not_hide_what_became_of_its_test(pytester, run_pytest, on_the_broker):
     pytester.makepyfile(REMARKS)
     ended = run_pytest(*on_the_broker)

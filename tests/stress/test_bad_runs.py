@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 def test_a_good_run_is_in_the_json_with_its_figures_and_the_seconds_of_its_phases(run_suite):
     ended, benchmarks = run_suite()
     ended.assert_outcomes(passed=2)

@@ -32,7 +32,6 @@ def stretch(path, factor):
     path.write_text(json.dumps(saved))
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("options", [(), ("--benchmark-compare",)], ids=["", "--benchmark-compare"])
 def test_the_first_gated_run_becomes_the_baseline_of_the_next(run_suite, stored, options):
     first = run_suite(GATE, *options).pytest

@@ -61,12 +61,15 @@ class DevTools:
             self._exchange(left)
 
     def _exchange(self, timeout_s):
-        readers, writers = [self._from], [self._to] if self._unsent else []
-        readable, writable, _ = select.select(readers, writers, [], timeout_s)
+        ready = select.poll()  # any number of open files, where select() takes 1,024
+        ready.register(self._from, select.POLLIN)
+        if self._unsent:
+            ready.register(self._to, select.POLLOUT)
+        files = {file for file, _ in ready.poll(timeout_s * 1000)}
         try:
-            if writable:
+            if self._to.fileno() in files:
                 del self._unsent[: os.write(self._to.fileno(), self._unsent)]
-            data = os.read(self._from.fileno(), 1 << 20) if readable else None
+            data = os.read(self._from.fileno(), 1 << 20) if self._from.fileno() in files else None
         except BrokenPipeError:
             data = b""
         if data == b"":

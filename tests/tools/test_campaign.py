@@ -33,6 +33,7 @@ def states(directory):
     return [run["state"] for run in written["runs"]]
 
 
+@pytest.mark.slow
 def test_a_campaign_keeps_the_evidence_of_each_run_and_no_password(campaign, tmp_path, vhost):
     file = campaign('scenario = ["reliability", "online"]\nmessages = 500\nrepeats = 2\n')
     camp = tmp_path / "camp"

@@ -32,6 +32,7 @@ def replay(tmp_path, local, **changes):
     return ended, json.loads((tmp_path / "told.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_schedule_that_fails_says_so_and_keeps_its_evidence(tmp_path, local):
     """Transient messages do not outlive their node."""
     allowed = ("indeterminate",)

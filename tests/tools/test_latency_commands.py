@@ -56,6 +56,7 @@ def test_what_makes_no_load_is_told_before_anything_is_begun(options, said):
     assert "Starting" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_search_that_finds_nothing_says_so(vhost, tmp_path):
     place = tmp_path / "capacity"
     ended = rmqbench(

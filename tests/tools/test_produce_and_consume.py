@@ -389,6 +389,7 @@ def test_its_name_is_shown_by_the_broker(begin, tool, vhost, rmqbench_broker):
         wait_until(lambda: tags() == {"Worker-7-1", "Worker-7-2"}, "both names")
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_made_again_and_counts_nothing_twice(begin, tool, vhost):
     tool("produce", "--count", "2000")
     process = begin("consume", "--expect", "4000", "--prefetch", "50")

@@ -64,6 +64,7 @@ def test_a_pass_exits_with_0_and_writes_json(vhost, tmp_path):
     assert result["peak_rss_mib"] > 10
 
 
+@pytest.mark.slow
 def test_runs_that_passed_make_room_for_new_ones_unless_they_have_a_place(
     vhost, tmp_path, monkeypatch
 ):
@@ -268,6 +269,7 @@ def test_messages_of_a_user_are_not_touched(vhost, rmqbench_broker):
     assert set(ready_counts(vhost, topology.queue_names).values()) == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queue_kind", ["classic", "quorum"])
 def test_in_place_a_queue_with_a_message_of_somebody_else_is_not_deleted(
     vhost, queue_kind, tmp_path
@@ -334,6 +336,7 @@ def test_a_queue_that_somebody_else_consumes_gets_no_message(vhost, rmqbench_bro
     assert not (tmp_path / "run").exists(), "a run that has not begun is no evidence"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vector", ["1", "0"])
 def test_a_run_of_mixed_sizes_is_judged_and_judged_again(vhost, monkeypatch, tmp_path, vector):
     monkeypatch.setenv("RMQBENCH_VECTOR", vector)

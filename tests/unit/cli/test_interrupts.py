@@ -26,7 +26,7 @@ COMMANDS = {
     ("run", "reliability", "--url", "amqp://127.0.0.1:1"): 4,
     ("monitor", "--once", "--host", "127.0.0.1:1"): 3,
 }
-ROUNDS, MOST_ROUNDS = 6, 40
+ROUNDS, MOST_ROUNDS = 3, 20
 SPREAD_S = 0.6
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")

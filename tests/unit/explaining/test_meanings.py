@@ -313,7 +313,7 @@ def test_what_is_indeterminate_is_to_be_published_again(tmp_path):
 # --- anything -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(history=histories())
 def test_every_history_is_explained_finding_by_finding_and_message_by_message(history):
     with tempfile.TemporaryDirectory() as scratch:

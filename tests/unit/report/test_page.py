@@ -121,6 +121,7 @@ def test_a_run_without_a_single_entry_has_a_page(tmp_path):
     assert "1970" not in text
 
 
+@pytest.mark.slow
 def test_thousands_of_channels_and_interruptions_are_few_marks(tmp_path):
     path = made_up(tmp_path / "run")
     with Journal(path / "producer-0" / "journal.jsonl") as journal:

@@ -112,7 +112,7 @@ def histories(draw):
     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(history=histories())
 def test_the_directory_gives_the_verdict_that_its_writers_would_have_given(history):
     with tempfile.TemporaryDirectory() as scratch:
