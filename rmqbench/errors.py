@@ -18,6 +18,7 @@ __all__ = [
     "ConnectionLost",
     "DeadlineExceeded",
     "EvidenceNotWritten",
+    "FaultUnavailable",
     "ManagementUnavailable",
     "MessageTooLarge",
     "MessageUnreadable",
@@ -106,6 +107,10 @@ class MessageTooLarge(BrokerError):
 
 class MessageUnreadable(BrokerError):
     """A message or frame from the broker cannot be decoded; it was not acknowledged."""
+
+
+class FaultUnavailable(RmqbenchError):
+    """This machine has not got what a fault needs."""
 
 
 class EvidenceNotWritten(RmqbenchError):

@@ -75,16 +75,21 @@ def _texts(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
 class ConsumerSettings:
     """In what a consumer differs from the others of its queue; None: in nothing.
 
-    ``priority`` is that of the consumer, ``x-priority``. It begins ``joins_after_s`` later.
+    ``priority`` is that of the consumer, ``x-priority``. It begins ``joins_after_s`` later. After
+    each ``cancels_every`` messages it cancels and consumes again by the same tag, over the channel
+    that it has, while the messages that it holds are not settled.
     """
 
     prefetch: int | None = None
     settle: str | None = None
     priority: int | None = None
     joins_after_s: float = 0.0
+    cancels_every: int | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError for what no broker takes."""
+        if self.cancels_every is not None:
+            _require_between("cancels_every", self.cancels_every, 1, sys.maxsize)
         if self.prefetch is not None:
             _require_between("prefetch", self.prefetch, 1, 65_535)
         if self.priority is not None:
@@ -419,6 +424,7 @@ class Scenario:
             routing_key=self.routing_key,
             queues=tuple(queue.declared() for queue in self.queues),
             exchanges=self.exchanges,
+            headers={"producer_id": login_name(), "host": socket.gethostname()},
         )
 
     @cached_property

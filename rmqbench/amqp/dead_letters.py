@@ -76,15 +76,29 @@ def routes(topology: Topology, exchange: str, routing_key: str) -> tuple[str, ..
     """
     if not exchange:
         return tuple(name for name in topology.queue_names if name == routing_key)
-    types = {topology.exchange: "direct"} | {each.name: each.type for each in topology.exchanges}
-    return tuple(
-        queue.name
-        for queue in topology.queues
-        if any(
-            binding.exchange == exchange and _matches(binding, types.get(exchange), routing_key)
-            for binding in topology.bindings_of(queue)
-        )
-    )
+    queues = {each.name: topology.bindings_of(each) for each in topology.queues}
+    exchanges = {each.name: each.bindings for each in topology.exchanges}
+    alternates = {each.name: each.alternate for each in topology.exchanges}
+    reached, seen = set[str](), {exchange}
+    ahead = [exchange] if exchange in topology.exchange_names else []
+    while ahead:
+        source = ahead.pop()
+
+        def led_to(of: Mapping[str, tuple[Binding, ...]], source: str = source) -> set[str]:
+            return {
+                name
+                for name, bindings in of.items()
+                if any(_leads(topology, each, source, routing_key) for each in bindings)
+            }
+
+        here, further = led_to(queues), led_to(exchanges)
+        alternate = alternates.get(source)
+        if not here and not further and alternate is not None:
+            further = {alternate}
+        reached |= here
+        ahead += sorted(further - seen)
+        seen |= further
+    return tuple(name for name in topology.queue_names if name in reached)
 
 
 def last_death(headers: Mapping[str, Any] | None) -> Death | None:
@@ -112,10 +126,38 @@ def _reasons(queue: Queue) -> frozenset[str]:
     return frozenset(reasons)
 
 
-def _matches(binding: Binding, kind: str | None, routing_key: str) -> bool:
-    if kind == "topic":
-        return _matches_topic(binding.routing_key.split("."), routing_key.split("."))
-    return kind == "fanout" or (kind == "direct" and binding.routing_key == routing_key)
+def _leads(topology: Topology, binding: Binding, exchange: str, routing_key: str) -> bool:
+    """Whether a binding to an exchange takes a message with this key."""
+    if binding.exchange != exchange:
+        return False
+    match topology.type_of(exchange):
+        case "fanout":
+            return True
+        case "direct":
+            return binding.routing_key == routing_key
+        case "topic":
+            return _matches_topic(_words(binding.routing_key), _words(routing_key))
+        case "headers":
+            return _matches_headers(binding.arguments, topology.headers)
+
+
+def _matches_headers(asked: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
+    """Whether headers are as asked: all of them, or by ``x-match`` any.
+
+    Those that begin with ``x-`` count only where ``x-match`` ends in ``-with-x``.
+    """
+    how, _, with_x = str(asked.get("x-match", "all")).partition("-")
+    counted = [
+        name in headers and value in (None, headers[name])
+        for name, value in asked.items()
+        if name != "x-match" and (with_x or not name.startswith("x-"))
+    ]
+    return any(counted) if how == "any" else all(counted)
+
+
+def _words(key: str) -> list[str]:
+    """Return the words of a key or a pattern: of an empty one none, on every RabbitMQ."""
+    return key.split(".") if key else []
 
 
 def _matches_topic(pattern: list[str], words: list[str]) -> bool:

@@ -49,33 +49,49 @@ __all__ = [
 ]
 
 QueueKind = Literal["classic", "lazy", "quorum"]
-ExchangeType = Literal["direct", "fanout", "topic"]
+ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 
 DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY = "x-dead-letter-exchange", "x-dead-letter-routing-key"
 
+_ALTERNATE = "alternate-exchange"
 _LIMIT_S, _LIMIT_EACH_S = 10.0, 0.1  # what is done to a queue takes some milliseconds
 _LAZY_ENDS = (3, 12)  # https://www.rabbitmq.com/docs/lazy-queues
 
 
 @dataclass(frozen=True, slots=True)
+class Binding:
+    """What binds a queue, or another exchange, to an exchange of its topology.
+
+    ``arguments`` are for one of the type ``headers``: what headers are to be like, and ``x-match``.
+    """
+
+    exchange: str
+    routing_key: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
-    """A durable exchange besides the one to which is published."""
+    """A durable exchange.
+
+    By ``bindings`` it gets messages from other exchanges. What it can route to no queue and to no
+    exchange goes to the exchange ``alternate``.
+    """
 
     name: str
     type: ExchangeType = "fanout"
+    bindings: tuple[Binding, ...] = ()
+    alternate: str | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError for what no broker accepts."""
         _check_name("exchange", self.name)
         _require_one_of("type of exchange", self.type, ExchangeType)
 
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """What binds a queue to an exchange of its topology."""
-
-    exchange: str
-    routing_key: str = ""
+    @property
+    def arguments(self) -> dict[str, str]:
+        """What is sent with its declaration."""
+        return {} if self.alternate is None else {_ALTERNATE: self.alternate}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +133,10 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """A durable direct exchange, and queues bound to it with one routing key: all get all.
+    """A durable exchange, and queues bound to it with one routing key: all get all.
 
-    Other ``exchanges`` are for what queues are bound to besides, or instead.
+    Other ``exchanges`` are for what queues are bound to besides, or instead. The first one is
+    direct, unless it is described among them. ``headers`` are those that each message has.
     """
 
     exchange: str = "direct.exchange"
@@ -128,6 +145,7 @@ class Topology:
         default_factory=lambda: (Queue("work.queue"), Queue("audit.queue"))
     )
     exchanges: tuple[Exchange, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Raise UsageError for what makes no sense, before anything is started."""
@@ -137,24 +155,43 @@ class Topology:
             raise UsageError("A topology without a queue keeps no messages.", "Name a queue.")
         if len(set(self.queue_names)) < len(self.queues):
             raise UsageError("A topology names one queue twice.", "Give each queue its own name.")
-        names = [self.exchange, *(each.name for each in self.exchanges)]
-        if len({*names}) < len(names):
+        if len({each.name for each in self.exchanges}) < len(self.exchanges):
             raise UsageError(
                 "A topology names one exchange twice.", "Give each exchange its own name."
             )
-        for queue in self.queues:
-            for binding in self.bindings_of(queue):
-                if binding.exchange not in names:
-                    raise UsageError(
-                        f"Queue {queue.name!r} is bound to the exchange {binding.exchange!r}, "
-                        "which its topology does not have.",
-                        f"It has {', '.join(names)}.",
-                    )
+        names = self.exchange_names
+        asked = [
+            (f"{what} {each.name!r} is bound to", binding)
+            for what, those in (("Queue", self.queues), ("Exchange", self.exchanges))
+            for each in those
+            for binding in (self.bindings_of(each) if isinstance(each, Queue) else each.bindings)
+        ]
+        asked += [
+            (f"Exchange {each.name!r} has as its alternate", Binding(each.alternate))
+            for each in self.exchanges
+            if each.alternate is not None
+        ]
+        for what, binding in asked:
+            if binding.exchange not in names:
+                raise UsageError(
+                    f"{what} the exchange {binding.exchange!r}, which its topology does not have.",
+                    f"It has {', '.join(names)}.",
+                )
 
     @property
     def queue_names(self) -> tuple[str, ...]:
         """Return the names of the queues in their order."""
         return tuple(queue.name for queue in self.queues)
+
+    @property
+    def exchange_names(self) -> tuple[str, ...]:
+        """Return the names of the exchanges: first that to which is published."""
+        return tuple(dict.fromkeys([self.exchange, *(each.name for each in self.exchanges)]))
+
+    def type_of(self, exchange: str) -> ExchangeType:
+        """Return the type of one of its exchanges."""
+        types = {each.name: each.type for each in self.exchanges}
+        return types.get(exchange, "direct")
 
     def bindings_of(self, queue: Queue) -> tuple[Binding, ...]:
         """Return what binds a queue of it."""
@@ -164,12 +201,10 @@ class Topology:
 
     def renamed(self, name: Callable[[str], str]) -> Topology:
         """Return it with other names, also where one stands for dead letters."""
-        exchanges = {self.exchange, *(each.name for each in self.exchanges)}
+        exchanges = self.exchange_names
 
-        def bound(queue: Queue) -> tuple[Binding, ...] | None:
-            return queue.bindings and tuple(
-                replace(each, exchange=name(each.exchange)) for each in queue.bindings
-            )
+        def bound(bindings: tuple[Binding, ...]) -> tuple[Binding, ...]:
+            return tuple(replace(each, exchange=name(each.exchange)) for each in bindings)
 
         def arguments_of(queue: Queue) -> dict[str, Any]:
             found = dict(queue.arguments)
@@ -181,14 +216,28 @@ class Topology:
             return found
 
         queues = tuple(
-            replace(each, name=name(each.name), arguments=arguments_of(each), bindings=bound(each))
+            replace(
+                each,
+                name=name(each.name),
+                arguments=arguments_of(each),
+                bindings=each.bindings and bound(each.bindings),
+            )
             for each in self.queues
+        )
+        others = tuple(
+            replace(
+                each,
+                name=name(each.name),
+                bindings=bound(each.bindings),
+                alternate=each.alternate and name(each.alternate),
+            )
+            for each in self.exchanges
         )
         return replace(
             self,
             exchange=name(self.exchange),
             queues=queues,
-            exchanges=tuple(replace(each, name=name(each.name)) for each in self.exchanges),
+            exchanges=others,
         )
 
 
@@ -364,7 +413,7 @@ def _declare(
     made: _Made,
 ) -> None:
     connection = channel.connection
-    exchanges = {topology.exchange: "direct"} | {e.name: e.type for e in topology.exchanges}
+    sent = {each.name: each.arguments for each in topology.exchanges}
 
     def exists(look: Callable[[Any], object]) -> bool:
         try:
@@ -376,11 +425,13 @@ def _declare(
     def has_exchange(name: str) -> bool:
         return exists(lambda probe: probe.exchange_declare(name, passive=True))
 
-    existing_exchanges = [*filter(has_exchange, exchanges)]
+    existing_exchanges = [*filter(has_exchange, topology.exchange_names)]
     existing = [queue for queue in topology.queues if exists(partial(counts_over, name=queue.name))]
 
     def declare_exchange(name: str) -> None:
-        channel.exchange_declare(name, exchanges[name], durable=True)
+        channel.exchange_declare(
+            name, topology.type_of(name), durable=True, arguments=sent.get(name)
+        )
 
     def declare_queue(queue: Queue) -> None:
         channel.queue_declare(queue.name, durable=queue.durable, arguments=wanted[queue.name])
@@ -389,7 +440,7 @@ def _declare(
         declare_exchange(name)
     for queue in existing:
         declare_queue(queue)
-    for name in exchanges:
+    for name in topology.exchange_names:
         if name not in existing_exchanges:
             declare_exchange(name)
             made.exchanges.append(name)
@@ -399,7 +450,14 @@ def _declare(
             made.queues.append(queue.name)
     for queue in topology.queues:
         for binding in topology.bindings_of(queue):
-            channel.queue_bind(queue.name, binding.exchange, binding.routing_key)
+            channel.queue_bind(
+                queue.name, binding.exchange, binding.routing_key, dict(binding.arguments)
+            )
+    for exchange in topology.exchanges:
+        for binding in exchange.bindings:
+            channel.exchange_bind(
+                exchange.name, binding.exchange, binding.routing_key, dict(binding.arguments)
+            )
 
 
 def _taken(channel: Any, name: str) -> int:

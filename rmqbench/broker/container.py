@@ -9,6 +9,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, final
 
 from rmqbench.broker.engine import Engine
@@ -27,6 +28,7 @@ _FREEZE_S = 10.0
 _STOP_TIMEOUT_S = 60
 _EXECUTION_GRACE_S = 5.0  # for the engine, before and after what it executes
 _AMQP, _MANAGEMENT = 5672, 15672
+_DATA = "/var/lib/rabbitmq"
 _PORTS_TAKEN = ("port is already allocated", "address already in use")
 
 
@@ -50,7 +52,7 @@ class ContainerNode:
     def __init__(self, engine: Engine, image: str, reaper: Reaper) -> None:
         self._engine = engine
         self._image = image
-        self._reaper = reaper
+        self.reaper = reaper
         self._name = f"rmqbench-{secrets.token_hex(8)}"
         self._made: Any = None  # testcontainers' object
         self._container: Any = None  # the Docker client's
@@ -73,6 +75,22 @@ class ContainerNode:
     def name(self) -> str:
         """The container's name."""
         return self._name
+
+    @property
+    def data_directory(self) -> Path:
+        """Where the engine keeps the node's data: on this machine, if the engine is."""
+        with self._engine.errors("The container cannot be asked for its volumes"):
+            self._container.reload()
+            mounts = self._container.attrs["Mounts"]
+        return next(Path(each["Source"]) for each in mounts if each["Destination"] == _DATA)
+
+    @property
+    def image_digest(self) -> str:
+        """By what the image can be had again: its digest, or its ID if it is of no registry."""
+        with self._engine.errors(f"The image {self._image} cannot be asked for its digest"):
+            found = self._container.image.attrs
+        digests: list[str] = found.get("RepoDigests") or []
+        return digests[0] if digests else str(found["Id"])
 
     def is_running(self) -> bool:
         """Whether the node's process is there, paused or not."""
@@ -185,7 +203,7 @@ class ContainerNode:
 
     def close(self) -> None:
         """Remove the container with its data."""
-        if not self._reaper.is_mine:  # a process forked from ours must not
+        if not self.reaper.is_mine:  # a process forked from ours must not
             return
         import docker.errors  # noqa: PLC0415
 
@@ -199,7 +217,7 @@ class ContainerNode:
                 is_certain = True
         # Only now: interrupted above, the reaper does the rest, or where it may yet appear.
         if is_certain:
-            self._reaper.release(**self._held)
+            self.reaper.release(**self._held)
         self._container = None
         if self._made is not None:
             self._made.get_docker_client().client.close()
@@ -223,6 +241,7 @@ class ContainerNode:
             warnings.simplefilter("ignore", DeprecationWarning)
             from testcontainers.community.rabbitmq import RabbitMqContainer  # noqa: PLC0415
         import docker.errors  # noqa: PLC0415
+        import docker.types  # noqa: PLC0415
         from testcontainers.core.config import testcontainers_config  # noqa: PLC0415
         from testcontainers.core.container import DockerContainer  # noqa: PLC0415
 
@@ -237,10 +256,12 @@ class ContainerNode:
         # with_bind_ports takes no address, the mapping itself does (docker-py's tuple).
         ports: Any = {f"{port}/tcp": ("127.0.0.1", here) for port, here in self._ports.items()}
         made.ports = ports
+        # A volume of its own, which ends with it: not each image declares one.
+        made.with_kwargs(mounts=[docker.types.Mount(_DATA, None, type="volume")])
         self._made = made
         # DOCKER_HOST is by now what testcontainers found, in a Docker context for example.
         self._held = {"container": self._name, "engine": os.environ.get("DOCKER_HOST")}
-        self._reaper.hold(**self._held)
+        self.reaper.hold(**self._held)
         # Our reaper does Ryuk's work without its image. The setting belongs to the whole process:
         # put it back.
         ryuk_disabled = testcontainers_config.ryuk_disabled

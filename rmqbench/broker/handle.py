@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol, final
 
+from rmqbench.broker.reaper import Reaper
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, DeadlineExceeded, UsageError
 from rmqbench.management.client import Management
@@ -33,6 +35,13 @@ class Node(Protocol):
     """When its process was started, each time (``time.monotonic()``), taken just before."""
     ready_at: float
     """When it was last found ready after a start."""
+
+    reaper: Reaper
+    """What ends whatever belongs to the node when we no longer can."""
+
+    @property
+    def data_directory(self) -> Path:
+        """Where the node keeps its data, as a path of this machine."""
 
     def is_running(self) -> bool:
         """Whether the node's process is there, paused or not."""
@@ -64,7 +73,8 @@ class Node(Protocol):
 class Broker:
     """A broker that is ready.
 
-    ``how`` says in one line what was taken and why. Only a broker that we started ourselves can be
+    ``how`` says in one line what was taken and why, ``image_digest`` of a container which image it
+    was exactly. Only a broker that we started ourselves can be
     killed, stopped, paused: on others these methods raise UsageError and do nothing.
     """
 
@@ -73,6 +83,7 @@ class Broker:
     version: str
     how: str
     node: Node | None = field(default=None, repr=False)
+    image_digest: str = ""
 
     @property
     def owned(self) -> bool:
@@ -105,6 +116,19 @@ class Broker:
     def ready_at(self) -> float:
         """When the node was last found ready after a start, by ``time.monotonic()``."""
         return self._ours("be ready").ready_at
+
+    @property
+    def data_directory(self) -> Path:
+        """Where the node keeps its data, as a path of this machine.
+
+        There may be nothing: the engine of a container may be elsewhere.
+        """
+        return self._ours("touch the data of").data_directory
+
+    @property
+    def reaper(self) -> Reaper:
+        """What ends whatever belongs to the node when we no longer can."""
+        return self._ours("end").reaper
 
     def is_running(self) -> bool:
         """Whether the node's process is there, paused or not."""

@@ -59,7 +59,7 @@ class LocalNode:
 
     def __init__(self, installation: Installation, reaper: Reaper) -> None:
         self._installation = installation
-        self._reaper = reaper
+        self.reaper = reaper
         self._mark = secrets.token_hex(8)
         amqp, management, distribution, epmd = free_ports(4)
         self._distribution_port, self._epmd_port = distribution, epmd
@@ -84,6 +84,11 @@ class LocalNode:
     def directory(self) -> Path:
         """Where the node keeps its data, configuration and log."""
         return self._directory
+
+    @property
+    def data_directory(self) -> Path:
+        """Where the node keeps its data."""
+        return self._directory / "data"
 
     def is_running(self) -> bool:
         """Whether the node's process is there, paused or not."""
@@ -201,7 +206,7 @@ class LocalNode:
 
     def close(self) -> None:
         """End everything of the node and remove its directory."""
-        if not self._reaper.is_mine:  # a process forked from ours must not
+        if not self.reaper.is_mine:  # a process forked from ours must not
             return
         started = [process for process in (self._node, self._epmd) if process is not None]
         for process in started:
@@ -215,8 +220,8 @@ class LocalNode:
         self._node = self._epmd = None
         _remove(self._directory)
         # Only now: interrupted above, the reaper does the rest.
-        self._reaper.release(mark=self._mark)
-        self._reaper.release(directory=str(self._directory))
+        self.reaper.release(mark=self._mark)
+        self.reaper.release(directory=str(self._directory))
 
     def _require_alive(self) -> None:
         if self._node is None or self._node.poll() is None:
@@ -234,8 +239,8 @@ class LocalNode:
 
     def _prepare(self) -> None:
         require_space(self._directory.parent, _SPACE_MB, "a RabbitMQ node's data")
-        self._reaper.hold(directory=str(self._directory))
-        self._reaper.hold(mark=self._mark)
+        self.reaper.hold(directory=str(self._directory))
+        self.reaper.hold(mark=self._mark)
         self._directory.mkdir(mode=0o700)
         for name in ("data", "log", "config"):
             (self._directory / name).mkdir()
@@ -287,7 +292,7 @@ class LocalNode:
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.endpoint.port),
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
-            "RABBITMQ_MNESIA_BASE": str(here / "data"),
+            "RABBITMQ_MNESIA_BASE": str(self.data_directory),
             "RABBITMQ_LOG_BASE": str(here / "log"),
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_CONFIG_FILE": str(here / "rabbitmq.conf"),

@@ -126,7 +126,8 @@ def _installation(say: Callable[[str], None]) -> Installation:
 @contextlib.contextmanager
 def _container(image: str, say: Callable[[str], None]) -> Iterator[Broker]:
     with open_container_node(image, say) as node:
-        yield _owned("container", node, f"a container of the image {image}")
+        owned = _owned("container", node, f"a container of the image {image}")
+        yield replace(owned, image_digest=node.image_digest)
 
 
 @contextlib.contextmanager

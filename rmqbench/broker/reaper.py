@@ -30,7 +30,14 @@ from typing import IO, Any, final
 
 import psutil
 
-__all__ = ["MARK", "Reaper", "end_processes", "marked_processes", "wait_for_ends"]
+__all__ = [
+    "MARK",
+    "Reaper",
+    "end_processes",
+    "marked_processes",
+    "unmount",
+    "wait_for_ends",
+]
 
 MARK = "RMQBENCH_STARTED_BY"
 """The environment variable that marks the processes of one node."""
@@ -45,7 +52,8 @@ class Reaper:
     """The parent's side: what is held is ended, at the latest when this process ends.
 
     A thing is a dict: ``{"mark": …}`` for all processes with that mark, ``{"pid": …, "created":
-    …}``, ``{"directory": …}``, ``{"container": name, "engine": DOCKER_HOST or None}``.
+    …}``, ``{"mount": …}``, ``{"directory": …}``, ``{"container": name, "engine": DOCKER_HOST or
+    None}``.
     """
 
     def __init__(self) -> None:
@@ -164,6 +172,18 @@ def wait_for_ends(processes: Collection[psutil.Process], timeout_s: float) -> se
     return alive
 
 
+def unmount(place: str) -> None:
+    """Unmount what is mounted at a place; it goes once nobody uses it, gives up after 10 s."""
+    end = time.monotonic() + 10.0
+    while os.path.ismount(place) and time.monotonic() < end:
+        command = ["umount", "--lazy", "--", place]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10.0, check=False
+            )
+        time.sleep(0.02)
+
+
 def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -237,6 +257,10 @@ def _end_all(held: list[dict[str, Any]]) -> None:
     if marks or known:
         with contextlib.suppress(Exception):
             end_processes(marks, known)
+    for thing in held:  # what is mounted at a place is not to be removed with it
+        if "mount" in thing:
+            with contextlib.suppress(Exception):
+                unmount(thing["mount"])
     for thing in held:
         if "directory" in thing:
             with contextlib.suppress(Exception):

@@ -75,7 +75,7 @@ def hunt(
             hunting.go(draw(number) for number in itertools.count(first))
     finally:
         written = _show(hunting, own, json_file)
-    conclusive = hunting.tried - hunting.inconclusive - len(hunting.errors)
+    conclusive = hunting.judged - hunting.inconclusive
     code = 1 if hunting.finds else 0 if conclusive else 3
     raise typer.Exit(code or (0 if written else RmqbenchError.exit_code))
 
@@ -109,7 +109,7 @@ class _Clock:
 def _show(hunting: Hunt, own: OwnBrokerOptions, json_file: Path | None) -> bool:
     """Show what a hunt has found; return whether all was written that was asked for."""
     told = {
-        "schedules": hunting.tried,
+        "schedules": hunting.judged,
         "messages": hunting.messages,
         "inconclusive": hunting.inconclusive,
         "errors": hunting.errors,
@@ -132,6 +132,6 @@ def _said(hunting: Hunt, own: OwnBrokerOptions) -> Iterator[str]:
     open_ones = f", {hunting.inconclusive} inconclusive" if hunting.inconclusive else ""
     failed = f", {len(hunting.errors)} could not be run" if hunting.errors else ""
     yield (
-        f"{counted(hunting.tried, 'schedule')} tried, "
+        f"{counted(hunting.judged, 'schedule')} tried, "
         f"{counted(hunting.messages, 'message', form=',')} judged: {outcome}{open_ones}{failed}"
     )

@@ -45,7 +45,8 @@ class Subscription:
     broker forgets each message as it delivers it. ``stall_s`` is how long it tries to reconnect.
     It looks at the clock every ``tick_s``. With ``churn`` it closes each connection in its time,
     all that it took acknowledged, and goes on over another. ``priority`` is its own among the
-    consumers of the queue (None: it has none).
+    consumers of the queue (None: it has none). After each ``cancels_every`` messages (None: never)
+    it cancels and consumes again, by the same tag, and what it holds stays as it is.
     """
 
     endpoint: Endpoint
@@ -61,6 +62,7 @@ class Subscription:
     tick_s: float = TICK_S
     churn: Churn | None = None
     priority: int | None = None
+    cancels_every: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class Consumer:
         self._on_lost = on_lost
         self._on_leaving = on_leaving
         self.delivered = 0
+        self._subscribed_at = 0  # by the messages delivered
         self._handler = handler
         self._settler = settler
         self._recovery = Recovery(
@@ -224,16 +227,7 @@ class Consumer:
             channel.add_on_cancel_callback(self._on_cancel)
             self._begin()
             connection.expect_deliveries(channel, self._on_deliveries)
-            begun: list[object] = []
-            tag = channel.basic_consume(
-                asked.queue,
-                self._on_message(connection),
-                auto_ack=asked.auto_ack,
-                consumer_tag=asked.tag,
-                arguments={} if asked.priority is None else {"x-priority": asked.priority},
-                callback=begun.append,
-            )
-            connection.wait_until(lambda: bool(begun), _ANSWER_S, f"queue {asked.queue!r}")
+            self._subscribe(connection, channel)
             look = Look(connection, channel, connection.channel(), asked.queue)
             began = self._monotonic()
             self._lifetime.begin()
@@ -241,6 +235,9 @@ class Consumer:
                 before = self.delivered
                 connection.turn()
                 self._settle_due()
+                if self._has_enough():
+                    self._unsubscribe(connection, channel)
+                    self._subscribe(connection, channel)
                 if self._pace.allowance() > 0 and not self._may_gather(connection):
                     self._acknowledge(channel)
                 if self._cancelled:
@@ -252,19 +249,45 @@ class Consumer:
                     connection.longest_pause_s = self._age_s() / _AGE_SHARE
                 if self.delivered > before or self._monotonic() - began >= _LASTING_S:
                     self._recovery.progressed()
-            limit_s = min(asked.stall_s, _CANCEL_S)
-            stopped: list[object] = []
             self._on_leaving()
-            connection.cancel(channel, tag, stopped.append)
-            connection.wait_until(lambda: bool(stopped), limit_s, "the consumer to be cancelled")
+            self._unsubscribe(connection, channel)
             self._settle_due(all_of_it=True)
             self._acknowledge_late()
             self._acknowledge(channel)
             # The answer comes after all that was sent: the acknowledgements were taken.
-            connection.close_channel(channel, limit_s)
+            connection.close_channel(channel, self._cancel_s)
             self._handler.end()
             self._recovery.progressed()
             self._goes_on = goes_on
+
+    @property
+    def _cancel_s(self) -> float:
+        return min(self.subscription.stall_s, _CANCEL_S)
+
+    def _subscribe(self, connection: Connection, channel: pika.channel.Channel) -> None:
+        asked = self.subscription
+        begun: list[object] = []
+        channel.basic_consume(
+            asked.queue,
+            self._on_message(connection),
+            auto_ack=asked.auto_ack,
+            consumer_tag=asked.tag,
+            arguments={} if asked.priority is None else {"x-priority": asked.priority},
+            callback=begun.append,
+        )
+        connection.wait_until(lambda: bool(begun), _ANSWER_S, f"queue {asked.queue!r}")
+        self._subscribed_at = self.delivered
+
+    def _unsubscribe(self, connection: Connection, channel: pika.channel.Channel) -> None:
+        stopped: list[object] = []
+        connection.cancel(channel, self.subscription.tag, stopped.append)
+        what = "the consumer to be cancelled"
+        connection.wait_until(lambda: bool(stopped), self._cancel_s, what)
+
+    def _has_enough(self) -> bool:
+        """Whether it has received so many messages that it is to cancel, and consume again."""
+        every = self.subscription.cancels_every
+        return every is not None and self.delivered - self._subscribed_at >= every
 
     def _age_s(self) -> float:
         """Return how long ago the message was sent that has come last."""

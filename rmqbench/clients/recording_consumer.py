@@ -97,6 +97,7 @@ class ConsumerPlan:
         *,
         prefetch: int | None = None,
         priority: int | None = None,
+        cancels_every: int | None = None,
         **changes: Any,
     ) -> ConsumerPlan:
         """Return the plan of another consumer of the same queue."""
@@ -107,6 +108,7 @@ class ConsumerPlan:
             tag=f"consumer-{number}",
             prefetch=prefetch or self.subscription.prefetch,
             priority=priority,
+            cancels_every=cancels_every or self.subscription.cancels_every,
             churn=churn and replace(churn, number=churn.number + number),
         )
         return replace(

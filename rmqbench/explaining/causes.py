@@ -106,6 +106,20 @@ def newborn_queue(facts: Facts, finding: Finding) -> Iterator[str]:
             return
 
 
+def power_cut(facts: Facts, finding: Finding) -> Iterator[str]:
+    """Yield that the power was cut of a queue whose confirms do not wait for the disk."""
+    queue = facts.queue_of(finding)
+    cuts = facts.restarts_by("power-cut")
+    restarts = [each for each in _restarts_after_sending(facts, finding) if each in cuts]
+    if queue and queue.kind != "quorum" and facts.recipe.persistent and restarts:
+        kind = "stream" if queue.kind == "stream" else "classic queue"
+        yield (
+            f"a power cut: {_with_count(facts, finding, restarts)}. RabbitMQ confirms for a {kind} "
+            "what the kernel has, which writes it to the disk within half a minute; for a quorum "
+            "queue it confirms what is on the disk."
+        )
+
+
 def gone_queue(facts: Facts, finding: Finding) -> Iterator[str]:
     """Yield that a queue did not exist any more."""
     queues = [queue] if (queue := facts.queue_of(finding)) else [*facts.queues.values()]
@@ -125,7 +139,7 @@ def restarted_node(facts: Facts, finding: Finding) -> Iterator[str]:
 
     Not where another cause says it already.
     """
-    said = (transient_messages, not_durable, newborn_queue)
+    said = (transient_messages, not_durable, newborn_queue, power_cut)
     if any(True for cause in said for _ in cause(facts, finding)):
         return
     if restarts := _restarts_after_sending(facts, finding):

@@ -47,7 +47,7 @@ __all__ = ["Break", "Facts", "QueueFacts", "span", "time_of_day"]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-_RESTARTING = frozenset({"kill-broker", "kill-newborn", "restart-broker"})
+_RESTARTING = frozenset({"kill-broker", "kill-newborn", "power-cut", "restart-broker"})
 _SILENT_NS = 1_000_000_000  # how long a worker may have been silent when it was killed
 _FELT_NS = 30_000_000_000  # how long after it struck a fault may be felt: a heartbeat runs out
 
@@ -196,17 +196,25 @@ class Facts:
         A fault that restarts it says when it went down, too; what is on record of our own node says
         only when it was up again.
         """
-        known, struck = [], dict[str, int]()
-        for event in self.record.of(FaultEvent):
-            if event.fault in _RESTARTING and event.phase == "struck":
-                struck[event.fault] = event.time_ns
-            elif event.phase == "over" and event.fault in struck:
-                known.append(Restart(struck.pop(event.fault), event.time_ns))
-        by_faults = tuple(known)
+        by_faults = [each for name in sorted(_RESTARTING) for each in self.restarts_by(name)]
+        known = list(by_faults)
         for one in self.record.evidence.restarts:
             if not any(_overlap(one, other) for other in by_faults):
                 known.append(one)
         return tuple(sorted(known, key=lambda each: each.after_ns))
+
+    def restarts_by(self, fault: str) -> tuple[Restart, ...]:
+        """Return when a fault of the run restarted the node."""
+        known, struck_ns = [], None
+        for event in self.record.of(FaultEvent):
+            if event.fault != fault:
+                continue
+            if event.phase == "struck":
+                struck_ns = event.time_ns
+            elif event.phase == "over" and struck_ns is not None:
+                known.append(Restart(struck_ns, event.time_ns))
+                struck_ns = None
+        return tuple(known)
 
     def restart_in_words(self, restart: Restart) -> str:
         """Return when the node restarted, and by which fault of the run if by one."""

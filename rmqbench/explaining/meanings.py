@@ -116,6 +116,7 @@ MEANINGS: Mapping[FindingName, Meaning] = MappingProxyType(
                 causes.transient_messages,
                 causes.no_confirms,
                 causes.newborn_queue,
+                causes.power_cut,
                 causes.gone_queue,
                 causes.restarted_node,
                 causes.exceeded_removals,

@@ -88,11 +88,13 @@ class Kind:
     younger one may lose everything; a classic queue is left alone for a quarter of it, because
     before RabbitMQ 4.2 one younger than about 2 s may itself be gone (see the page on faults).
     ``needs_proxy``: the workers connect through a proxy, on which the fault acts.
+    ``needs_disk``: the node runs on a disk of its own, on which the fault acts (Linux, as root).
     ``first_message``: it strikes at the first message of the phase, not after a third of them.
     ``within_s``: it shows something only this soon after the queues' declaration, which therefore
     waits until the producers are ready.
     ``kills_consumer``: it ends the process of a consumer, which nobody may share.
     ``cuts_off``: it ends the connections of all clients that are at work.
+    ``since``: the first version of RabbitMQ that has it.
     """
 
     text: str
@@ -104,10 +106,12 @@ class Kind:
     rate: float = 5000.0
     rest_s: float = 0.0
     needs_proxy: bool = False
+    needs_disk: bool = False
     first_message: bool = False
     within_s: float | None = None
     kills_consumer: bool = False
     cuts_off: bool = False
+    since: str = ""
 
 
 _NOTHING: frozenset[str] = frozenset()
@@ -128,6 +132,14 @@ FAULTS: Mapping[str, Kind] = {
         first_message=True,
         within_s=0.8,
     ),
+    "power-cut": Kind(
+        "the power of the node and of its disk is cut, and it is started again",
+        effects.cut_power,
+        phases=get_args(Phase),
+        rest_s=12.0,
+        needs_disk=True,
+        cuts_off=True,
+    ),
     "restart-broker": Kind(
         "the node is shut down cleanly and started again",
         effects.restart_broker,
@@ -141,6 +153,14 @@ FAULTS: Mapping[str, Kind] = {
         lasting_s=13.0,  # pika looks every 6 s whether anything came
         heartbeat_s=1,
         cuts_off=True,
+    ),
+    "quorum-chaos": Kind(
+        "RabbitMQ's own chaos kills what quorum queues are made of, once a second",
+        effects.quorum_chaos,
+        lasting_s=10.0,
+        rate=500.0,
+        rest_s=12.0,
+        since="4.3.0",
     ),
     "reset-connection": Kind(
         "all connections are reset",

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rmqbench.broker import Broker
+from rmqbench.broker import Broker, Disk, own_disk
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
 from rmqbench.faults.catalogue import Fault, Phase
 from rmqbench.faults.effects import Target
-from rmqbench.faults.injection import Injection, adopting, require_ours
+from rmqbench.faults.injection import Injection, adopting, require_able
 from rmqbench.pieces import count_where
 from rmqbench.proxy import Proxy
 from rmqbench.run_directory.journal import Entry, MessagesRemoved
@@ -90,19 +90,29 @@ class Disturber:
     def __init__(
         self, faults: Sequence[Fault], broker: Broker, messages: int, *, each_comes_once: bool
     ) -> None:
-        """Raise UsageError for faults on a broker that is not ours, before anything is begun."""
+        """Raise UsageError or FaultUnavailable where a fault is not for this broker."""
         for fault in faults:
-            require_ours(broker, fault.name)
+            require_able(broker, fault.name)
         self._faults = faults
         self._broker = broker
         self._messages = messages
         self._each_comes_once = each_comes_once and len(faults) == 1
+        self._disk: Disk | None = None
         self._began_at = time.monotonic()
         self._injections: list[Injection] = []
         self._virtual_host = ""
         self._write: Callable[[Entry], None] = lambda _: None
         self._consumers: list[ConsumerAtWork] = []
         self._delivered: dict[str, int] = {}
+
+    def equip(self, stack: ExitStack) -> None:
+        """Move the broker to a disk of its own, for ``stack`` to move it back, if a fault needs it.
+
+        Raise FaultUnavailable where none is to be had.
+        """
+        if any(fault.kind.needs_disk for fault in self._faults):
+            self._disk = stack.enter_context(own_disk(self._broker))
+            self._began_at = time.monotonic()
 
     def prepare(
         self,
@@ -193,6 +203,7 @@ class Disturber:
             endpoint=endpoint,
             queue=queue,
             proxy=proxy,
+            disk=self._disk,
             kill_consumer=lambda: self._kill_one_consumer(queue),
             undelivered=(lambda: self._undelivered(queue)) if self._each_comes_once else None,
             lasting_s=fault.seconds,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from rmqbench.amqp import topology as topologies
 from rmqbench.amqp.admin import admin
-from rmqbench.broker import Broker
+from rmqbench.broker import Broker, Disk
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import BrokerError, UsageError
 from rmqbench.management.answers import read_connections
@@ -22,6 +22,7 @@ from rmqbench.waiting import wait_until
 __all__ = ["Target", "limit_policy"]
 
 _LISTED_S = 15.0  # how long the Management API may take to list a new connection
+_CHAOS_MS = 1000
 _LIMIT = 100  # messages that a limited queue may hold
 
 
@@ -41,6 +42,7 @@ class Target:
     endpoint: Endpoint
     queue: str = ""
     proxy: Proxy | None = None
+    disk: Disk | None = None
     kill_consumer: Callable[[], str] | None = None
     undelivered: Callable[[], int] | None = None
     lasting_s: float = 0.0
@@ -56,6 +58,14 @@ class Target:
 def kill_broker(target: Target) -> None:
     target.broker.kill()
     target.note("the broker is dead")
+    target.broker.start()
+
+
+def cut_power(target: Target) -> None:
+    if target.disk is None:
+        raise UsageError("The data of the broker is on no disk whose power can be cut.")
+    target.disk.cut_power()
+    target.note("the broker is dead, and what its disk had not got yet is gone")
     target.broker.start()
 
 
@@ -102,6 +112,15 @@ def alarm(setting: str, eager: str, read: str) -> Callable[[Target], None]:
             target.broker.control(setting, before)
 
     return strike
+
+
+def quorum_chaos(target: Target) -> None:
+    target.broker.control("eval", f"rabbit_chaos:begin_quorum_chaos({_CHAOS_MS}).")
+    try:
+        target.last()
+    finally:
+        # It stops between two deeds, of which one may take 11 s.
+        target.broker.control("eval", "gen_server:call(rabbit_chaos, stop_chaos, 30000).")
 
 
 def purge_queue(target: Target) -> None:

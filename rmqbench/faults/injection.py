@@ -21,12 +21,19 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from rmqbench.broker import Broker
-from rmqbench.errors import BrokerError, DeadlineExceeded, RmqbenchError, UsageError
+from rmqbench.errors import (
+    BrokerError,
+    DeadlineExceeded,
+    FaultUnavailable,
+    RmqbenchError,
+    UsageError,
+)
 from rmqbench.faults.catalogue import FAULTS, Fault, Phase
 from rmqbench.faults.effects import Target
 from rmqbench.proxy import Proxy
 from rmqbench.run_directory.journal import Entry, FaultEvent, MessagesRemoved
 from rmqbench.verdict.evidence import Removal
+from rmqbench.version import version_number
 
 __all__ = [
     "Injection",
@@ -36,7 +43,7 @@ __all__ = [
     "kill_broker",
     "pause_broker",
     "purge_queue",
-    "require_ours",
+    "require_able",
     "restart_broker",
 ]
 
@@ -80,8 +87,8 @@ class Injection:
         self._thread = threading.Thread(target=self._work, name=f"fault {name}", daemon=True)
 
     def __enter__(self) -> Self:
-        """Wait for the moment to come; raise UsageError if the broker is not ours."""
-        require_ours(self.target.broker, self.name)
+        """Wait for the moment to come; raise UsageError or FaultUnavailable for a wrong broker."""
+        require_able(self.target.broker, self.name)
         for adopt in _adopters.get():
             adopt(self)
         _around.set((*_around.get(), self))
@@ -200,13 +207,19 @@ class Injection:
                 read(entry)
 
 
-def require_ours(broker: Broker, name: str) -> None:
-    """Raise UsageError for a fault on a broker that we did not start."""
+def require_able(broker: Broker, name: str) -> None:
+    """Raise UsageError for a broker that is not ours, FaultUnavailable for one that is too old."""
     if not broker.owned:
         raise UsageError(
             f"The fault {name} is not for {broker.endpoint}: faults are never injected into brokers"
             " that are not ours.",
             "Use a broker that rmqbench starts itself: auto, container or local.",
+        )
+    since = FAULTS[name].since
+    numbers = version_number(broker.version), version_number(since)
+    if numbers[0] and numbers[1] and numbers[0] < numbers[1]:
+        raise FaultUnavailable(
+            f"The fault {name} needs RabbitMQ {since} or later; this one is {broker.version}."
         )
 
 

@@ -25,12 +25,15 @@ _T = TypeVar("_T")
 
 _DEAD: Final = "dead.letters"
 _NEWBORN: Final = "kill-newborn"
+_POWER_CUT: Final = "power-cut"
 
 # Weights: what takes a node down, or a client, finds more than what delays it.
 _FAULTS: Final = {
     "kill-broker": 24,
     "restart-broker": 4,
     _NEWBORN: 4,
+    _POWER_CUT: 4,
+    "quorum-chaos": 4,
     "reset-connection": 3,
     "cut-frame": 2,
     "close-connection": 2,
@@ -81,6 +84,8 @@ def _scenario(source: random.Random) -> Scenario:
     # Of dead letters it is not known how many will come: a fault waits for those that get all.
     faults = _faults(source, messages, [each for each in queues if each.name != "dead"])
     is_newborn = any(each.name == _NEWBORN for each in faults)
+    if any(each.name == _POWER_CUT for each in faults):  # other kinds lose by design
+        queues = tuple(replace(each, kind="quorum") for each in queues)
     kinds = [FAULTS[each.name] for each in faults]
     expected = frozenset().union(*(kind.expected for kind in kinds))
     if exchanges and any(kind.cuts_off for kind in kinds):  # published at most once, by design
@@ -146,6 +151,8 @@ def _queue(source: random.Random, name: str) -> ConsumedQueue:
             )
             for _ in range(consumers)
         )
+    elif source.random() < 0.15:
+        settings = (ConsumerSettings(cancels_every=source.choice((1, 10, 100))),)
     return ConsumedQueue(
         name,
         kind,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from rmqbench.broker import Broker
-from rmqbench.errors import RmqbenchError, UsageError
+from rmqbench.errors import FaultUnavailable, RmqbenchError, UsageError
 from rmqbench.hunt.schedule import Schedule
 from rmqbench.hunt.shrinking import shrink, tries_for
 from rmqbench.hunt.signature import Signature, known_as, signatures_of
@@ -101,8 +101,8 @@ class Hunt:
 
     ``say`` takes a line on what happens; ``goes_on`` says whether there is time for another
     schedule, ``may_shrink`` whether there is for another try at making one smaller. ``tried`` are
-    schedules, ``messages`` what was confirmed and judged of them, ``errors`` why some could not be
-    run.
+    schedules, ``messages`` what was confirmed and judged of them, ``left_out`` those with a fault
+    that is not to be had here, ``errors`` why some could not be run.
     """
 
     runs: Runs
@@ -113,9 +113,15 @@ class Hunt:
     tried: int = 0
     messages: int = 0
     inconclusive: int = 0
+    left_out: int = 0
     errors: list[str] = field(default_factory=list)
     finds: list[Find] = field(default_factory=list)
     _failed_in_a_row: int = field(default=0, init=False)
+
+    @property
+    def judged(self) -> int:
+        """How many schedules were run to their end."""
+        return self.tried - self.left_out - len(self.errors)
 
     def go(self, schedules: Iterable[Schedule]) -> None:
         """Try schedules until the time is over; what fails in a new way is made smaller.
@@ -138,6 +144,10 @@ class Hunt:
             result = self.runs(schedule, evidence)
         except UsageError:
             raise
+        except FaultUnavailable as error:  # of this machine or version: others can run it
+            self.say(f"{path.stem} is left out: {error.what}")
+            self.left_out += 1
+            return
         except RmqbenchError as error:
             self.errors.append(f"{path.stem}: {error.what}")
             self.say(f"{path.stem} could not be run: {error.what}")
@@ -231,7 +241,7 @@ def replay_schedule(
         shutil.rmtree(directory, ignore_errors=True)
         try:
             result = runs(schedule, directory)
-        except UsageError:
+        except (UsageError, FaultUnavailable):
             raise
         except RmqbenchError as error:
             errors.append(error.what)
@@ -244,5 +254,5 @@ def replay_schedule(
 
 def broker_of(result: Result) -> dict[str, str]:
     """Return on what a schedule was run, as it stands in its file."""
-    told = ("version", "how")
+    told = ("version", "how", "image_digest")
     return {name: str(result.broker[name]) for name in told if result.broker.get(name)}

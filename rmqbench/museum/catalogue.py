@@ -5,7 +5,6 @@ A new exhibit is a TOML file beside the others, and nothing else.
 
 from __future__ import annotations
 
-import re
 import sys
 import tomllib
 import uuid
@@ -20,12 +19,12 @@ import dacite
 from rmqbench.errors import UsageError
 from rmqbench.scenarios import Scenario
 from rmqbench.verdict.findings import FINDINGS, FindingName
+from rmqbench.version import version_number
 from rmqbench.workloads import scenario_of
 
 __all__ = ["Exhibit", "Measured", "exhibit", "exhibits"]
 
 _LATER = " and later"
-_VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Exhibit:
 
     def affects(self, version: str) -> bool | None:
         """Whether a version of RabbitMQ is affected; None where the version cannot be read."""
-        number = _number(version)
+        number = version_number(version)
         if number is None:
             return None
         ranges = [_range(each) for each in self.affected]
@@ -141,14 +140,9 @@ def _read(name: str, text: str) -> Exhibit:
 
 def _range(text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     first, _, last = text.removesuffix(_LATER).partition(" - ")
-    numbers = _number(first), _number(last or first)
+    numbers = version_number(first), version_number(last or first)
     if numbers[0] is None or numbers[1] is None:
         raise UsageError(
             f"{text!r} is no range of versions.", f"Write it as 4.0.0 - 4.0.9, or 4.0.0{_LATER}."
         )
     return numbers[0], (sys.maxsize,) if text.endswith(_LATER) else numbers[1]
-
-
-def _number(version: str) -> tuple[int, ...] | None:
-    read = _VERSION.match(version)
-    return None if read is None else tuple(int(each or 0) for each in read.groups())

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import rmqbench
-from rmqbench.errors import BrokerUnavailable, RmqbenchError
+from rmqbench.errors import BrokerUnavailable, FaultUnavailable, RmqbenchError
 from rmqbench.pytest_plugin import settings
 from rmqbench.pytest_plugin.reporting import PendingResults, ResultReporter, say, worker_name
 from rmqbench.pytest_plugin.settings import AskedBroker, Settings
@@ -180,6 +180,9 @@ def rmqbench_run(
     The evidence lies in ``run-1``, ``run-2``, … under the test's ``tmp_path``. pytest keeps that of
     the last three sessions and removes what is older; ``tmp_path_retention_count`` and
     ``tmp_path_retention_policy`` change that, and ``--basetemp`` the place.
+
+    A test of a fault that this machine has not got what it needs for (a power cut needs root) is
+    skipped, and fails where RMQBENCH_REQUIRE_BROKER=1.
     """
     from rmqbench.pytest_plugin.session_broker import quiet_pika  # noqa: PLC0415
     from rmqbench.runner.run import run  # noqa: PLC0415  # imports much
@@ -191,15 +194,22 @@ def rmqbench_run(
         nonlocal runs
         runs += 1
         directory = tmp_path / f"run-{runs}"
-        with quiet_pika():
-            result = run(
-                asked.apply(scenario),
-                rmqbench_broker,
-                directory=directory,
-                executor=rmqbench_executor,
-            )
-        rmqbench_show(result)
-        return result
+        try:
+            with quiet_pika():
+                result = run(
+                    asked.apply(scenario),
+                    rmqbench_broker,
+                    directory=directory,
+                    executor=rmqbench_executor,
+                )
+        except FaultUnavailable as error:
+            missing = str(error)
+        else:
+            rmqbench_show(result)
+            return result
+        if asked.require_broker:
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
 
     return run_scenario
 

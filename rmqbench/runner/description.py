@@ -38,6 +38,7 @@ def describe(
             "kind": broker.kind,
             "version": broker.version,
             "how": broker.how,
+            **({"image_digest": broker.image_digest} if broker.image_digest else {}),
             "endpoint": str(broker.endpoint),
             "management_url": _without_login(broker.endpoint.management_url or ""),
         },

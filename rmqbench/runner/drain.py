@@ -152,6 +152,7 @@ class QueueDrain:
             "prefetch": own.prefetch,
             "priority": own.priority,
             "settle": own.settle or self.plan.settle,
+            "cancels_every": own.cancels_every,
             "joins_after_s": own.joins_after_s if joins else 0.0,
         }
 

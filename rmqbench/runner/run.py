@@ -152,7 +152,7 @@ class Run:
         self._inspection: Inspection | None = None
         self._workforce: Workforce | None = None
         self._broker_watch: BrokerWatch | None = None
-        self._starts_noted = len(broker.starts)
+        self._starts_noted = 0
         self._judged = False
         self._drains: Drains | None = None
 
@@ -179,6 +179,8 @@ class Run:
         with ExitStack() as stack:
             self._journal = journal = stack.enter_context(self._directory.open_journal(self._clock))
             self._write = journal.write
+            self._disturber.equip(stack)
+            self._starts_noted = len(self.broker.starts)
             topology = self.scenario.topology()
             self._place = place = stack.enter_context(
                 own_place(self.broker, topology, self._name, in_place=self._in_place)

@@ -88,16 +88,19 @@ class Exchange:
 
 
 def _topic_matches(pattern: str, routing_key: str) -> bool:
-    """Whether a pattern covers a key: ``*`` is one word, ``#`` none or more."""
+    """Whether a pattern covers a key: ``*`` is one word, ``#`` none or more.
+
+    An empty key has no word.
+    """
     if "#" not in pattern and "*" not in pattern:
         return pattern == routing_key
     regex = ""
-    for word in pattern.split("."):
+    for word in pattern.split(".") if pattern else ():
         piece = (
             r"(\..*)?" if word == "#" else r"\.[^.]*" if word == "*" else rf"\.{re.escape(word)}"
         )
         regex += piece
-    return re.fullmatch(regex, f".{routing_key}", re.DOTALL) is not None
+    return re.fullmatch(regex, f".{routing_key}" if routing_key else "", re.DOTALL) is not None
 
 
 def _headers_match(wanted: dict[str, Any], headers: Mapping[str, Any]) -> bool:

@@ -121,13 +121,14 @@ class VirtualHost:
         for each in ahead:
             if each.type == "headers" and headers is None:
                 headers = decoded(content.properties).headers or {}
-            onward = []
-            for binding in each.matches(routing_key, headers or {}):
-                if binding.to_exchange:
-                    onward.append(binding.target)
-                else:
-                    found[binding.target] = self.queues[binding.target]
-            if not found and not onward and each.alternate is not None:
+            leads = [*each.matches(routing_key, headers or {})]
+            onward = [binding.target for binding in leads if binding.to_exchange]
+            found |= {
+                binding.target: self.queues[binding.target]
+                for binding in leads
+                if not binding.to_exchange
+            }
+            if not leads and each.alternate is not None:
                 onward.append(each.alternate)
             for name in onward:
                 if name not in seen and name in self.exchanges:

@@ -49,6 +49,7 @@ def test_a_node_is_ready_when_it_is_given(broker: Broker) -> None:
     assert broker.owned
     assert broker.how
     assert broker.version[0].isdigit()
+    assert ("sha256:" in broker.image_digest) is (broker.kind == "container")
 
 
 @pytest.mark.quick

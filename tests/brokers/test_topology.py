@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import pika
 import pytest
+from support.topologies import HEADERS, KEYS, topology_of
 
 from rmqbench.amqp.admin import admin
+from rmqbench.amqp.dead_letters import routes
 from rmqbench.amqp.topology import (
     Declared,
     Queue,
@@ -88,6 +93,29 @@ def test_each_bound_queue_gets_a_copy_of_every_message(
     assert declared.created_queues == (work, audit)
     publish(endpoint, exchange, "work", 3)
     wait_for_counts(endpoint, {work: 3, audit: 3})
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_message_is_in_those_queues_to_which_it_is_said_to_be_routed(
+    rmqbench_broker: Any, seed: int
+) -> None:
+    """Of exchanges of all types, bound to each other, with alternates."""
+    endpoint = rmqbench_broker.endpoint
+    wanted = topology_of(random.Random(seed), f"t.{uuid.uuid4().hex[:12]}.")
+    declared = declare(endpoint, wanted, rmqbench_broker.version)
+    try:
+        assert declared.created_exchanges == wanted.exchange_names
+        expected = Counter[str]()
+        with admin(endpoint) as channel:
+            channel.confirm_delivery()
+            for key in KEYS:
+                channel.basic_publish(
+                    wanted.exchange, key, b"x", pika.BasicProperties(headers=HEADERS)
+                )
+                expected.update(routes(wanted, wanted.exchange, key))
+        wait_for_counts(endpoint, {name: expected[name] for name in wanted.queue_names})
+    finally:
+        delete(endpoint, declared)
 
 
 @pytest.mark.parametrize("kind", ["classic", "lazy", "quorum"])

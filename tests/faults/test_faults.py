@@ -63,6 +63,14 @@ def test_a_broker_that_starts_again_has_kept_what_it_confirmed(
         assert interruptions(result, who)
 
 
+@pytest.mark.parametrize("during", ["publish", "backlog", "drain"])
+def test_a_quorum_queue_has_kept_what_it_confirmed_through_a_power_cut(under, own_broker, during):
+    began = time.monotonic()
+    result = under("power-cut", during, queue_kind="quorum")
+    assert len([each for each in own_broker.starts if each > began]) == 3, "on its disk, and back"
+    require_as_promised(result, *expected_while(during))
+
+
 def test_what_is_published_again_is_all_confirmed_and_no_duplicate(under):
     # At full speed, so that a whole window is under way when the broker dies.
     result = under("kill-broker", "publish", publish_again=True, publish_rate=None, messages=30_000)

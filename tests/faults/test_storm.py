@@ -12,7 +12,7 @@ pytestmark = pytest.mark.faults
 def test_all_clients_come_back(own_broker, tmp_path, fault, kind):
     scenario = storm(
         fault,
-        messages=3000,
+        messages=20_000,  # more than it is through with before the node is down
         producers=20,
         consumers=20,
         queue_kind=kind,

@@ -8,7 +8,7 @@ from rmqbench.explaining.facts import Facts
 from rmqbench.explaining.lives import life_of
 from rmqbench.message import Identity
 from rmqbench.run_directory.reading import read_run
-from rmqbench.scenarios import ConsumedQueue, Scenario
+from rmqbench.scenarios import ConsumedQueue, ConsumerSettings, Scenario
 
 COUNT = 600
 DLX, KEY = "x-dead-letter-exchange", "x-dead-letter-routing-key"
@@ -88,3 +88,41 @@ def test_a_queue_that_comes_back_to_itself_at_once_is_drained(run):
     delivered, dead_lettered, others = shares(result)
     assert (delivered + dead_lettered, others) == (COUNT, 0)
     assert result.queues["work"].delivered == COUNT + dead_lettered
+
+
+def test_messages_go_through_exchanges_of_all_types_to_where_they_are_to_go(run):
+    by_headers = Binding("by headers", arguments={"x-match": "all", "producer_id": None})
+    unlike = Binding("by headers", arguments={"host": "another"})
+    result = run(
+        ConsumedQueue("topic", bindings=(Binding("out", "order.*.eu"),)),
+        ConsumedQueue("headers", "quorum", bindings=(by_headers,)),
+        ConsumedQueue("other headers", bindings=(unlike,)),
+        ConsumedQueue("unrouted", bindings=(Binding("unrouted"),)),
+        ConsumedQueue("nothing", bindings=(Binding("out", "order.*.us"),)),
+        exchange="in",
+        routing_key="order.new.eu",
+        exchanges=(
+            Exchange("in", "direct", alternate="out"),
+            Exchange("out", "topic"),
+            Exchange("dead end", "topic", bindings=(Binding("out", "#"),), alternate="unrouted"),
+            Exchange("by headers", "headers", bindings=(Binding("out", "order.#"),)),
+            Exchange("unrouted"),
+        ),
+    )
+    assert (result.verdict.outcome, result.verdict.found()) == ("PASS", {})
+    delivered = {name: each.delivered for name, each in result.queues.items()}
+    all_of_them = dict.fromkeys(("topic", "headers", "unrouted"), COUNT)
+    assert delivered == {**all_of_them, "other headers": 0, "nothing": 0}
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_consumer_that_cancels_and_comes_back_by_the_same_tag_misses_nothing(run, kind):
+    often = ConsumerSettings(cancels_every=7)
+    result = run(
+        ConsumedQueue("work", kind, settle="ack*4,late*5", prefetch=50, settings=(often,)),
+        ConsumedQueue("shared", kind, consumers=3, settings=(often, ConsumerSettings())),
+    )
+    assert result.verdict.outcome == "PASS", str(result.verdict)
+    assert set(result.verdict.found()) <= {"redelivered"}
+    assert shares(result) == (COUNT, 0, 0)
+    assert shares(result, "shared") == (COUNT, 0, 0)

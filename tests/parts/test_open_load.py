@@ -30,7 +30,7 @@ def test_messages_are_sent_when_they_are_due(rmqbench_broker, tmp_path, rate, pr
     assert result.messages == 2 * RATE
     for each in (result.lag, *latencies(result)):
         assert (each.count, each.missing) == (2 * RATE, 0)
-    assert result.lag.p50_ms < 10, "of an idle machine it is a tenth"
+    assert result.lag.p50_ms < 50, "on an idle machine less than 1"
     for producer in read_run(result.directory).producers:
         late_ns = producer.ledger.sent_ns - producer.due_ns(slice(0, len(producer.ledger.state)))
         assert late_ns.min() > -1e6, "not one before its time"

@@ -36,6 +36,28 @@ def test_a_users_test_passes_and_shows_its_table(pytester, run_pytest, on_the_br
     )
 
 
+@pytest.mark.parametrize("required", ["", "1"])
+def test_a_test_of_a_fault_that_cannot_be_had_is_skipped_unless_that_is_forbidden(
+    pytester, run_pytest, on_the_broker, monkeypatch, required
+):
+    monkeypatch.setenv("RMQBENCH_REQUIRE_BROKER", required)
+    pytester.makeconftest(
+        """
+        import rmqbench.runner.run
+        from rmqbench.errors import FaultUnavailable
+
+        def run(*_, **__):
+            raise FaultUnavailable("No power can be cut here: it needs root.")
+
+        rmqbench.runner.run.run = run
+        """
+    )
+    pytester.makepyfile(USERS_TEST.format(messages=500))
+    ended = run_pytest(*on_the_broker, "-rs")
+    ended.assert_outcomes(**{"failed" if required else "skipped": 1})
+    ended.stdout.fnmatch_lines(["*No power can be cut here: it needs root."])
+
+
 @pytest.fixture
 def secret_user(rmqbench_broker):
     """A user with all rights, whose password is like nothing else."""

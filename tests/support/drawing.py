@@ -116,6 +116,7 @@ def _history(seed: int, source: _Source) -> History:
             (choose(_MISDEEDS), number(messages))
             for _ in range(choose((1, 1, 1, 2)) if chance(50) else 0)
         ),
+        cancels_every=choose((*(None,) * 9, 1, 2, 7)),
     )
 
 

@@ -105,6 +105,7 @@ class History:
     size_bytes: int | str | None = None
     lets_go: bool = False  # what is clean, a few messages at a time
     version: str = "4.3.6"
+    cancels_every: int | None = None
     acts: tuple[Act, ...] = ()
     misdeeds: tuple[tuple[Misdeed, int], ...] = ()
     flips: tuple[tuple[int, int, int], ...] = ()  # connection, byte that the client reads, mask
@@ -472,6 +473,7 @@ class Play:
             prefetch=queue.prefetch,
             auto_ack=queue.auto_ack,
             vector=history.vector,
+            cancels_every=history.cancels_every,
         )
         plan = ConsumerPlan(
             subscription=subscription,

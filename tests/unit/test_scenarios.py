@@ -123,7 +123,7 @@ def test_a_storm_cuts_off_two_hundred_clients_that_are_at_work():
 
 CUTTING = {
     *("kill-broker", "restart-broker", "pause-broker", "reset-connection", "half-open"),
-    *("cut-frame", "close-connection"),
+    *("cut-frame", "close-connection", "power-cut"),
 }
 
 

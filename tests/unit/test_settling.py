@@ -115,6 +115,7 @@ def test_consumers_of_a_queue_may_differ():
         ({"joins_after_s": -1.0}, "joins_after_s"),
         ({"joins_after_s": float("inf")}, "joins_after_s"),
         ({"settle": "hold"}, "is no way to settle"),
+        ({"cancels_every": 0}, "cancels_every"),
     ],
 )
 def test_settings_that_no_broker_takes_are_refused(settings, match):

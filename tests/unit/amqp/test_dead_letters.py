@@ -1,10 +1,13 @@
 """Which queue gets whose dead letters, as RabbitMQ routes them."""
 
+import random
 import re
 
+import pika
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.topologies import HEADERS, KEYS, topology_of
 
 from rmqbench.amqp.dead_letters import (
     Death,
@@ -44,6 +47,95 @@ def test_a_fanout_exchange_routes_to_all_that_are_bound_to_it_once():
     assert routes(there, "out", "any") == ("twice",)
 
 
+def test_an_exchange_that_is_bound_to_another_gets_what_that_routes_to_it():
+    there = topology(
+        Queue("near"),
+        Queue("far", bindings=(Binding("third"),)),
+        Queue("beside", bindings=(Binding("third"), Binding("main", "work"))),
+        exchanges=(
+            Exchange("second", "direct", (Binding("main", "work"), Binding("third"))),
+            Exchange("third", "fanout", (Binding("second", "work"),)),  # and round again
+        ),
+    )
+    assert routes(there, "main", "work") == ("near", "far", "beside")
+    assert routes(there, "main", "other") == ()
+    assert routes(there, "second", "work") == ("far", "beside")
+
+
+def test_what_an_exchange_can_route_nowhere_goes_to_its_alternate():
+    there = topology(
+        Queue("bound"),
+        Queue("unrouted", bindings=(Binding("second"),)),
+        exchanges=(Exchange("main", "direct", alternate="second"), Exchange("second")),
+    )
+    assert routes(there, "main", "work") == ("bound",)
+    assert routes(there, "main", "other") == ("unrouted",)
+
+
+def test_an_exchange_that_leads_nowhere_is_a_way_all_the_same():
+    there = topology(
+        Queue("unrouted", bindings=(Binding("last"),)),
+        exchanges=(
+            Exchange("main", "direct", alternate="last"),
+            Exchange("dead end", "fanout", (Binding("main", "other"),)),
+            Exchange("last"),
+        ),
+    )
+    assert routes(there, "main", "other") == ()
+    assert routes(there, "main", "third") == ("unrouted",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "matches"),
+    [
+        ({}, True),
+        ({"host": "here"}, True),
+        ({"host": "there"}, False),
+        ({"host": None}, True),
+        ({"colour": None}, False),
+        ({"host": "here", "colour": "red"}, False),
+        ({"x-match": "any", "host": "here", "colour": "red"}, True),
+        ({"x-match": "any"}, False),
+        ({"host": "here", "x-colour": "red"}, True),
+        ({"x-match": "all-with-x", "host": "here", "x-colour": "red"}, False),
+        ({"x-match": "any-with-x", "host": "here", "x-colour": "red"}, True),
+    ],
+)
+def test_an_exchange_of_headers_looks_at_those_of_each_message(arguments, matches):
+    queue = Queue("q", bindings=(Binding("headers", "ignored", arguments),))
+    there = Topology(
+        "headers", "any", (queue,), (Exchange("headers", "headers"),), {"host": "here"}
+    )
+    assert routes(there, "headers", "any") == (("q",) if matches else ())
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_model_of_a_broker_routes_alike(seed):
+    pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
+    from rmqbench.simulation.content import Content, encoded  # noqa: PLC0415
+    from rmqbench.simulation.exchanges import Binding as Bound  # noqa: PLC0415
+    from rmqbench.simulation.exchanges import Exchange as Modelled  # noqa: PLC0415
+    from rmqbench.simulation.virtual_host import VirtualHost  # noqa: PLC0415
+
+    there = topology_of(random.Random(seed))
+    host = VirtualHost(None, "/")
+    for each in there.exchanges:
+        host.exchanges[each.name] = Modelled(each.name, each.type, arguments=each.arguments)
+    for is_exchange, those in ((False, there.queues), (True, there.exchanges)):
+        for each in those:
+            host.queues.setdefault(each.name, each.name)
+            for bound in each.bindings:
+                way = tuple(bound.arguments.items())
+                host.exchanges[bound.exchange].bind(
+                    Bound(each.name, is_exchange, bound.routing_key, way)
+                )
+    content = Content(encoded(pika.BasicProperties(headers=HEADERS)), b"")
+    for key in KEYS:
+        assert set(host.route(there.exchange, key, content)) == {
+            *routes(there, there.exchange, key)
+        }
+
+
 @pytest.mark.parametrize(
     ("pattern", "matching", "others"),
     [
@@ -51,7 +143,9 @@ def test_a_fanout_exchange_routes_to_all_that_are_bound_to_it_once():
         ("a.#", ["a", "a.b", "a.b.c"], ["b.a", "ab"]),
         ("#.a", ["a", "b.a"], ["a.b"]),
         ("#", ["", "a", "a.b"], []),
-        ("*", ["a", ""], ["a.b"]),
+        ("*", ["a"], ["", "a.b"]),
+        ("*.*", ["a.", ".", "a.b"], ["a", ""]),
+        ("", [""], ["a"]),
         ("a.#.#.b", ["a.b", "a.x.b", "a.x.y.b"], ["a", "b"]),
     ],
 )

@@ -106,7 +106,15 @@ def test_a_name_of_255_bytes_is_taken() -> None:
         ({"exchange": ""}, "no name for an exchange"),
         ({"queues": ()}, "without a queue"),
         ({"queues": (Queue("q"), Queue("q", "lazy"))}, "names one queue twice"),
-        ({"exchange": "x", "exchanges": (Exchange("x"),)}, "names one exchange twice"),
+        ({"exchanges": (Exchange("x"), Exchange("x", "topic"))}, "names one exchange twice"),
+        (
+            {"exchanges": (Exchange("x", bindings=(Binding("y"),)),)},
+            "Exchange 'x' is bound to the exchange 'y', which its topology does not have",
+        ),
+        (
+            {"exchanges": (Exchange("x", alternate="y"),)},
+            "Exchange 'x' has as its alternate the exchange 'y', which",
+        ),
         (
             {"queues": (Queue("q", bindings=(Binding("dead"),)),)},
             "bound to the exchange 'dead', which its topology does not have",
@@ -123,7 +131,7 @@ def test_a_topology_that_makes_no_sense_is_refused(wish: dict[str, Any], words: 
     [
         ({"name": ""}, "no name for an exchange"),
         ({"name": "amq.own"}, "keeps the name"),
-        ({"name": "x", "type": "headers"}, "'headers' is not a type of exchange"),
+        ({"name": "x", "type": "x-delayed-message"}, "is not a type of exchange"),
     ],
 )
 def test_an_exchange_that_no_broker_takes_is_refused(wish: dict[str, Any], words: str) -> None:

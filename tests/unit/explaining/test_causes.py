@@ -187,6 +187,29 @@ def test_an_old_queue_or_a_classic_one_is_not_called_newborn(losing, kind, struc
     assert "newborn" not in " ".join(causes_of(losing))
 
 
+@pytest.mark.parametrize("kind", ["classic", "stream"])
+def test_a_power_cut_is_named_where_confirms_do_not_wait_for_the_disk(losing, kind):
+    asked_for(fault(losing, "power-cut", 12.3, 14), kind=kind)
+    (named,) = causes_of(losing)
+    assert named.startswith("a power cut: the node restarted between +12.3 s and +14.0 s (the ")
+    assert f"RabbitMQ confirms for a {kind}" in named
+
+
+@pytest.mark.parametrize(
+    ("kind", "persistent", "name", "struck_s"),
+    [
+        ("quorum", True, "power-cut", 12),
+        ("classic", False, "power-cut", 12),
+        ("classic", True, "kill-broker", 12),
+        ("classic", True, "power-cut", 0),
+    ],
+)
+def test_a_power_cut_is_not_named_otherwise(losing, kind, persistent, name, struck_s):
+    asked_for(fault(losing, name, struck_s, struck_s + 1), kind=kind)
+    described(losing, recipe={"persistent": persistent})
+    assert "a power cut" not in " ".join(causes_of(losing))
+
+
 def test_a_queue_that_is_gone_is_named(losing):
     without(losing, "", DrainTried)
     write(losing, "", asked("work.queue", 20, there=False))

@@ -3,8 +3,9 @@
 import pytest
 
 from rmqbench import Broker, Endpoint, Fault, Run, faults, faulty
-from rmqbench.errors import UsageError
+from rmqbench.errors import FaultUnavailable, UsageError
 from rmqbench.faults import FAULTS
+from rmqbench.faults.injection import require_able
 
 NOT_OURS = Broker("external", Endpoint(), "4.3.6", "named by its URL")
 
@@ -15,6 +16,19 @@ def test_no_fault_is_for_a_broker_that_is_not_ours(name, tmp_path):
         raise AssertionError("it was entered")
     with pytest.raises(UsageError, match="not ours"):
         Run(faulty(name), NOT_OURS, directory=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("version", "has_it"), [("4.2.9", False), ("4.3.0", True), ("4.10.0", True), ("main", True)]
+)
+def test_a_fault_that_a_version_has_not_got_is_refused(version, has_it, tmp_path):
+    broker = Broker("local", Endpoint(), version, "", object())
+    if has_it:
+        require_able(broker, "quorum-chaos")
+        return
+    with pytest.raises(FaultUnavailable, match=r"needs RabbitMQ 4.3.0 or later; this one is 4.2.9"):
+        Run(faulty("quorum-chaos"), broker, directory=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rmqbench.errors import BrokerError, UsageError
+from rmqbench.errors import BrokerError, FaultUnavailable, UsageError
 from rmqbench.hunt import Hunt, Schedule, draw, replay_schedule
 from rmqbench.hunt.signature import Signature, known_as, signatures_of
 from rmqbench.museum import exhibit
@@ -108,6 +108,17 @@ def test_where_nothing_can_be_run_it_ends(tmp_path):
     with pytest.raises(UsageError):
         hunt.go(map(draw, itertools.count()))
     assert hunt.tried == 1
+
+
+def test_a_schedule_whose_fault_is_not_to_be_had_here_is_left_out(tmp_path):
+    def lacks(schedule):
+        if any(each.name == "power-cut" for each in schedule.scenario.faults):
+            raise FaultUnavailable("No power can be cut here: it needs root.")
+        return []
+
+    hunt = hunted(Brokers(lacks), tmp_path, many=60)
+    assert 0 < hunt.left_out < 30
+    assert (hunt.tried, hunt.judged, hunt.errors) == (60, 60 - hunt.left_out, [])
 
 
 def test_only_the_evidence_of_what_failed_is_kept(tmp_path):
