@@ -144,13 +144,21 @@ class Inspection:
         None where the API does not tell it.
         """
         time.sleep(_FIGURES_S)
-        kept, since = self._ask_for_dead_letters(queue), time.monotonic()
-        while kept and time.monotonic() - since < max(patience_s, _FIGURES_S):
+        patience_s = max(patience_s, _FIGURES_S)
+        kept, since, unanswered = -1, time.monotonic(), 0
+        while True:
+            told = self._ask_for_dead_letters(queue)
+            unanswered = unanswered + 1 if told is None else 0
+            if told == 0 or unanswered > _LATE_FIGURES:
+                return told
+            if told is not None:
+                now = time.monotonic()
+                if told < kept:
+                    since = now
+                elif now - since >= patience_s:
+                    return told
+                kept = told
             time.sleep(1.0)
-            before, kept = kept, self._ask_for_dead_letters(queue)
-            if kept is not None and kept < before:
-                since = time.monotonic()
-        return kept
 
     def _ask_for_dead_letters(self, queue: str) -> int | None:
         try:

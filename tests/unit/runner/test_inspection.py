@@ -249,9 +249,10 @@ def test_where_the_api_does_not_say_it_there_is_no_proof(inspect, api):
         ([0], 0, 7),
         ([100, 60, 20, 0], 0, 10),
         ([100, 68], 68, 17),
-        ([100, None], None, 8),
+        ([100, None], None, 17),
+        ([None, None, 100, None, 68, None, 0], 0, 13),
     ],
-    ids=["none", "on their way", "kept", "no longer told"],
+    ids=["none", "on their way", "kept", "no longer told", "now and then not told"],
 )
 def test_dead_letters_that_are_on_their_way_are_waited_for(
     inspect, api, monkeypatch, told, kept, least_s
