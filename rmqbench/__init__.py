@@ -19,12 +19,11 @@ if TYPE_CHECKING:  # what type checkers and editors see; _HOMES is what Python d
     from rmqbench.explaining import explain
     from rmqbench.faults import Fault
     from rmqbench.message import Recipe
+    from rmqbench.queues import ConsumedQueue, ConsumerSettings, DelayQueue
     from rmqbench.results.judging import judge
     from rmqbench.results.result import Result
     from rmqbench.runner.run import Progress, Run, run
     from rmqbench.scenarios import (
-        ConsumedQueue,
-        ConsumerSettings,
         Scenario,
         faulty,
         latency,
@@ -44,6 +43,7 @@ __all__ = [
     "CapacityResult",
     "ConsumedQueue",
     "ConsumerSettings",
+    "DelayQueue",
     "Endpoint",
     "Exchange",
     "Fault",
@@ -79,8 +79,9 @@ _HOMES = {
     "Campaign": "rmqbench.campaign",
     "CampaignResult": "rmqbench.campaign",
     "CapacityResult": "rmqbench.capacity",
-    "ConsumedQueue": "rmqbench.scenarios",
-    "ConsumerSettings": "rmqbench.scenarios",
+    "ConsumedQueue": "rmqbench.queues",
+    "ConsumerSettings": "rmqbench.queues",
+    "DelayQueue": "rmqbench.queues",
     "Exchange": "rmqbench.amqp.topology",
     "Endpoint": "rmqbench.endpoint",
     "Fault": "rmqbench.faults",

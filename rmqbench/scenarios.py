@@ -11,25 +11,29 @@ import socket
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal, get_args, get_type_hints
 
 from rmqbench.amqp import dead_letters
-from rmqbench.amqp.topology import Binding, Exchange, Queue, QueueKind, Topology
+from rmqbench.amqp.routing import reached, routes
+from rmqbench.amqp.topology import Exchange, Topology
 from rmqbench.errors import UsageError
 from rmqbench.faults import FAULTS, Fault, Phase
 from rmqbench.limits import Limit
 from rmqbench.message import MAX_PRODUCERS, MAX_SEQUENCE, Recipe
 from rmqbench.payload import DEFAULT, file_digest
+from rmqbench.queues import (
+    ConsumedQueue,
+    DelayQueue,
+    require_between,
+)
 from rmqbench.schedule import Schedule
-from rmqbench.settling import Settling
 from rmqbench.text import counted, require_utf8
 from rmqbench.verdict.findings import FINDINGS, OUTCOMES
+from rmqbench.verdict.removals import keeps_dead_letters
 
 __all__ = [
-    "ConsumedQueue",
-    "ConsumerSettings",
     "Scenario",
     "changes_taken",
     "faulty",
@@ -48,18 +52,6 @@ When = Literal["after", "during"]
 """Whether queues are consumed after the publishing, or during it."""
 
 
-def _require_between(name: str, value: int, least: int, most: int) -> None:
-    if not isinstance(value, int) or not least <= value <= most:
-        raise UsageError(
-            f"{name} is {value!r}.", f"Give a whole number between {least:,} and {most:,}."
-        )
-
-
-def _require_rate(name: str, rate: float | None) -> None:
-    if rate is not None and not 0 < rate < math.inf:
-        raise UsageError(f"{name} is {rate}.", "Give messages a second, more than 0.")
-
-
 # What dead-letters without a rejection: in a cycle of such RabbitMQ drops a message.
 _DROPPED: Final = {"x-message-ttl", "x-max-length", "x-max-length-bytes"}
 
@@ -72,103 +64,14 @@ def _texts(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class ConsumerSettings:
-    """In what a consumer differs from the others of its queue; None: in nothing.
-
-    ``priority`` is that of the consumer, ``x-priority``. It begins ``joins_after_s`` later. After
-    each ``cancels_every`` messages it cancels and consumes again by the same tag, over the channel
-    that it has, while the messages that it holds are not settled.
-    """
-
-    prefetch: int | None = None
-    settle: str | None = None
-    priority: int | None = None
-    joins_after_s: float = 0.0
-    cancels_every: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raise UsageError for what no broker takes."""
-        if self.cancels_every is not None:
-            _require_between("cancels_every", self.cancels_every, 1, sys.maxsize)
-        if self.prefetch is not None:
-            _require_between("prefetch", self.prefetch, 1, 65_535)
-        if self.priority is not None:
-            _require_between("priority", self.priority, -(1 << 31), (1 << 31) - 1)
-        if not 0 <= self.joins_after_s < math.inf:
-            raise UsageError(f"joins_after_s is {self.joins_after_s}.", "Give seconds, 0 or more.")
-        if self.settle is not None:
-            Settling.of(self.settle)
-
-
-@dataclass(frozen=True)
-class ConsumedQueue:
-    """A queue of a scenario: what is declared, and how it is consumed.
-
-    ``consumers`` share it, each with ``prefetch`` deliveries without an acknowledgement at the
-    most. ``consume_rate`` limits the messages a second of all of them together. ``arguments`` are
-    sent besides those that follow from ``kind`` (``x-max-length`` and the like). With ``auto_ack``
-    the broker forgets each message as it delivers it. ``settle`` is what consumers do with their
-    messages, such as ``"ack*4,late*5"`` (:mod:`rmqbench.settling`). ``settings`` are of the
-    consumers in turn, where they differ. Without ``bindings`` (None) it is bound to the scenario's
-    exchange, and gets every message.
-    """
-
-    name: str
-    kind: QueueKind = "classic"
-    durable: bool = True
-    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    consumers: int = 1
-    prefetch: int = 1000
-    consume_rate: float | None = None
-    auto_ack: bool = False
-    settle: str = "ack"
-    settings: tuple[ConsumerSettings, ...] = ()
-    bindings: tuple[Binding, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """Raise UsageError for what no broker takes, or what makes no run."""
-        _require_between("consumers", self.consumers, 1, 1000)
-        _require_between("prefetch", self.prefetch, 1, 65_535)
-        _require_rate("consume_rate", self.consume_rate)
-        if self.auto_ack and self.consume_rate is not None:
-            raise UsageError(
-                "consume_rate cannot be held with auto_ack: the broker then waits for nobody.",
-                "Leave one of them out.",
-            )
-        if len(self.settings) > self.consumers:
-            raise UsageError(
-                f"There are {len(self.settings)} settings for {self.consumers} consumers.",
-                "Give one for each consumer, or fewer, which are theirs in turn.",
-            )
-        Settling.of(self.settle)
-        if self.auto_ack and not all(each.only_acknowledges for each in self.settlings):
-            raise UsageError(
-                f"settle is {self.settle!r}, and with auto_ack there is nothing to settle.",
-                "Leave one of them out.",
-            )
-        object.__setattr__(self, "arguments", dict(self.arguments))
-        self.declared()
-
-    @property
-    def settlings(self) -> tuple[Settling, ...]:
-        """What its consumers do with messages, each way once."""
-        texts = (each.settle or self.settle for each in self.settings or (ConsumerSettings(),))
-        return tuple(Settling.of(text) for text in dict.fromkeys(texts))
-
-    def declared(self) -> Queue:
-        """Return the queue as it is declared."""
-        return Queue(self.name, self.kind, self.durable, self.arguments, self.bindings)
-
-
-@dataclass(frozen=True)
 class Scenario:
     """Publish to an exchange, consume every queue that is bound to it, and judge.
 
     ``queues`` are declared and bound with the routing key: each gets every message, but for those
     that say to what else they are bound, one of the ``exchanges`` for example, and get others' dead
-    letters. They are consumed once all is published, one after the other (more than ten at the same
-    time, unless each consumer takes a process, and always where dead letters are followed); with
-    ``consume`` ``"during"`` all of them from the first message on.
+    letters, which may wait in ``delays``. They are consumed once all is published, one after the
+    other (more than ten at the same time, unless each consumer takes a process, and always where
+    dead letters are followed); with ``consume`` ``"during"`` all of them from the first message on.
 
     ``messages`` is how many are published, by all ``producers`` together; with ``duration_s`` the
     publishing ends when that time is over, and ``messages`` (None: as many as a fast broker takes)
@@ -219,6 +122,7 @@ class Scenario:
     exchange: str = "direct.exchange"
     routing_key: str = "work"
     exchanges: tuple[Exchange, ...] = ()
+    delays: tuple[DelayQueue, ...] = ()
     look_at_backlog: bool = False
     stall_s: float = 30.0
     limits: tuple[str, ...] = ()
@@ -238,10 +142,10 @@ class Scenario:
     def __post_init__(self) -> None:
         """Raise UsageError for numbers that make no run, before anything is begun."""
         self._require_load()
-        _require_between("window", self.window, 1, 1_000_000)
-        _require_between("heartbeat_s", self.heartbeat_s, 1, 65_535)
+        require_between("window", self.window, 1, 1_000_000)
+        require_between("heartbeat_s", self.heartbeat_s, 1, 65_535)
         if self.processes is not None:
-            _require_between("processes", self.processes, 1, 1000)
+            require_between("processes", self.processes, 1, 1000)
         unknown = set(_texts("allowed", self.allowed)) - {*OUTCOMES, *FINDINGS}
         if unknown:
             raise UsageError(
@@ -289,6 +193,7 @@ class Scenario:
                 "Leave the bindings of one of them out.",
             )
         self._require_short_ways()
+        self._require_delays()
         if self.lets_go and any(self.origins):
             raise UsageError(
                 "With lets_go evidence of dead letters would be let go, too.",
@@ -304,11 +209,37 @@ class Scenario:
                     "to the first queue only.",
                     "Leave its dead-letter exchange out.",
                 )
+            if len({*origins}) < len(origins):
+                raise UsageError(
+                    f"Dead letters of one queue come to {queue.name!r} in two ways.",
+                    "Leave one of them.",
+                )
             if place in origins and _DROPPED & queue.arguments.keys():
                 raise UsageError(
                     f"Queue {queue.name!r} gets its own dead letters, and expires messages or has "
                     "a greatest length: what comes back so is dropped by RabbitMQ.",
                     "Leave the TTL or the length out.",
+                )
+
+    def _require_delays(self) -> None:
+        """Raise UsageError for a delay queue that gets what is published, or leads nowhere."""
+        topology = self.topology()
+        published = reached(topology, self.exchange, self.routing_key)
+        names = {each.name for each in self.delays}
+        for delay in topology.delays:
+            way = dead_letters.way_on(delay, self.routing_key)
+            onward = set[str]() if way is None else reached(topology, *way)
+            what = ""
+            if delay.name in published:
+                what = "gets what is published: it is for dead letters"
+            elif onward & names:
+                what = "leads to another: dead letters are followed through one"
+            elif not onward:
+                what = "leads to no queue of the scenario"
+            if what:
+                raise UsageError(
+                    f"The delay queue {delay.name!r} {what}.",
+                    "See its bindings, its exchange and its routing_key.",
                 )
 
     def _require_limits(self) -> None:
@@ -337,10 +268,10 @@ class Scenario:
         if self.duration_s is None and self.messages is None:
             object.__setattr__(self, "messages", 10_000)
         if self.messages is not None:
-            _require_between("messages", self.messages, 1, MAX_SEQUENCE)
+            require_between("messages", self.messages, 1, MAX_SEQUENCE)
         if self.churn is not None and not 0 < self.churn < math.inf:
             raise UsageError(f"churn is {self.churn}.", "Give connections a second, more than 0.")
-        _require_between("producers", self.producers, 1, MAX_PRODUCERS)
+        require_between("producers", self.producers, 1, MAX_PRODUCERS)
         if self.producers > self.most_messages:
             messages = counted(self.most_messages, "message is", "messages are", form=",")
             longer = " (a longer duration_s, a higher publish_rate)" if self.duration_s else ""
@@ -424,6 +355,7 @@ class Scenario:
             routing_key=self.routing_key,
             queues=tuple(queue.declared() for queue in self.queues),
             exchanges=self.exchanges,
+            delays=tuple(each.declared() for each in self.delays),
             headers={"producer_id": login_name(), "host": socket.gethostname()},
         )
 
@@ -435,11 +367,23 @@ class Scenario:
         return tuple(tuple(names.index(each.queue) for each in found[name]) for name in names)
 
     @cached_property
+    def keeps_dead_letters(self) -> tuple[bool, ...]:
+        """Of each queue, whether its dead letters are kept until confirmed, on all their way."""
+        topology = self.topology()
+        return tuple(
+            all(
+                keeps_dead_letters(each.kind, each.arguments)
+                for each in (queue, *dead_letters.delays_of(topology, queue))
+            )
+            for queue in topology.queues
+        )
+
+    @cached_property
     def gets_all(self) -> tuple[bool, ...]:
         """Of each queue, whether it gets every message that is published."""
         topology = self.topology()
-        reached = dead_letters.routes(topology, self.exchange, self.routing_key)
-        return tuple(name in reached for name in self.queue_names)
+        there = routes(topology, self.exchange, self.routing_key)
+        return tuple(name in there for name in self.queue_names)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values.

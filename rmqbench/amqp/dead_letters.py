@@ -1,23 +1,18 @@
 """Which queue gets the dead letters of which: what a topology routes them to.
 
-By https://www.rabbitmq.com/docs/dlx and /docs/exchanges.
+By https://www.rabbitmq.com/docs/dlx.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rmqbench.amqp.topology import (
-    DEAD_LETTER_EXCHANGE,
-    DEAD_LETTER_KEY,
-    Binding,
-    Queue,
-    Topology,
-)
+from rmqbench.amqp.routing import reached, routes
+from rmqbench.amqp.topology import DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, Queue, Topology
 
-__all__ = ["Death", "Origin", "last_death", "origins", "routes"]
+__all__ = ["Death", "Origin", "deaths_of", "delays_of", "origins", "way_on"]
 
 _REASONS: Final = {
     "expired": ("x-message-ttl",),
@@ -29,13 +24,23 @@ _REASONS: Final = {
 class Origin:
     """A queue of which another one gets the dead letters, and how they come.
 
-    They come through ``exchange``, by ``routing_key``, for one of these ``reasons``.
+    They come through ``exchange``, by ``routing_key``. They were dead-lettered for one of these
+    ``reasons``, and have waited in the queue ``delay``, if there is one in between.
     """
 
     queue: str
     exchange: str
     routing_key: str
     reasons: frozenset[str]
+    delay: str = ""
+
+    def is_of(self, deaths: Sequence[Death]) -> bool:
+        """Whether a message that was dead-lettered so, the latest first, can be one of these."""
+        if self.delay:
+            if deaths[0] != Death(self.delay, "expired"):
+                return False
+            deaths = [each for each in deaths if each.queue != self.delay]
+        return bool(deaths) and deaths[0].queue == self.queue and deaths[0].reason in self.reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,61 +63,56 @@ def origins(topology: Topology, *, may_be_limited: bool = False) -> dict[str, tu
     """
     found: dict[str, tuple[Origin, ...]] = dict.fromkeys(topology.queue_names, ())
     for queue in topology.queues:
-        exchange = queue.arguments.get(DEAD_LETTER_EXCHANGE)
-        if exchange is None:
-            continue
-        key = str(queue.arguments.get(DEAD_LETTER_KEY, topology.routing_key))  # else its own
         reasons = _reasons(queue) | (frozenset(_REASONS) if may_be_limited else frozenset())
-        origin = Origin(queue.name, str(exchange), key, reasons)
-        for name in routes(topology, origin.exchange, key):
-            found[name] += (origin,)
+        way = way_on(queue, topology.routing_key)
+        if way is None:
+            continue
+        there = reached(topology, *way)
+        for name in there & found.keys():
+            found[name] += (Origin(queue.name, *way, reasons),)
+        for delay in topology.delays:
+            further = way_on(delay, way[1])
+            if delay.name in there and further is not None:
+                for name in routes(topology, *further):
+                    found[name] += (Origin(queue.name, *further, reasons, delay.name),)
     return found
 
 
-def routes(topology: Topology, exchange: str, routing_key: str) -> tuple[str, ...]:
-    """Return the queues of a topology to which an exchange routes a message.
+def delays_of(topology: Topology, queue: Queue) -> tuple[Queue, ...]:
+    """Return the queues of a topology in which the dead letters of another one wait."""
+    way = way_on(queue, topology.routing_key)
+    there = set[str]() if way is None else reached(topology, *way)
+    return tuple(each for each in topology.delays if each.name in there)
 
-    The default exchange, ``""``, routes to the queue of that name.
+
+def way_on(queue: Queue, routing_key: str) -> tuple[str, str] | None:
+    """Return through which exchange and by which key a queue dead-letters; None: it does not.
+
+    ``routing_key`` is that by which its messages came.
     """
-    if not exchange:
-        return tuple(name for name in topology.queue_names if name == routing_key)
-    queues = {each.name: topology.bindings_of(each) for each in topology.queues}
-    exchanges = {each.name: each.bindings for each in topology.exchanges}
-    alternates = {each.name: each.alternate for each in topology.exchanges}
-    reached, seen = set[str](), {exchange}
-    ahead = [exchange] if exchange in topology.exchange_names else []
-    while ahead:
-        source = ahead.pop()
-
-        def led_to(of: Mapping[str, tuple[Binding, ...]], source: str = source) -> set[str]:
-            return {
-                name
-                for name, bindings in of.items()
-                if any(_leads(topology, each, source, routing_key) for each in bindings)
-            }
-
-        here, further = led_to(queues), led_to(exchanges)
-        alternate = alternates.get(source)
-        if not here and not further and alternate is not None:
-            further = {alternate}
-        reached |= here
-        ahead += sorted(further - seen)
-        seen |= further
-    return tuple(name for name in topology.queue_names if name in reached)
+    exchange = queue.arguments.get(DEAD_LETTER_EXCHANGE)
+    if exchange is None:
+        return None
+    return str(exchange), str(queue.arguments.get(DEAD_LETTER_KEY, routing_key))
 
 
-def last_death(headers: Mapping[str, Any] | None) -> Death | None:
-    """Return where a message was dead-lettered last, by its headers; None: nowhere.
+def deaths_of(headers: Mapping[str, Any] | None) -> list[Death]:
+    """Return where a message was dead-lettered, by its headers, the latest first.
 
-    Later versions say so in so many words; else the first entry of ``x-death`` is the latest.
+    Later versions say which was the latest in so many words; else it is the first of ``x-death``.
     """
     told = headers or {}
+    entries = told.get("x-death")
+    entries = entries if isinstance(entries, list) else []
+    found = [
+        Death(str(each.get("queue")), str(each.get("reason")))
+        for each in entries
+        if isinstance(each, dict)
+    ]
     if "x-last-death-queue" in told:
-        return Death(str(told["x-last-death-queue"]), str(told.get("x-last-death-reason")))
-    deaths = told.get("x-death")
-    if not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
-        return None
-    return Death(str(deaths[0].get("queue")), str(deaths[0].get("reason")))
+        last = Death(str(told["x-last-death-queue"]), str(told.get("x-last-death-reason")))
+        found.insert(0, last)
+    return found
 
 
 def _reasons(queue: Queue) -> frozenset[str]:
@@ -124,47 +124,3 @@ def _reasons(queue: Queue) -> frozenset[str]:
     if queue.kind == "quorum":
         reasons.add("delivery_limit")
     return frozenset(reasons)
-
-
-def _leads(topology: Topology, binding: Binding, exchange: str, routing_key: str) -> bool:
-    """Whether a binding to an exchange takes a message with this key."""
-    if binding.exchange != exchange:
-        return False
-    match topology.type_of(exchange):
-        case "fanout":
-            return True
-        case "direct":
-            return binding.routing_key == routing_key
-        case "topic":
-            return _matches_topic(_words(binding.routing_key), _words(routing_key))
-        case "headers":
-            return _matches_headers(binding.arguments, topology.headers)
-
-
-def _matches_headers(asked: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
-    """Whether headers are as asked: all of them, or by ``x-match`` any.
-
-    Those that begin with ``x-`` count only where ``x-match`` ends in ``-with-x``.
-    """
-    how, _, with_x = str(asked.get("x-match", "all")).partition("-")
-    counted = [
-        name in headers and value in (None, headers[name])
-        for name, value in asked.items()
-        if name != "x-match" and (with_x or not name.startswith("x-"))
-    ]
-    return any(counted) if how == "any" else all(counted)
-
-
-def _words(key: str) -> list[str]:
-    """Return the words of a key or a pattern: of an empty one none, on every RabbitMQ."""
-    return key.split(".") if key else []
-
-
-def _matches_topic(pattern: list[str], words: list[str]) -> bool:
-    """Whether words match a pattern, in which ``*`` is one of them and ``#`` any number."""
-    if not pattern:
-        return not words
-    first, rest = pattern[0], pattern[1:]
-    if first == "#":
-        return any(_matches_topic(rest, words[at:]) for at in range(len(words) + 1))
-    return bool(words) and first in ("*", words[0]) and _matches_topic(rest, words[1:])

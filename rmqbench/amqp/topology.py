@@ -136,7 +136,9 @@ class Topology:
     """A durable exchange, and queues bound to it with one routing key: all get all.
 
     Other ``exchanges`` are for what queues are bound to besides, or instead. The first one is
-    direct, unless it is described among them. ``headers`` are those that each message has.
+    direct, unless it is described among them. ``delays`` are queues that nobody consumes: what
+    others dead-letter to them waits there, and goes on. ``headers`` are those that each message
+    has.
     """
 
     exchange: str = "direct.exchange"
@@ -145,6 +147,7 @@ class Topology:
         default_factory=lambda: (Queue("work.queue"), Queue("audit.queue"))
     )
     exchanges: tuple[Exchange, ...] = ()
+    delays: tuple[Queue, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -153,7 +156,7 @@ class Topology:
             _check_name("exchange", self.exchange)
         if not self.queues:
             raise UsageError("A topology without a queue keeps no messages.", "Name a queue.")
-        if len(set(self.queue_names)) < len(self.queues):
+        if len({each.name for each in self.all_queues}) < len(self.all_queues):
             raise UsageError("A topology names one queue twice.", "Give each queue its own name.")
         if len({each.name for each in self.exchanges}) < len(self.exchanges):
             raise UsageError(
@@ -162,7 +165,7 @@ class Topology:
         names = self.exchange_names
         asked = [
             (f"{what} {each.name!r} is bound to", binding)
-            for what, those in (("Queue", self.queues), ("Exchange", self.exchanges))
+            for what, those in (("Queue", self.all_queues), ("Exchange", self.exchanges))
             for each in those
             for binding in (self.bindings_of(each) if isinstance(each, Queue) else each.bindings)
         ]
@@ -179,8 +182,13 @@ class Topology:
                 )
 
     @property
+    def all_queues(self) -> tuple[Queue, ...]:
+        """Return the queues, and those that nobody consumes."""
+        return (*self.queues, *self.delays)
+
+    @property
     def queue_names(self) -> tuple[str, ...]:
-        """Return the names of the queues in their order."""
+        """Return the names of the queues that are consumed, in their order."""
         return tuple(queue.name for queue in self.queues)
 
     @property
@@ -202,6 +210,7 @@ class Topology:
     def renamed(self, name: Callable[[str], str]) -> Topology:
         """Return it with other names, also where one stands for dead letters."""
         exchanges = self.exchange_names
+        queue_names = {each.name for each in self.all_queues}
 
         def bound(bindings: tuple[Binding, ...]) -> tuple[Binding, ...]:
             return tuple(replace(each, exchange=name(each.exchange)) for each in bindings)
@@ -211,19 +220,18 @@ class Topology:
             exchange = found.get(DEAD_LETTER_EXCHANGE)
             if exchange in exchanges:
                 found[DEAD_LETTER_EXCHANGE] = name(exchange)
-            elif exchange == "" and found.get(DEAD_LETTER_KEY) in self.queue_names:
+            elif exchange == "" and found.get(DEAD_LETTER_KEY) in queue_names:
                 found[DEAD_LETTER_KEY] = name(found[DEAD_LETTER_KEY])
             return found
 
-        queues = tuple(
-            replace(
-                each,
-                name=name(each.name),
-                arguments=arguments_of(each),
-                bindings=each.bindings and bound(each.bindings),
+        def renamed(queue: Queue) -> Queue:
+            return replace(
+                queue,
+                name=name(queue.name),
+                arguments=arguments_of(queue),
+                bindings=queue.bindings and bound(queue.bindings),
             )
-            for each in self.queues
-        )
+
         others = tuple(
             replace(
                 each,
@@ -236,8 +244,9 @@ class Topology:
         return replace(
             self,
             exchange=name(self.exchange),
-            queues=queues,
+            queues=tuple(map(renamed, self.queues)),
             exchanges=others,
+            delays=tuple(map(renamed, self.delays)),
         )
 
 
@@ -284,10 +293,10 @@ def declare(endpoint: Endpoint, topology: Topology, version: str) -> Declared:
     what this call created is deleted again. A binding between an exchange and a queue that both
     existed stays, as AMQP does not show whether it is new.
     """
-    wanted = {queue.name: arguments(queue, version) for queue in topology.queues}
+    wanted = {queue.name: arguments(queue, version) for queue in topology.all_queues}
     made = _Made()
     try:
-        with admin(endpoint, timeout_s=_limit_s(len(topology.queues))) as channel:
+        with admin(endpoint, timeout_s=_limit_s(len(topology.all_queues))) as channel:
             _declare(
                 channel, endpoint, topology, {n: sent for n, (sent, _) in wanted.items()}, made
             )
@@ -309,7 +318,7 @@ def delete(endpoint: Endpoint, declared: Declared, *, if_empty: bool = False) ->
     """
     deleted: list[str] = []
     kept: dict[str, tuple[int, int]] = {}
-    types = {queue.name: queue.type for queue in declared.topology.queues}
+    types = {queue.name: queue.type for queue in declared.topology.all_queues}
     with admin(endpoint, timeout_s=_limit_s(len(declared.created_queues))) as channel:
         for name in declared.created_queues:
             if not if_empty:
@@ -426,7 +435,9 @@ def _declare(
         return exists(lambda probe: probe.exchange_declare(name, passive=True))
 
     existing_exchanges = [*filter(has_exchange, topology.exchange_names)]
-    existing = [queue for queue in topology.queues if exists(partial(counts_over, name=queue.name))]
+    existing = [
+        queue for queue in topology.all_queues if exists(partial(counts_over, name=queue.name))
+    ]
 
     def declare_exchange(name: str) -> None:
         channel.exchange_declare(
@@ -444,11 +455,11 @@ def _declare(
         if name not in existing_exchanges:
             declare_exchange(name)
             made.exchanges.append(name)
-    for queue in topology.queues:
+    for queue in topology.all_queues:
         if queue not in existing:
             declare_queue(queue)
             made.queues.append(queue.name)
-    for queue in topology.queues:
+    for queue in topology.all_queues:
         for binding in topology.bindings_of(queue):
             channel.queue_bind(
                 queue.name, binding.exchange, binding.routing_key, dict(binding.arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.amqp.dead_letters import Death, Origin, last_death
+from rmqbench.amqp.dead_letters import Death, Origin, deaths_of
 from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.amqp.shape import Deliveries
 from rmqbench.clients.consumer import Consumer, Look, Subscription, Taken
@@ -269,7 +269,7 @@ class RecordingConsumer:
         producer, sequence = identity
         trouble = None
         difference = recipe.difference(properties, body, identity)
-        number, way = self._way(method, last_death(properties.headers))
+        number, way = self._way(method, deaths_of(properties.headers))
         if difference:
             trouble = Incident(FindingName.CORRUPTED, now_ns, producer, sequence, difference)
         elif way:
@@ -291,19 +291,22 @@ class RecordingConsumer:
     def _deliveries(self) -> int:
         return sum(each.deliveries for each in self._recorders)
 
-    def _way(self, method: Any, death: Death | None) -> tuple[int, str]:
+    def _way(self, method: Any, deaths: Sequence[Death]) -> tuple[int, str]:
         """Return which recorder a message is for, by its way, and what is wrong with that."""
         plan, way = self.plan, (method.exchange, method.routing_key)
         said = f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
-        if death is None:
+        if not deaths:
             is_right = plan.gets_all and way == (plan.exchange, plan.routing_key)
             return 0, "" if is_right else said
+        said += f", dead-lettered by {deaths[0]}"
         for number, origin in enumerate(plan.origins, 1):
-            if origin.queue == death.queue:
+            if origin.is_of(deaths):
                 is_right = way == (origin.exchange, origin.routing_key)
-                is_right &= death.reason in origin.reasons
-                return number, "" if is_right else f"{said}, dead-lettered by {death}"
-        return 0, f"{said}, dead-lettered by {death}"
+                return number, "" if is_right else said
+        for number, origin in enumerate(plan.origins, 1):  # for another reason than it may have
+            if (origin.delay or origin.queue) == deaths[0].queue:
+                return number, said
+        return 0, said
 
     def choose(
         self, places: npt.NDArray[np.int64], redelivered: npt.NDArray[np.bool_]

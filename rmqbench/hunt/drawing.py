@@ -17,7 +17,8 @@ from rmqbench.amqp.topology import Binding, Exchange, QueueKind
 from rmqbench.errors import UsageError
 from rmqbench.faults import FAULTS, Fault, Phase
 from rmqbench.hunt.schedule import Schedule
-from rmqbench.scenarios import ConsumedQueue, ConsumerSettings, Scenario
+from rmqbench.queues import ConsumedQueue, ConsumerSettings, DelayQueue
+from rmqbench.scenarios import Scenario
 
 __all__ = ["draw"]
 
@@ -54,6 +55,7 @@ _SETTLING: Final = {
     "ack*9,reject": 1,
     "ack@0.2s*1,ack*9": 1,
 }
+_Queues = tuple[tuple[ConsumedQueue, ...], tuple[Exchange, ...], tuple[DelayQueue, ...]]
 _MOST_MESSAGES, _LEAST_MESSAGES = 8000, 200
 _PLAIN_BYTES: Final = 400  # of a body that is as long as its text
 _KINDS: Final[dict[QueueKind, int]] = {"classic": 5, "quorum": 4, "lazy": 1}
@@ -80,21 +82,24 @@ def _scenario(source: random.Random) -> Scenario:
     mean = _PLAIN_BYTES if size is None else sum(map(int, size.split(":"))) // 2
     messages = _choose(source, _TOTAL_BYTES) // mean
     messages = min(max(messages, _LEAST_MESSAGES), _MOST_MESSAGES)
-    queues, exchanges = _queues(source)
+    queues, exchanges, delays = _queues(source)
     # Of dead letters it is not known how many will come: a fault waits for those that get all.
     faults = _faults(source, messages, [each for each in queues if each.name != "dead"])
     is_newborn = any(each.name == _NEWBORN for each in faults)
     if any(each.name == _POWER_CUT for each in faults):  # other kinds lose by design
         queues = tuple(replace(each, kind="quorum") for each in queues)
+        delays = tuple(replace(each, kind="quorum") for each in delays)
     kinds = [FAULTS[each.name] for each in faults]
     expected = frozenset().union(*(kind.expected for kind in kinds))
-    if exchanges and any(kind.cuts_off for kind in kinds):  # published at most once, by design
+    dead_letters = exchanges or delays
+    if dead_letters and any(kind.cuts_off for kind in kinds):  # published at most once, by design
         expected |= {"removed"}
     paced = any(each.phase == "publish" for each in faults)
     return Scenario(
         name="hunt",
         queues=queues,
         exchanges=exchanges,
+        delays=delays,
         messages=messages,
         consume="after" if is_newborn or source.random() < 0.7 else "during",
         producers=source.choice((1, 1, 1, 2, 4)),
@@ -116,16 +121,22 @@ def _rest_s(queues: Sequence[ConsumedQueue], faults: Sequence[Fault]) -> float:
     return rest_s if any(each.kind == "quorum" for each in queues) else rest_s / 4
 
 
-def _queues(source: random.Random) -> tuple[tuple[ConsumedQueue, ...], tuple[Exchange, ...]]:
+def _queues(source: random.Random) -> _Queues:
     """Draw one to three queues, now and then with a queue for their dead letters."""
     queues = [_queue(source, f"queue.{number}") for number in range(source.choice((1, 2, 2, 3)))]
     if source.random() >= 0.2:
-        return tuple(queues), ()
+        return tuple(queues), (), ()
     at = source.randrange(len(queues))
     arguments: dict[str, Any] = {"x-dead-letter-exchange": _DEAD}
     if queues[at].kind == "quorum" and source.random() < 0.5:
         arguments |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
     settle = source.choice(("reject", "ack*3,reject"))
+    if source.random() < 0.4:  # they come back after a while
+        name = queues[at].name
+        arguments |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "later"}
+        delay = DelayQueue("later", source.choice((0.1, 1.0, 3.0)), "", name, queues[at].kind)
+        queues[at] = replace(queues[at], arguments=arguments, settle=settle, settings=())
+        return tuple(queues), (), (delay,)
     queues[at] = replace(queues[at], arguments=arguments, settle=settle, settings=())
     if source.random() < 0.3:  # and back to where they come from
         queues[at] = replace(
@@ -133,7 +144,7 @@ def _queues(source: random.Random) -> tuple[tuple[ConsumedQueue, ...], tuple[Exc
         )
     kind = _choose(source, _KINDS)
     queues.append(ConsumedQueue("dead", kind, bindings=(Binding(_DEAD),)))
-    return tuple(queues), (Exchange(_DEAD),)
+    return tuple(queues), (Exchange(_DEAD),), ()
 
 
 def _queue(source: random.Random, name: str) -> ConsumedQueue:

@@ -12,10 +12,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from rmqbench.amqp.topology import DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY
 from rmqbench.errors import UsageError
 from rmqbench.faults import Fault
 from rmqbench.hunt.schedule import Schedule
-from rmqbench.scenarios import ConsumedQueue, Scenario
+from rmqbench.queues import ConsumedQueue
+from rmqbench.scenarios import Scenario
 
 __all__ = ["candidates", "shrink", "tries_for"]
 
@@ -93,9 +95,10 @@ def _changes(scenario: Scenario) -> Iterator[Callable[[], Scenario]]:
     plain = Scenario(scenario.name)
     for names in (
         *(("producers",), ("consume",), ("payload",), ("size_bytes", "payload"), ("window",)),
-        *(("publish_rate",), ("rest_s",), ("heartbeat_s",), ("exchanges",)),
+        *(("publish_rate",), ("rest_s",), ("heartbeat_s",), ("exchanges",), ("delays",)),
     ):
         yield _like(scenario, plain, names)
+    yield lambda: _without_delays(scenario)
     yield from (_with_size(scenario, size) for size in _smaller_sizes(scenario))
     for at, queue in enumerate(scenario.queues):
         for simpler in _simpler_queues(queue):
@@ -134,6 +137,19 @@ def _with_messages(scenario: Scenario, messages: int) -> Callable[[], Scenario]:
         for each in scenario.faults
     )
     return lambda: replace(scenario, messages=messages, faults=faults)
+
+
+def _without_delays(scenario: Scenario) -> Scenario:
+    """Return it with dead letters that go at once where they went after a while."""
+    onward = {each.name: each.declared().arguments for each in scenario.delays}
+
+    def at_once(queue: ConsumedQueue) -> ConsumedQueue:
+        way = onward.get(queue.arguments.get(DEAD_LETTER_KEY, ""), {})
+        names = {DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY} if way else set()
+        left = {name: value for name, value in queue.arguments.items() if name not in names}
+        return replace(queue, arguments=left | {name: way[name] for name in names & way.keys()})
+
+    return replace(scenario, queues=tuple(map(at_once, scenario.queues)), delays=())
 
 
 def _smaller_sizes(scenario: Scenario) -> Iterator[int]:

@@ -72,7 +72,6 @@ from rmqbench.verdict.evidence import (
 from rmqbench.verdict.findings import FindingName
 from rmqbench.verdict.removals import (
     Circumstances,
-    keeps_dead_letters,
     may_remove,
     removals_by_settings,
 )
@@ -349,7 +348,7 @@ class _Reader:
             negative_is_none=self._is_of_today,
         )
         arguments = queue.asked["arguments"]
-        keeps = keeps_dead_letters(str(queue.asked.get("kind")), arguments)
+        keeps = bool(queue.asked.get("keeps_dead_letters"))
         settings = [("", arguments), *policies_of(queue.name, entries)]
         if not any(name.endswith("delivery-limit") for _, values in settings for name in values):
             settings += self._default_settings(queue)

@@ -8,8 +8,8 @@ from contextlib import suppress
 import numpy as np
 import numpy.typing as npt
 
-from rmqbench.amqp import dead_letters
 from rmqbench.amqp import topology as topologies
+from rmqbench.amqp.routing import routes
 from rmqbench.broker import Broker
 from rmqbench.errors import DeadlineExceeded
 from rmqbench.management.answers import QueueInfo, read_queues
@@ -39,7 +39,7 @@ def count_ready(
     """
     topology = place.topology
     names = topology.queue_names
-    get_all = dead_letters.routes(topology, topology.exchange, topology.routing_key)
+    get_all = routes(topology, topology.exchange, topology.routing_key)
     ready: dict[str, int] = {}
 
     def all_there() -> bool:

@@ -27,9 +27,18 @@ def describe(
         "schedule": scenario.schedule and scenario.schedule.as_list(),
         "recipe": recipe.as_dict(),
         "queues": [
-            asdict(queue) | {"gets_all": gets_all, "dead_letters_of": list(origins)}
-            for queue, gets_all, origins in zip(
-                scenario.queues, scenario.gets_all, scenario.origins, strict=True
+            asdict(queue)
+            | {
+                "gets_all": gets_all,
+                "dead_letters_of": list(origins),
+                "keeps_dead_letters": keeps_dead_letters,
+            }
+            for queue, gets_all, origins, keeps_dead_letters in zip(
+                scenario.queues,
+                scenario.gets_all,
+                scenario.origins,
+                scenario.keeps_dead_letters,
+                strict=True,
             )
         ],
         "allowed": list(scenario.allowed),

@@ -13,6 +13,7 @@ from rmqbench.amqp.network import REAL_NETWORK, Network
 from rmqbench.clients.recording_consumer import ConsumerPlan
 from rmqbench.faults.disturbance import Disturbance
 from rmqbench.pieces import pieces
+from rmqbench.queues import ConsumerSettings
 from rmqbench.run_directory.journal import (
     ChannelClosed,
     ChannelOpened,
@@ -29,7 +30,6 @@ from rmqbench.run_directory.ledger import (
 from rmqbench.run_directory.reading import entries_of
 from rmqbench.runner.emptiness import SETTLE_S, Patience, Prover
 from rmqbench.runner.received import Received
-from rmqbench.scenarios import ConsumerSettings
 from rmqbench.settling import Action, Settling
 from rmqbench.verdict.evidence import Drain
 from rmqbench.verdict.findings import FindingName

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from typing import TypeVar
 
+from rmqbench.amqp.dead_letters import delays_of
+from rmqbench.amqp.topology import ready_counts
 from rmqbench.errors import RmqbenchError
-from rmqbench.faults.disturbance import Disturber
+from rmqbench.faults.disturbance import Disturbance, Disturber
 from rmqbench.run_directory import RunDirectory
 from rmqbench.run_directory.journal import DrainTried, Entry, Interrupted, StageBegan, TroubleSeen
 from rmqbench.run_directory.journal_facts import hidden_s
@@ -23,6 +27,7 @@ from rmqbench.runner.workforce import Workforce
 from rmqbench.scenarios import Scenario
 from rmqbench.verdict.evidence import Drain
 from rmqbench.verdict.removals import keeps_dead_letters
+from rmqbench.waiting import wait_until
 
 __all__ = ["Drains"]
 
@@ -30,6 +35,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _PUBLISHED_AGAIN_S = 200.0  # a dead letter that nobody confirmed: 180 s (rabbit_fifo_dlx_worker)
+_ON_ITS_WAY_S = 1.0  # from a queue to another one
 _PROOFS = 32  # at the same time, each with a connection
 
 
@@ -117,6 +123,7 @@ class Drains:
         queues = {queue.name: queue for queue in record.queues}
 
         # Before a proof: they are on their way.
+        waiting = self._await_delays(disturbance)
         kept = _at_once(partial(self._kept_dead_letters, disturbed=disturbance.shaken), drains)
 
         def end_round(drain: QueueDrain) -> Drain | Exception:
@@ -138,7 +145,8 @@ class Drains:
             if isinstance(proof, Exception):
                 self._give_up([drain], proof)
             else:
-                self._write_proof(drain, _with_kept(proof, held))
+                more = self._waiting_of(drain, waiting)
+                self._write_proof(drain, _with_kept(proof, held if held is None else held + more))
         left = [
             drain
             for drain, proof in zip(drains, proofs, strict=True)
@@ -147,6 +155,36 @@ class Drains:
         if any(self.scenario.origins):  # what comes to one may go on to another that was empty
             return left if any(not each.done for each in left) else []
         return [drain for drain in left if not drain.done]
+
+    def _await_delays(self, disturbance: Disturbance) -> dict[str, int]:
+        """Wait until dead letters wait no longer; return how many do all the same, by queue."""
+        delays = self.scenario.delays
+        if not delays:
+            return {}
+        names = [each.name for each in self.plans.topology.delays]
+        patience_s = max(each.delay_s for each in delays) + self.scenario.stall_s
+        until = max(time.monotonic(), disturbance.certain_at(time.monotonic())) + patience_s
+        counts = dict.fromkeys(names, 1)  # until they have answered
+        some_at = time.monotonic()
+
+        def are_through() -> bool:
+            nonlocal counts, some_at
+            with contextlib.suppress(RmqbenchError):
+                counts = ready_counts(self.plans.endpoint, names)
+            now = time.monotonic()
+            if any(counts.values()) or now < disturbance.certain_at(now):
+                some_at = now
+            # What was rejected last may still be on its way there.
+            return now - some_at >= _ON_ITS_WAY_S or now >= until
+
+        wait_until(are_through, until - time.monotonic() + patience_s, "dead letters", every_s=0.2)
+        return counts
+
+    def _waiting_of(self, drain: QueueDrain, waiting: Mapping[str, int]) -> int:
+        """Return how many dead letters of a queue wait, or of those that share the way with it."""
+        topology = self.plans.topology
+        queue = topology.queues[topology.queue_names.index(drain.plan.queue)]
+        return sum(waiting.get(each.name, 0) for each in delays_of(topology, queue))
 
     def _kept_dead_letters(self, drain: QueueDrain, *, disturbed: bool) -> int | None:
         """Return how many dead letters a queue keeps that publishes them until they are confirmed.

@@ -42,7 +42,7 @@ class Inspection:
     def __init__(self, broker: Broker, place: Place, write: Callable[[Entry], None]) -> None:
         self._broker = broker
         self._virtual_host = place.endpoint.virtual_host
-        self._queues = place.topology.queues
+        self._queues = place.topology.all_queues
         self._write = write
         self._known: dict[tuple[str, str], PoliciesFound] = {}
 

@@ -90,7 +90,8 @@ def declared(broker: Broker, place: Place, *, in_place: bool) -> Iterator[Place]
                 topologies.delete(endpoint, made, if_empty=in_place)
 
             stack.callback(_clean_up, broker, "a queue of the run", delete)
-            topologies.require_free(endpoint, topology.queue_names)
+            names = [each.name for each in topology.all_queues]
+            topologies.require_free(endpoint, names)
         yield replace(place, notes=(*place.notes, *made.notes))
 
 

@@ -24,10 +24,11 @@ from rmqbench.broker import Broker, open_broker
 from rmqbench.errors import QueueNotFound
 from rmqbench.faults.catalogue import FAULTS
 from rmqbench.management.answers import read_connections
+from rmqbench.queues import ConsumedQueue
 from rmqbench.results.result import Result
 from rmqbench.run_directory.journal import DrainTried, Restarted, read_journal
 from rmqbench.runner.run import Run, run
-from rmqbench.scenarios import ConsumedQueue, Scenario
+from rmqbench.scenarios import Scenario
 
 pytestmark = pytest.mark.brokers
 

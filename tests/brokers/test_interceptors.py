@@ -10,8 +10,9 @@ import pytest
 
 from rmqbench.broker import open_broker
 from rmqbench.proxy import Proxy, delay
+from rmqbench.queues import ConsumedQueue
 from rmqbench.runner.run import run
-from rmqbench.scenarios import ConsumedQueue, Scenario
+from rmqbench.scenarios import Scenario
 from tests.brokers.conftest import NEWEST, OTHER, Kind
 
 pytestmark = pytest.mark.brokers

@@ -16,7 +16,7 @@ import pytest
 from support.topologies import HEADERS, KEYS, topology_of
 
 from rmqbench.amqp.admin import admin
-from rmqbench.amqp.dead_letters import routes
+from rmqbench.amqp.routing import routes
 from rmqbench.amqp.topology import (
     Declared,
     Queue,

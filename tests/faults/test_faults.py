@@ -10,11 +10,12 @@ import time
 import pytest
 from support.tools import start_rmqbench, wait_until
 
-from rmqbench import Fault, faults, faulty
+from rmqbench import Fault, faults, faulty, run
 from rmqbench.amqp import topology
-from rmqbench.errors import ConnectionLost
+from rmqbench.errors import ConnectionLost, FaultUnavailable
 from rmqbench.run_directory.ledger import PublishLedger
 from rmqbench.verdict.evidence import CONFIRMED
+from rmqbench.version import version_number
 
 pytestmark = pytest.mark.faults
 
@@ -69,6 +70,17 @@ def test_a_quorum_queue_has_kept_what_it_confirmed_through_a_power_cut(under, ow
     result = under("power-cut", during, queue_kind="quorum")
     assert len([each for each in own_broker.starts if each > began]) == 3, "on its disk, and back"
     require_as_promised(result, *expected_while(during))
+
+
+@pytest.mark.parametrize("during", ["publish", "drain"])
+def test_a_quorum_queue_outlives_the_chaos_that_the_broker_makes_itself(under, own_broker, during):
+    if version_number(own_broker.version) < (4, 3, 0):
+        with pytest.raises(FaultUnavailable, match=r"needs RabbitMQ 4\.3\.0 or later"):
+            run(faulty("quorum-chaos", during), own_broker)
+        return
+    result = under("quorum-chaos", during, queue_kind="quorum")
+    require_as_promised(result, *expected_while(during), *DRAINING)
+    assert "chaos" in own_broker.log()
 
 
 def test_what_is_published_again_is_all_confirmed_and_no_duplicate(under):

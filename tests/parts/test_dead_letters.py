@@ -1,14 +1,20 @@
 """Dead letters on a real broker: each message ends in one place, and the sum says in which."""
 
+from dataclasses import dataclass, replace
+
 import pytest
 
 import rmqbench
-from rmqbench.amqp.topology import Binding, Exchange
+from rmqbench.amqp import topology as topologies
+from rmqbench.amqp.topology import Binding, Exchange, ready_count
 from rmqbench.explaining.facts import Facts
 from rmqbench.explaining.lives import life_of
 from rmqbench.message import Identity
+from rmqbench.queues import ConsumedQueue, ConsumerSettings, DelayQueue
 from rmqbench.run_directory.reading import read_run
-from rmqbench.scenarios import ConsumedQueue, ConsumerSettings, Scenario
+from rmqbench.runner.run import Run
+from rmqbench.scenarios import Scenario
+from rmqbench.waiting import wait_until
 
 COUNT = 600
 DLX, KEY = "x-dead-letter-exchange", "x-dead-letter-routing-key"
@@ -88,6 +94,71 @@ def test_a_queue_that_comes_back_to_itself_at_once_is_drained(run):
     delivered, dead_lettered, others = shares(result)
     assert (delivered + dead_lettered, others) == (COUNT, 0)
     assert result.queues["work"].delivered == COUNT + dead_lettered
+
+
+WORK = ConsumedQueue("work", settle="ack*2,reject", arguments={DLX: "", KEY: "later"})
+
+
+@pytest.mark.parametrize("consume", ["after", "during"])
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_what_is_rejected_comes_back_when_it_has_waited(run, kind, consume):
+    """The pattern by which people try again."""
+    result = run(
+        replace(WORK, kind=kind),
+        replace(WORK, name="other", kind=kind, arguments={DLX: "", KEY: "parked later"}),
+        ConsumedQueue("parked", kind, bindings=(Binding("parked"),)),
+        exchanges=(Exchange("parked"),),
+        delays=(
+            DelayQueue("later", 1.0, "", "work", kind=kind),
+            DelayQueue("parked later", 0.5, "parked", kind=kind),
+        ),
+        consume=consume,
+    )
+    # A quorum queue may give again what was acknowledged just before its consumer left.
+    again = result.verdict.found()
+    assert (result.verdict.outcome, set(again) - {"redelivered"}) == ("PASS", set())
+    assert not again or kind == "quorum"
+    for queue in ("work", "other"):
+        delivered, dead_lettered, others = shares(result, queue)
+        assert (delivered + dead_lettered, others) == (COUNT, 0)
+        assert 100 < dead_lettered < 300
+    came = result.queues["work"].delivered - result.verdict.count("redelivered", "work")
+    assert came == COUNT + shares(result)[1]
+    assert result.queues["parked"].delivered >= shares(result, "other")[1]
+
+
+def test_what_is_gone_from_where_it_waited_is_lost(rmqbench_broker, tmp_path):
+    """Somebody purges that queue, and nobody says so."""
+    scenario = Scenario(
+        "purged", (WORK,), messages=COUNT, delays=(DelayQueue("later", 5.0, "", "work"),)
+    )
+    purged = []
+
+    def purge(progress):
+        if progress.phase.startswith("drain") and progress.done == COUNT and not purged:
+            endpoint = stages.place.endpoint
+            wait_until(lambda: ready_count(endpoint, "later") > 100, 10.0, "what waits")
+            purged.append(topologies.purge(endpoint, "later"))
+
+    with Run(scenario, rmqbench_broker, directory=tmp_path / "run", watch=purge) as stages:
+        stages.publish()
+        stages.drain_all()
+        result = stages.judge()
+    assert (result.verdict.outcome, result.verdict.found()) == ("FAIL", {"lost": purged[0]})
+    assert result.queues["work"].sum.dead_lettered == 0
+
+
+def test_what_waits_for_ever_is_unserved(run):
+    @dataclass(frozen=True)
+    class Stuck(DelayQueue):
+        def declared(self):
+            queue = super().declared()
+            return replace(queue, arguments=queue.arguments | {"x-message-ttl": 600_000})
+
+    result = run(WORK, delays=(Stuck("later", 0.5, "", "work"),), stall_s=3.0)
+    rejected = COUNT - shares(result)[0]
+    assert result.verdict.found() == {"unserved": rejected}
+    assert result.queues["work"].sum.still_there == rejected
 
 
 def test_messages_go_through_exchanges_of_all_types_to_where_they_are_to_go(run):

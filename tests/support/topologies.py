@@ -41,4 +41,4 @@ def topology_of(source: random.Random, prefix: str = "") -> Topology:
     queues = tuple(
         Queue(f"{prefix}q{number}", bindings=bindings(3)) for number in range(source.randint(1, 4))
     )
-    return Topology(names[0], "work", queues, exchanges, HEADERS)
+    return Topology(names[0], "work", queues, exchanges, headers=HEADERS)

@@ -10,7 +10,8 @@ from support.tools import rmqbench, start_rmqbench
 
 from rmqbench.faults import Fault
 from rmqbench.hunt import Schedule
-from rmqbench.scenarios import ConsumedQueue, Scenario
+from rmqbench.queues import ConsumedQueue
+from rmqbench.scenarios import Scenario
 
 QUEUES = (ConsumedQueue("work"),)
 KILLED = (Fault("restart-broker", "backlog"),)

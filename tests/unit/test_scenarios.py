@@ -1,6 +1,7 @@
 """Descriptions refuse what makes no run."""
 
 import dataclasses
+import json
 import math
 import re
 from dataclasses import replace
@@ -8,10 +9,12 @@ from dataclasses import replace
 import pytest
 
 import rmqbench
-from rmqbench.amqp.topology import Binding
+from rmqbench.amqp.topology import Binding, Exchange
 from rmqbench.errors import UsageError
 from rmqbench.faults import FAULTS, Fault
-from rmqbench.scenarios import ConsumedQueue, Scenario, changes_taken
+from rmqbench.queues import ConsumedQueue, DelayQueue
+from rmqbench.scenarios import Scenario, changes_taken
+from rmqbench.workloads import scenario_of, tables_of
 
 
 def test_the_default_is_the_documented_one():
@@ -351,3 +354,63 @@ def test_a_scenario_knows_which_queue_gets_what():
 def test_a_topology_that_makes_no_run_is_refused(wish, words):
     with pytest.raises(UsageError, match=words):
         Scenario("x", **wish)
+
+
+LATER = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "later"}
+
+
+@pytest.mark.parametrize(
+    ("delays", "words"),
+    [
+        ((DelayQueue("later", 1.0, "", "nobody"),), "'later' leads to no queue of the scenario"),
+        ((DelayQueue("later", 1.0, "", "later"),), "'later' leads to another"),
+        (
+            (DelayQueue("later", 1.0, "", "more"), DelayQueue("more", 1.0, "", "work")),
+            "'later' leads to another: dead letters are followed through one",
+        ),
+        (
+            (DelayQueue("later", 1.0, "", "work", bindings=(Binding("direct.exchange", "work"),)),),
+            "'later' gets what is published",
+        ),
+        ((DelayQueue("work", 1.0, "", "work"),), "names one queue twice"),
+    ],
+)
+def test_a_delay_queue_that_leads_nowhere_is_refused(delays, words):
+    with pytest.raises(UsageError, match=words):
+        Scenario("retry", (ConsumedQueue("work", arguments=LATER),), delays=delays)
+
+
+def test_dead_letters_that_come_in_two_ways_are_refused():
+    both = {"x-dead-letter-exchange": "dead"}
+    queues = (
+        ConsumedQueue("work", arguments=both),
+        ConsumedQueue("parked", bindings=(Binding("dead"),)),
+    )
+    later = DelayQueue("later", 1.0, "", "parked", bindings=(Binding("dead"),))
+    with pytest.raises(UsageError, match="come to 'parked' in two ways"):
+        Scenario("both", queues, exchanges=(Exchange("dead"),), delays=(later,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"delay_s": 0.0}, "delay_s is 0"),
+        ({"delay_s": math.inf}, "delay_s is inf"),
+        ({"delay_s": 1.0, "arguments": {"x-max-length": 5}}, "x-max-length is not for the delay"),
+        ({"delay_s": 1.0, "arguments": {"x-message-ttl": 5}}, "x-message-ttl is not for the delay"),
+    ],
+)
+def test_a_delay_queue_that_gives_up_messages_otherwise_is_refused(settings, words):
+    with pytest.raises(UsageError, match=words):
+        DelayQueue("later", **settings)
+
+
+def test_dead_letters_are_kept_where_all_of_their_queues_keep_them():
+    keeps = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+    work = ConsumedQueue("work", "quorum", arguments=LATER | keeps)
+    ways = (("quorum", keeps, True), ("quorum", {}, False), ("classic", keeps, False))
+    for kind, arguments, kept in ways:
+        later = DelayQueue("later", 1.0, "", "work", kind=kind, arguments=arguments)
+        scenario = Scenario("retry", (work, ConsumedQueue("plain")), delays=(later,))
+        assert scenario.keeps_dead_letters == (kept, False)
+    assert scenario_of(json.loads(json.dumps(tables_of(scenario)))) == scenario

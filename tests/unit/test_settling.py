@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rmqbench.errors import UsageError
-from rmqbench.scenarios import ConsumedQueue, ConsumerSettings, reliability
+from rmqbench.queues import ConsumedQueue, ConsumerSettings
+from rmqbench.scenarios import reliability
 from rmqbench.settling import Action, Choice, Settling
 from rmqbench.splitmix import drawn, seed_of, seeds_of
 

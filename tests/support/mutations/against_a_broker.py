@@ -94,7 +94,7 @@ AGAINST_A_BROKER = [
     ),
     isolation_there(
         "a queue that holds messages is no place for a run",
-        "            topologies.require_free(endpoint, topology.queue_names)\n",
+        "            topologies.require_free(endpoint, names)\n",
         "",
         "test_a_queue_that_holds_messages_is_no_place_for_a_run[classic-vector]",
     ),

@@ -9,13 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.topologies import HEADERS, KEYS, topology_of
 
-from rmqbench.amqp.dead_letters import (
-    Death,
-    Origin,
-    last_death,
-    origins,
-    routes,
-)
+from rmqbench.amqp.dead_letters import Death, Origin, deaths_of, delays_of, origins
+from rmqbench.amqp.routing import routes
 from rmqbench.amqp.topology import Binding, Exchange, Queue, Topology
 
 DLX = "x-dead-letter-exchange"
@@ -104,7 +99,7 @@ def test_an_exchange_that_leads_nowhere_is_a_way_all_the_same():
 def test_an_exchange_of_headers_looks_at_those_of_each_message(arguments, matches):
     queue = Queue("q", bindings=(Binding("headers", "ignored", arguments),))
     there = Topology(
-        "headers", "any", (queue,), (Exchange("headers", "headers"),), {"host": "here"}
+        "headers", "any", (queue,), (Exchange("headers", "headers"),), headers={"host": "here"}
     )
     assert routes(there, "headers", "any") == (("q",) if matches else ())
 
@@ -200,13 +195,62 @@ def test_a_queue_may_get_its_own_dead_letters():
     assert (origin.queue, origin.exchange, origin.routing_key) == ("work", "", "work")
 
 
+def test_dead_letters_may_wait_on_their_way():
+    there = Topology(
+        "main",
+        "work",
+        (
+            Queue("work", arguments={DLX: "", KEY: "later"}),
+            Queue("other", "quorum", arguments={DLX: "dead"}),
+            Queue("parked", bindings=(Binding("parked", "work"),)),
+        ),
+        (Exchange("dead"), Exchange("parked", "direct")),
+        delays=(
+            Queue("later", arguments={DLX: "", KEY: "work", "x-message-ttl": 1}, bindings=()),
+            Queue("on", arguments={DLX: "parked"}, bindings=(Binding("dead"),)),
+        ),
+    )
+    found = origins(there)
+    (again,), (parked,) = found["work"], found["parked"]
+    assert again == Origin("work", "", "work", frozenset({"rejected"}), "later")
+    reasons = frozenset({"rejected", "delivery_limit"})
+    assert parked == Origin("other", "parked", "work", reasons, "on")
+    assert found["other"] == ()
+    assert [each.name for each in delays_of(there, there.queues[0])] == ["later"]
+    assert [each.name for each in delays_of(there, there.queues[1])] == ["on"]
+    assert delays_of(there, there.queues[2]) == ()
+
+    renamed = origins(there.renamed(lambda name: name + "!"))
+    assert renamed["work!"][0].delay == "later!"
+    assert renamed["parked!"][0].exchange == "parked!"
+
+
+@pytest.mark.parametrize(
+    ("delay", "deaths", "is_one"),
+    [
+        ("", [("work", "rejected")], True),
+        ("", [("work", "expired")], False),
+        ("", [("other", "rejected"), ("work", "rejected")], False),
+        ("later", [("later", "expired"), ("work", "rejected")], True),
+        ("later", [("later", "expired"), ("later", "expired"), ("work", "rejected")], True),
+        ("later", [("later", "maxlen"), ("work", "rejected")], False),
+        ("later", [("later", "expired"), ("other", "rejected")], False),
+        ("later", [("work", "rejected")], False),
+        ("later", [("later", "expired")], False),
+    ],
+)
+def test_by_its_deaths_it_is_known_where_a_message_came_from(delay, deaths, is_one):
+    origin = Origin("work", "", "work", frozenset({"rejected"}), delay)
+    assert origin.is_of([Death(*each) for each in deaths]) is is_one
+
+
 def test_the_latest_death_stands_first():
     deaths = [{"queue": "b", "reason": "expired"}, {"queue": "a", "reason": "rejected"}]
-    assert last_death({"x-death": deaths}) == Death("b", "expired")
+    assert deaths_of({"x-death": deaths}) == [Death("b", "expired"), Death("a", "rejected")]
     last = {"x-last-death-queue": "c", "x-last-death-reason": "maxlen"}
-    assert last_death({"x-death": deaths, **last}) == Death("c", "maxlen"), "it says so"
+    assert deaths_of({"x-death": deaths, **last})[0] == Death("c", "maxlen"), "it says so"
 
 
 @pytest.mark.parametrize("headers", [None, {}, {"x-death": []}, {"x-death": "b"}, {"x-death": [7]}])
 def test_what_tells_no_death_has_none(headers):
-    assert last_death(headers) is None
+    assert deaths_of(headers) == []

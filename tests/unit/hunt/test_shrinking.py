@@ -59,6 +59,15 @@ def test_all_that_it_was_not_about_is_plain():
     assert 100 <= smallest.messages < 200
 
 
+def test_what_is_not_about_the_time_that_dead_letters_wait_has_them_wait_for_none():
+    (schedule,) = drawn(lambda scenario: scenario.delays, 1)
+    smallest = shrink(schedule, lambda each: any(each.scenario.origins)).scenario
+    assert smallest.delays == ()
+    (queue,) = smallest.queues
+    assert queue.arguments["x-dead-letter-exchange"] == ""
+    assert queue.arguments["x-dead-letter-routing-key"] == queue.name
+
+
 def test_every_candidate_is_a_scenario_that_can_be_run():
     for seed in SEEDS:
         scenario = draw(seed).scenario

@@ -7,9 +7,9 @@ import pytest
 
 from rmqbench import Scenario, faulty
 from rmqbench.endpoint import Endpoint
+from rmqbench.queues import ConsumedQueue
 from rmqbench.run_directory import RunDirectory
 from rmqbench.runner.plans import Planner, drains_together
-from rmqbench.scenarios import ConsumedQueue
 
 
 def scenario(queues, **changes):

@@ -9,10 +9,10 @@ from rmqbench import Scenario, faulty, online, reliability
 from rmqbench.broker import Broker
 from rmqbench.endpoint import Endpoint
 from rmqbench.errors import UsageError
+from rmqbench.queues import ConsumedQueue
 from rmqbench.runner.possible import require_possible
 from rmqbench.runner.run import Run
 from rmqbench.runner.workforce import most_in_a_worker
-from rmqbench.scenarios import ConsumedQueue
 
 MANY = tuple(ConsumedQueue(f"queue.{number}") for number in range(11))
 QUEUES = (ConsumedQueue("a", consumers=30), ConsumedQueue("b", consumers=20))
