@@ -9,7 +9,6 @@ nothing else. A killed node loses nothing of that kind, because the kernel lives
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -106,6 +105,8 @@ class Disk:
         The node first: it would see the disk fail, and say so to its clients before it dies. What
         the kernel holds for it is not written back by its end.
         """
+        import fcntl  # noqa: PLC0415  not on Windows
+
         self._broker.kill()
         directory = os.open(self._data, os.O_RDONLY)
         try:

@@ -140,8 +140,8 @@ class Consumer:
 
         With a ``settler`` not every message is acknowledged at once.
         ``on_lost`` is called when a channel has ended unasked, or could not be opened;
-        ``on_leaving`` before a consumer is cancelled; ``on_interruption`` and ``sleep`` are those
-        of :class:`Recovery`.
+        ``on_leaving`` before the consumer is cancelled on a channel, the first time and for good;
+        ``on_interruption`` and ``sleep`` are those of :class:`Recovery`.
         """
         self.subscription = subscription
         self._on_lost = on_lost
@@ -170,6 +170,8 @@ class Consumer:
         self._learned = False  # whether a shape is taken off the stream
         self._unlearned: _Form | None = None  # of the last one that was as sent, but not taken off
         self._cancelled = False
+        self._tag = ""
+        self._has_left = False  # the queue, on this channel: it was cancelled, by itself
 
     @property
     def interruptions(self) -> tuple[Interruption, ...]:
@@ -249,8 +251,7 @@ class Consumer:
                     connection.longest_pause_s = self._age_s() / _AGE_SHARE
                 if self.delivered > before or self._monotonic() - began >= _LASTING_S:
                     self._recovery.progressed()
-            self._on_leaving()
-            self._unsubscribe(connection, channel)
+            self._unsubscribe(connection, channel, for_good=True)
             self._settle_due(all_of_it=True)
             self._acknowledge_late()
             self._acknowledge(channel)
@@ -267,7 +268,7 @@ class Consumer:
     def _subscribe(self, connection: Connection, channel: pika.channel.Channel) -> None:
         asked = self.subscription
         begun: list[object] = []
-        channel.basic_consume(
+        self._tag = channel.basic_consume(
             asked.queue,
             self._on_message(connection),
             auto_ack=asked.auto_ack,
@@ -278,9 +279,14 @@ class Consumer:
         connection.wait_until(lambda: bool(begun), _ANSWER_S, f"queue {asked.queue!r}")
         self._subscribed_at = self.delivered
 
-    def _unsubscribe(self, connection: Connection, channel: pika.channel.Channel) -> None:
+    def _unsubscribe(
+        self, connection: Connection, channel: pika.channel.Channel, *, for_good: bool = False
+    ) -> None:
+        if for_good or not self._has_left:  # from then on it may hold messages, and is not counted
+            self._on_leaving()
+        self._has_left = True
         stopped: list[object] = []
-        connection.cancel(channel, self.subscription.tag, stopped.append)
+        connection.cancel(channel, self._tag, stopped.append)
         what = "the consumer to be cancelled"
         connection.wait_until(lambda: bool(stopped), self._cancel_s, what)
 
@@ -295,7 +301,7 @@ class Consumer:
 
     def _begin(self) -> None:
         self._tags, self._places, self._late, self._due = [], [], [], []
-        self._held, self._cancelled = 0, False
+        self._held, self._cancelled, self._has_left = 0, False, False
         self._learned, self._unlearned = False, None
         self._newest_ns = self._network.clock.time_ns()
         if not self._goes_on:

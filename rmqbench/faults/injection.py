@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Self, TypeVar
 
-from rmqbench.broker import Broker
+from rmqbench.broker import Broker, Disk
 from rmqbench.errors import (
     BrokerError,
     DeadlineExceeded,
@@ -257,18 +257,20 @@ def inject(
     virtual_host: str | None = None,
     queue: str = "",
     proxy: Proxy | None = None,
+    disk: Disk | None = None,
 ) -> Injection:
     """Prepare any fault of :data:`rmqbench.faults.FAULTS`, to be entered.
 
     It strikes when a run of this context on this broker has that many messages of a phase through.
     ``virtual_host`` (None: the broker's own) and ``queue`` are for faults of queues and
     connections, ``proxy`` for those of the network: whoever is to notice connects through it.
+    ``disk`` is that of the node, :func:`rmqbench.broker.own_disk`, for a power cut.
     """
     endpoint = broker.endpoint
     if virtual_host is not None:
         endpoint = endpoint.in_virtual_host(virtual_host)
     fault = Fault(name, after_messages=after_messages, lasting_s=lasting_s)
-    target = Target(broker, endpoint, queue=queue, proxy=proxy, lasting_s=fault.seconds)
+    target = Target(broker, endpoint, queue=queue, proxy=proxy, disk=disk, lasting_s=fault.seconds)
     return Injection(name, target, after_messages=after_messages)
 
 
