@@ -86,7 +86,7 @@ class Schedule:
         return len(self.scenario.faults)
 
     def __str__(self) -> str:
-        """Say in a line what it does."""
+        """Return in a line what it does."""
         scenario = self.scenario
         parts = [f"{scenario.most_messages:,} messages"]
         if scenario.producers > 1:

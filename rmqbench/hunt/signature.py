@@ -28,7 +28,7 @@ class Signature(NamedTuple):
     role: str
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Return it in words."""
         where = f" in a {self.kind} queue" if self.kind else ""
         return f"{self.finding}{where}" + (f" ({self.role})" if self.role not in _USUAL else "")
 

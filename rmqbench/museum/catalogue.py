@@ -40,7 +40,7 @@ class Measured:
     most: int = 0
 
     def __str__(self) -> str:
-        """Say it as ``5 of 5 times, 457 messages``."""
+        """Return it as ``5 of 5 times, 457 messages``."""
         if not self.shown:
             return f"{self.shown} of {self.runs} times"
         many = f"{self.least:,}" if self.least == self.most else f"{self.least:,} to {self.most:,}"

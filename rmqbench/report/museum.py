@@ -54,7 +54,7 @@ def exhibit_view(exhibit: Exhibit) -> RenderableType:
 
 
 def reproductions_view(reproductions: Sequence[Reproduction]) -> RenderableType:
-    """Say what came of it on each version, and how often it showed."""
+    """Show what came of it on each version, and how often it showed."""
     by_version: dict[str, list[Reproduction]] = {}
     for each in reproductions:
         by_version.setdefault(str(each.result.broker.get("version")), []).append(each)

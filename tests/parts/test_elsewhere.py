@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pickle
+import re
 import signal
 import time
 import uuid
@@ -151,7 +152,9 @@ def test_times_of_a_host_with_another_clock_are_the_run_s(
         executor=threads,
     )
     result.verdict.require_pass()
-    assert any("3600000.0" in n or "3599999.9" in n for n in result.notes if "behind" in n)
+    told = re.compile(r"its clock was ([\d.]+) ms behind, within ([\d.]+) ms")
+    (found,) = {tuple(map(float, each)) for each in told.findall("\n".join(result.notes))}
+    assert abs(found[0] - hour_ns / 1e6) <= found[1] + 50.0, "a busy machine reads clocks late"
     record = read_run(tmp_path / "run")
     began_ns = [each.time_ns for each in record.of(StageBegan)]
     sent_ns = record.producers[0].ledger.sent_ns
