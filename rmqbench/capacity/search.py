@@ -40,7 +40,7 @@ class Search:
         return self._next if self._least <= self._next <= _MOST_PER_S else None
 
     def tell(self, *, kept: bool) -> None:
-        """Tell whether the rate that was to be tried was kept."""
+        """Whether the rate that was to be tried was kept."""
         if kept:
             self.kept = self._next
         else:

@@ -109,7 +109,8 @@ def test_what_is_rejected_comes_back_when_it_has_waited(run, kind, consume):
         ConsumedQueue("parked", kind, bindings=(Binding("parked"),)),
         exchanges=(Exchange("parked"),),
         delays=(
-            DelayQueue("later", 1.0, "", "work", kind=kind),
+            # Longer than the queue that it goes back to takes to be proven empty.
+            DelayQueue("later", 8.0, "", "work", kind=kind),
             DelayQueue("parked later", 0.5, "parked", kind=kind),
         ),
         consume=consume,

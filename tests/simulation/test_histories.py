@@ -11,13 +11,15 @@ from dataclasses import replace
 import pytest
 from support.drawing import DRAWN, draw, histories
 from support.oracle import disagreements
-from support.simulated import History, QueuePlan, play
+from support.simulated import Act, History, QueuePlan, play
 
 from rmqbench.errors import RmqbenchError
 
 pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
 pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 from hypothesis import given, settings, strategies
+
+from rmqbench.simulation import Misdeed
 
 pytestmark = pytest.mark.simulation
 
@@ -66,6 +68,45 @@ def test_each_misdeed_alone_is_found_and_nothing_else(misdeed, vector):
     assert done == [misdeed]
     assert not played.result.verdict.passed
     assert not disagreements(played)
+
+
+def test_a_consumer_that_came_back_by_its_tag_and_falls_silent_may_hold_messages():
+    """A classic queue does not count it, and the broker does not know that it is gone."""
+    history = History(
+        seed=12924,
+        window=3,
+        queues=(QueuePlan("work", prefetch=1),),
+        confirm_delay_s=0.002,
+        most_at_once=4,
+        latency_s=0.005,
+        cancels_every=1,
+        acts=(Act(0.3974, "swallow", 3),),
+    )
+    require_true(history)
+
+
+def test_a_copy_that_comes_while_a_consumer_is_there_counts_also_where_it_had_left_before():
+    history = History(
+        seed=3536,
+        messages=5,
+        producers=2,
+        window=1,
+        queues=(
+            QueuePlan("work", "quorum", consumers=3),
+            QueuePlan("audit", "quorum", consumers=3, prefetch=100, auto_ack=True),
+        ),
+        during=True,
+        vector=False,
+        publish_again=True,
+        confirm_delay_s=0.05,
+        delivery_delay_s=0.01,
+        grouped=0.5,
+        recovery_s=2.0,
+        latency_s=0.005,
+        cancels_every=2,
+        misdeeds=((Misdeed.DOUBLE_FLAGGED, 3), (Misdeed.DOUBLE_FLAGGED, 3)),
+    )
+    require_true(history)
 
 
 def test_without_any_trouble_nothing_is_found():

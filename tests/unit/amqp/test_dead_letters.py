@@ -104,15 +104,32 @@ def test_an_exchange_of_headers_looks_at_those_of_each_message(arguments, matche
     assert routes(there, "headers", "any") == (("q",) if matches else ())
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_the_model_of_a_broker_routes_alike(seed):
+SECOND_ALTERNATE = Topology(
+    "main",
+    "work",
+    (Queue("near", bindings=(Binding("main"),)), Queue("unrouted", bindings=(Binding("last"),))),
+    (
+        Exchange("main"),
+        Exchange("dead end", bindings=(Binding("main"),), alternate="last"),
+        Exchange("last"),
+    ),
+)
+
+
+def test_each_exchange_on_the_way_has_its_alternate():
+    assert routes(SECOND_ALTERNATE, "main", "work") == ("near", "unrouted")
+
+
+@pytest.mark.parametrize(
+    "there", [SECOND_ALTERNATE, *(topology_of(random.Random(seed)) for seed in range(300))]
+)
+def test_the_model_of_a_broker_routes_alike(there):
     pytest.importorskip("greenlet", reason="the dev extra brings greenlet")
     from rmqbench.simulation.content import Content, encoded  # noqa: PLC0415
     from rmqbench.simulation.exchanges import Binding as Bound  # noqa: PLC0415
     from rmqbench.simulation.exchanges import Exchange as Modelled  # noqa: PLC0415
     from rmqbench.simulation.virtual_host import VirtualHost  # noqa: PLC0415
 
-    there = topology_of(random.Random(seed))
     host = VirtualHost(None, "/")
     for each in there.exchanges:
         host.exchanges[each.name] = Modelled(each.name, each.type, arguments=each.arguments)
