@@ -14,6 +14,7 @@ import typer
 from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.evidence import DirectoryOption, Evidence
+from rmqbench.cli.hunt_view import HuntView, tally
 from rmqbench.cli.json_file import JsonOption, require_writable, write_text_and_json
 from rmqbench.cli.options import OwnBrokerOptions
 from rmqbench.cli.output import say
@@ -55,6 +56,8 @@ def hunt(
 
     Example: rmqbench hunt --minutes 60 --image rabbitmq:4-management
     """
+    from rich.console import Console
+
     from rmqbench.hunt import Hunt, draw, runs_on
 
     require_writable(json_file)
@@ -62,16 +65,17 @@ def hunt(
     place = Evidence.made(directory, "hunt")
     first = int(time.time()) if seed is None else seed
     clock = _Clock(minutes * 60, shrink_minutes * 60)
+    view = HuntView(Console(stderr=True), clock.left)
     hunting = Hunt(
-        runs_on(own.open),
+        runs_on(own.open, view.watch),
         place,
         goes_on=clock.goes_on,
         may_shrink=lambda: clock.may_shrink(len(hunting.finds)),
-        say=lambda text: say(visible_line(text)),
+        say=view.say,
     )
     say(visible_line(f"Hunting for {minutes:g} minutes, from seed {first} on; kept in {place}"))
     try:
-        with interrupts_told(INTERRUPTED):
+        with interrupts_told(INTERRUPTED), view.shown(hunting):
             hunting.go(draw(number) for number in itertools.count(first))
     finally:
         written = _show(hunting, own, json_file)
@@ -105,6 +109,18 @@ class _Clock:
             self._finds, self._shrink_until = finds, now + self._shrink_s
         return now < self._shrink_until
 
+    def left(self) -> str:
+        """Return how much time there is for what is under way, in words."""
+        now = time.monotonic()
+        if self._shrink_until:
+            return f"{_minutes(self._shrink_until - now)} left to make it smaller"
+        return f"{_minutes(self._until - now)} left"
+
+
+def _minutes(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    return f"{whole // 60}:{whole % 60:02}"
+
 
 def _show(hunting: Hunt, own: OwnBrokerOptions, json_file: Path | None) -> bool:
     """Show what a hunt has found; return whether all was written that was asked for."""
@@ -128,10 +144,4 @@ def _said(hunting: Hunt, own: OwnBrokerOptions) -> Iterator[str]:
         words += ["--broker", own.broker] if own.broker else []
         words += ["--image", own.image] if own.image else []
         yield f"  {shlex.join(words)}"
-    outcome = f"{len(hunting.finds)} found" if hunting.finds else "nothing found"
-    open_ones = f", {hunting.inconclusive} inconclusive" if hunting.inconclusive else ""
-    failed = f", {len(hunting.errors)} could not be run" if hunting.errors else ""
-    yield (
-        f"{counted(hunting.judged, 'schedule')} tried, "
-        f"{counted(hunting.messages, 'message', form=',')} judged: {outcome}{open_ones}{failed}"
-    )
+    yield tally(hunting)

@@ -19,7 +19,7 @@ from rmqbench.hunt.schedule import Schedule
 from rmqbench.hunt.shrinking import shrink, tries_for
 from rmqbench.hunt.signature import Signature, known_as, signatures_of
 from rmqbench.results.result import Result
-from rmqbench.runner.run import run
+from rmqbench.runner.run import Progress, run
 from rmqbench.verdict.findings import Judgement
 
 __all__ = ["Find", "Hunt", "Replay", "Runs", "broker_of", "replay_schedule", "runs_on"]
@@ -102,7 +102,8 @@ class Hunt:
     ``say`` takes a line on what happens; ``goes_on`` says whether there is time for another
     schedule, ``may_shrink`` whether there is for another try at making one smaller. ``tried`` are
     schedules, ``messages`` what was confirmed and judged of them, ``left_out`` those with a fault
-    that is not to be had here, ``errors`` why some could not be run.
+    that is not to be had here, ``errors`` why some could not be run. ``under_way`` says what is
+    being run.
     """
 
     runs: Runs
@@ -116,6 +117,7 @@ class Hunt:
     left_out: int = 0
     errors: list[str] = field(default_factory=list)
     finds: list[Find] = field(default_factory=list)
+    under_way: str = ""
     _failed_in_a_row: int = field(default=0, init=False)
 
     @property
@@ -137,7 +139,8 @@ class Hunt:
     def _try(self, schedule: Schedule) -> None:
         path = self.directory / f"schedule-{self.tried}.json"
         schedule.write(path)  # before it is run: whatever happens, it can be done again
-        self.say(f"{path.stem}: {schedule}")
+        self.under_way = f"{path.stem}: {schedule}"
+        self.say(self.under_way)
         self.tried += 1
         evidence = self.directory / path.stem
         try:
@@ -200,6 +203,7 @@ class Hunt:
         self, schedule: Schedule, repeat: int, goes_on: Callable[[], bool] = lambda: True
     ) -> Replay:
         candidate = self.directory / "candidate"
+        self.under_way = f"again: {schedule}"
         try:
             return replay_schedule(
                 schedule, self.runs, repeat, lambda _: candidate, goes_on=goes_on
@@ -208,12 +212,19 @@ class Hunt:
             shutil.rmtree(candidate, ignore_errors=True)
 
 
-def runs_on(opening: Callable[[], AbstractContextManager[Broker]]) -> Runs:
-    """Return what runs a schedule on a broker that is opened for it, and ended with it."""
+def runs_on(
+    opening: Callable[[], AbstractContextManager[Broker]],
+    watch: Callable[[Progress], None] = lambda _: None,
+) -> Runs:
+    """Return what runs a schedule on a broker that is opened for it, and ended with it.
+
+    ``watch`` is called with how far each is.
+    """
 
     def runs(schedule: Schedule, directory: Path) -> Result:
         with opening() as broker:
-            return run(schedule.scenario, broker, directory=directory, run_id=schedule.run)
+            scenario, run_id = schedule.scenario, schedule.run
+            return run(scenario, broker, directory=directory, run_id=run_id, watch=watch)
 
     return runs
 
