@@ -27,7 +27,8 @@ class ConsumerSettings:
 
     ``priority`` is that of the consumer, ``x-priority``. It begins ``joins_after_s`` later. After
     each ``cancels_every`` messages it cancels and consumes again by the same tag, over the channel
-    that it has, while the messages that it holds are not settled.
+    that it has, while the messages that it holds are not settled. With ``polls_every_s`` it asks
+    for one message after another (``basic.get``), and where there was none again so much later.
     """
 
     prefetch: int | None = None
@@ -35,6 +36,7 @@ class ConsumerSettings:
     priority: int | None = None
     joins_after_s: float = 0.0
     cancels_every: int | None = None
+    polls_every_s: float | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError for what no broker takes."""
@@ -48,6 +50,17 @@ class ConsumerSettings:
             raise UsageError(f"joins_after_s is {self.joins_after_s}.", "Give seconds, 0 or more.")
         if self.settle is not None:
             Settling.of(self.settle)
+        if self.polls_every_s is None:
+            return
+        if not 0 < self.polls_every_s < math.inf:
+            raise UsageError(
+                f"polls_every_s is {self.polls_every_s}.", "Give seconds, more than 0."
+            )
+        if self.priority is not None or self.cancels_every is not None:
+            raise UsageError(
+                "With polls_every_s there is no consumer that had a priority, or could cancel.",
+                "Leave out priority and cancels_every.",
+            )
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,13 @@ class ConsumedQueue:
                 "Leave one of them out.",
             )
         object.__setattr__(self, "arguments", dict(self.arguments))
+        polls = any(each.polls_every_s is not None for each in self.settings)
+        if polls and self.arguments.get("x-single-active-consumer"):
+            raise UsageError(
+                f"Queue {self.name!r} has a single active consumer, and polls_every_s asks for "
+                "messages beside it.",
+                "Leave one of them out.",
+            )
         self.declared()
 
     @property

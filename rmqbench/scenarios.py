@@ -325,6 +325,7 @@ class Scenario:
         ]
         for queue in self.queues:
             pauses += [each.joins_after_s for each in queue.settings]
+            pauses += [each.polls_every_s or 0.0 for each in queue.settings]
             pauses += [each.longest_delay_s for each in queue.settlings]
         if self.schedule:
             pauses.append(self.producers / self.schedule.lowest_per_s)

@@ -70,8 +70,8 @@ class HuntView:
             of = "" if progress.total is None else f" of {progress.total:,}"
             line = visible_line(f"{progress.phase}: {progress.done:,}{of}")
             lines.append(Text(f"  {line}", "dim"))
-        for line in lines:
-            line.no_wrap, line.overflow = True, "ellipsis"
+        for text in lines:
+            text.no_wrap, text.overflow = True, "ellipsis"
         return Group(*lines)
 
 

@@ -46,7 +46,9 @@ class Subscription:
     It looks at the clock every ``tick_s``. With ``churn`` it closes each connection in its time,
     all that it took acknowledged, and goes on over another. ``priority`` is its own among the
     consumers of the queue (None: it has none). After each ``cancels_every`` messages (None: never)
-    it cancels and consumes again, by the same tag, and what it holds stays as it is.
+    it cancels and consumes again, by the same tag, and what it holds stays as it is. With
+    ``polls_every_s`` it asks for each message (``basic.get``) in place of consuming, and after so
+    many seconds again where there was none; it holds no more than ``prefetch`` of them.
     """
 
     endpoint: Endpoint
@@ -63,6 +65,7 @@ class Subscription:
     churn: Churn | None = None
     priority: int | None = None
     cancels_every: int | None = None
+    polls_every_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,9 @@ class Consumer:
         self._cancelled = False
         self._tag = ""
         self._has_left = False  # the queue, on this channel: it was cancelled, by itself
+        self._asks = False  # for each message, in place of consuming
+        self._asked = False  # for one, and there is no answer yet
+        self._asks_at = 0.0
 
     @property
     def interruptions(self) -> tuple[Interruption, ...]:
@@ -235,6 +241,7 @@ class Consumer:
             self._lifetime.begin()
             while (goes_on := go_on(look)) and (self.holds_back or not self._lifetime.is_over):
                 before = self.delivered
+                self._ask(connection, channel)
                 connection.turn()
                 self._settle_due()
                 if self._has_enough():
@@ -267,6 +274,11 @@ class Consumer:
 
     def _subscribe(self, connection: Connection, channel: pika.channel.Channel) -> None:
         asked = self.subscription
+        if asked.polls_every_s is not None:  # no consumer is counted, whatever it holds
+            self._leave()
+            self._asks = True
+            channel.add_callback(self._on_none, [pika.spec.Basic.GetEmpty], one_shot=False)
+            return
         begun: list[object] = []
         self._tag = channel.basic_consume(
             asked.queue,
@@ -282,13 +294,42 @@ class Consumer:
     def _unsubscribe(
         self, connection: Connection, channel: pika.channel.Channel, *, for_good: bool = False
     ) -> None:
+        if self.subscription.polls_every_s is not None:
+            self._asks = False
+            what = "the answer to basic.get"
+            connection.wait_until(lambda: not self._asked, self._cancel_s, what)
+            return
         if for_good or not self._has_left:  # from then on it may hold messages, and is not counted
-            self._on_leaving()
-        self._has_left = True
+            self._leave()
         stopped: list[object] = []
         connection.cancel(channel, self._tag, stopped.append)
         what = "the consumer to be cancelled"
         connection.wait_until(lambda: bool(stopped), self._cancel_s, what)
+
+    def _leave(self) -> None:
+        self._on_leaving()
+        self._has_left = True
+
+    def _ask(self, connection: Connection, channel: pika.channel.Channel) -> None:
+        """Ask for a message, where it polls, has room for one and has waited for long enough."""
+        if not self._asks or self._asked or not self.has_room:
+            return
+        if self._pace.allowance() <= 0 or self._monotonic() < self._asks_at:
+            return
+        on_message = self._on_message(connection)
+
+        def on_answer(*message: Any) -> None:
+            self._asked = False
+            on_message(*message)
+            self._ask(connection, channel)
+
+        self._asked = True
+        channel.basic_get(self.subscription.queue, on_answer, self.subscription.auto_ack)
+
+    def _on_none(self, _: object) -> None:
+        self._asked = False
+        assert self.subscription.polls_every_s is not None
+        self._asks_at = self._monotonic() + self.subscription.polls_every_s
 
     def _has_enough(self) -> bool:
         """Whether it has received so many messages that it is to cancel, and consume again."""
@@ -303,6 +344,7 @@ class Consumer:
         self._tags, self._places, self._late, self._due = [], [], [], []
         self._held, self._cancelled, self._has_left = 0, False, False
         self._learned, self._unlearned = False, None
+        self._asks, self._asked, self._asks_at = False, False, 0.0
         self._newest_ns = self._network.clock.time_ns()
         if not self._goes_on:
             self._pace.start()

@@ -98,6 +98,7 @@ class ConsumerPlan:
         prefetch: int | None = None,
         priority: int | None = None,
         cancels_every: int | None = None,
+        polls_every_s: float | None = None,
         **changes: Any,
     ) -> ConsumerPlan:
         """Return the plan of another consumer of the same queue."""
@@ -109,6 +110,7 @@ class ConsumerPlan:
             prefetch=prefetch or self.subscription.prefetch,
             priority=priority,
             cancels_every=cancels_every or self.subscription.cancels_every,
+            polls_every_s=polls_every_s or self.subscription.polls_every_s,
             churn=churn and replace(churn, number=churn.number + number),
         )
         return replace(

@@ -164,6 +164,8 @@ def _queue(source: random.Random, name: str) -> ConsumedQueue:
         )
     elif source.random() < 0.15:
         settings = (ConsumerSettings(cancels_every=source.choice((1, 10, 100))),)
+    elif source.random() < 0.1:
+        settings = (ConsumerSettings(polls_every_s=source.choice((0.01, 1.0))),)
     return ConsumedQueue(
         name,
         kind,

@@ -153,6 +153,7 @@ class QueueDrain:
             "priority": own.priority,
             "settle": own.settle or self.plan.settle,
             "cancels_every": own.cancels_every,
+            "polls_every_s": own.polls_every_s,
             "joins_after_s": own.joins_after_s if joins else 0.0,
         }
 

@@ -10,7 +10,7 @@ from rmqbench.amqp.topology import Binding, Exchange, ready_count
 from rmqbench.explaining.facts import Facts
 from rmqbench.explaining.lives import life_of
 from rmqbench.message import Identity
-from rmqbench.queues import ConsumedQueue, ConsumerSettings, DelayQueue
+from rmqbench.queues import ConsumedQueue, DelayQueue
 from rmqbench.run_directory.reading import read_run
 from rmqbench.runner.run import Run
 from rmqbench.scenarios import Scenario
@@ -185,16 +185,3 @@ def test_messages_go_through_exchanges_of_all_types_to_where_they_are_to_go(run)
     delivered = {name: each.delivered for name, each in result.queues.items()}
     all_of_them = dict.fromkeys(("topic", "headers", "unrouted"), COUNT)
     assert delivered == {**all_of_them, "other headers": 0, "nothing": 0}
-
-
-@pytest.mark.parametrize("kind", ["classic", "quorum"])
-def test_a_consumer_that_cancels_and_comes_back_by_the_same_tag_misses_nothing(run, kind):
-    often = ConsumerSettings(cancels_every=7)
-    result = run(
-        ConsumedQueue("work", kind, settle="ack*4,late*5", prefetch=50, settings=(often,)),
-        ConsumedQueue("shared", kind, consumers=3, settings=(often, ConsumerSettings())),
-    )
-    assert result.verdict.outcome == "PASS", str(result.verdict)
-    assert set(result.verdict.found()) <= {"redelivered"}
-    assert shares(result) == (COUNT, 0, 0)
-    assert shares(result, "shared") == (COUNT, 0, 0)

@@ -20,6 +20,7 @@ _MISDEEDS = (  # the worst is tried most, and what shows only where a consumer i
     *(Misdeed.LOSE, Misdeed.LOSE),
     *(Misdeed.FORGET_ACK, Misdeed.FORGET_ACK, Misdeed.FORGET_ACK),
 )
+_SINGLE_ACTIVE = (("x-single-active-consumer", True),)
 _LIMITS = (
     (("x-max-length", 4),),
     (("x-max-length-bytes", 300),),
@@ -29,7 +30,7 @@ _LIMITS = (
     (("x-max-length", 4), ("x-message-ttl", 60)),
     (("x-max-length", 3), ("x-max-length-bytes", 300)),
     (("x-expires", 400),),
-    (("x-single-active-consumer", True),),
+    _SINGLE_ACTIVE,
 )
 _LIMITS_OF_QUORUM = tuple((("x-delivery-limit", limit),) for limit in range(4))
 _SIZES = (*(None,) * 10, 100, 1000, 4096, "60:90", "60*3,4000:5000", "100:9000")
@@ -123,10 +124,13 @@ def _history(seed: int, source: _Source) -> History:
 def _queue(name: str, source: _Source) -> QueuePlan:
     kind, auto_ack = source.choose(_KINDS), source.chance(20)
     limits = _LIMITS + (_LIMITS_OF_QUORUM if kind == "quorum" else ())
+    arguments = source.choose(limits) if source.chance(12) else ()
+    polls = source.chance(10) and arguments != _SINGLE_ACTIVE
     return QueuePlan(
         name,
         kind=kind,
-        arguments=source.choose(limits) if source.chance(12) else (),
+        arguments=arguments,
+        polls_every_s=source.choose((0.01, 0.5)) if polls else None,
         consumers=source.choose((1, 1, 1, 2, 3)),
         prefetch=source.choose((100, 10, 3, 1)),
         auto_ack=auto_ack,

@@ -60,6 +60,7 @@ class QueuePlan:
     prefetch: int = 10
     auto_ack: bool = False
     settle: str = "ack"
+    polls_every_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -473,7 +474,8 @@ class Play:
             prefetch=queue.prefetch,
             auto_ack=queue.auto_ack,
             vector=history.vector,
-            cancels_every=history.cancels_every,
+            cancels_every=None if queue.polls_every_s else history.cancels_every,
+            polls_every_s=queue.polls_every_s,
         )
         plan = ConsumerPlan(
             subscription=subscription,

@@ -103,6 +103,12 @@ def test_consumers_of_a_queue_may_differ():
     assert queue.settlings == (Settling.of("requeue@3s"), Settling.of("late"))
     with pytest.raises(UsageError, match="There are 2 settings for 1 consumers"):
         ConsumedQueue("q", settings=queue.settings)
+    with pytest.raises(UsageError, match="has a single active consumer"):
+        ConsumedQueue(
+            "q",
+            arguments={"x-single-active-consumer": True},
+            settings=(ConsumerSettings(polls_every_s=1.0),),
+        )
     with pytest.raises(UsageError, match="with auto_ack there is nothing to settle"):
         ConsumedQueue("q", auto_ack=True, settings=(ConsumerSettings(settle="reject"),))
 
@@ -117,6 +123,10 @@ def test_consumers_of_a_queue_may_differ():
         ({"joins_after_s": float("inf")}, "joins_after_s"),
         ({"settle": "hold"}, "is no way to settle"),
         ({"cancels_every": 0}, "cancels_every"),
+        ({"polls_every_s": 0.0}, "polls_every_s"),
+        ({"polls_every_s": float("inf")}, "polls_every_s"),
+        ({"polls_every_s": 1.0, "priority": 1}, "there is no consumer"),
+        ({"polls_every_s": 1.0, "cancels_every": 1}, "there is no consumer"),
     ],
 )
 def test_settings_that_no_broker_takes_are_refused(settings, match):
