@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -27,6 +28,7 @@ _T = TypeVar("_T")
 _DEAD: Final = "dead.letters"
 _NEWBORN: Final = "kill-newborn"
 _POWER_CUT: Final = "power-cut"
+_QUORUM_CHAOS: Final = "quorum-chaos"
 
 # Weights: what takes a node down, or a client, finds more than what delays it.
 _FAULTS: Final = {
@@ -34,7 +36,7 @@ _FAULTS: Final = {
     "restart-broker": 4,
     _NEWBORN: 4,
     _POWER_CUT: 4,
-    "quorum-chaos": 4,
+    _QUORUM_CHAOS: 4,
     "reset-connection": 3,
     "cut-frame": 2,
     "close-connection": 2,
@@ -56,6 +58,7 @@ _SETTLING: Final = {
     "ack@0.2s*1,ack*9": 1,
 }
 _Queues = tuple[tuple[ConsumedQueue, ...], tuple[Exchange, ...], tuple[DelayQueue, ...]]
+_LASTS_S: Final = 3.0  # a phase, for each of its faults
 _MOST_MESSAGES, _LEAST_MESSAGES = 8000, 200
 _PLAIN_BYTES: Final = 400  # of a body that is as long as its text
 _KINDS: Final[dict[QueueKind, int]] = {"classic": 5, "quorum": 4, "lazy": 1}
@@ -94,10 +97,9 @@ def _scenario(source: random.Random) -> Scenario:
     dead_letters = exchanges or delays
     if dead_letters and any(kind.cuts_off for kind in kinds):  # published at most once, by design
         expected |= {"removed"}
-    paced = any(each.phase == "publish" for each in faults)
     return Scenario(
         name="hunt",
-        queues=queues,
+        queues=_slowed(queues, messages, faults),
         exchanges=exchanges,
         delays=delays,
         messages=messages,
@@ -106,12 +108,31 @@ def _scenario(source: random.Random) -> Scenario:
         size_bytes=size,
         payload=_choose(source, _PAYLOADS),
         window=source.choice((2000, 2000, 100, 1)),
-        publish_rate=min(kind.rate for kind in kinds) if paced else None,
+        publish_rate=_publish_rate(messages, faults),
         heartbeat_s=min((kind.heartbeat_s for kind in kinds), default=30),
         rest_s=0.0 if is_newborn else _rest_s(queues, faults),
         declare_last=is_newborn,
         allowed=tuple(sorted(expected)),
         faults=faults,
+    )
+
+
+def _publish_rate(messages: int, faults: Sequence[Fault]) -> float | None:
+    """Return the rate at which the publishing lasts until all of its faults have struck."""
+    rates = [each.kind.rate for each in faults if each.phase == "publish"]
+    return min(*rates, messages / (_LASTS_S * len(rates))) if rates else None
+
+
+def _slowed(
+    queues: Sequence[ConsumedQueue], messages: int, faults: Sequence[Fault]
+) -> tuple[ConsumedQueue, ...]:
+    """Return queues of which none is empty before what strikes while it is consumed does."""
+    struck = Counter(each.queue for each in faults if each.phase == "drain" and each.after_messages)
+    return tuple(
+        replace(each, consume_rate=messages / (_LASTS_S * struck[each.name]))
+        if struck[each.name] and "late" not in each.settle
+        else each
+        for each in queues
     )
 
 
@@ -182,8 +203,11 @@ def _faults(
 ) -> tuple[Fault, ...]:
     """Draw up to three faults, each at a part of its phase, or some time after that."""
     found: list[Fault] = []
+    weights = dict(_FAULTS)
+    if all(each.kind != "quorum" for each in queues):
+        del weights[_QUORUM_CHAOS]
     for _ in range(source.choice((1, 2, 2, 3))):
-        name = _choose(source, _FAULTS)
+        name = _choose(source, weights)
         if name == _NEWBORN:
             found.append(Fault(name))
             continue

@@ -179,6 +179,7 @@ def _simpler_queues(queue: ConsumedQueue) -> Iterator[ConsumedQueue]:
     plain = ConsumedQueue(queue.name)
     if queue.consumers > 1:
         yield replace(queue, consumers=1, settings=())
+    yield replace(queue, consume_rate=None)
     yield replace(queue, settings=())
     if len(queue.settings) > 1:
         yield replace(queue, settings=queue.settings[:1])

@@ -86,3 +86,33 @@ def test_what_is_no_schedule_is_refused(tmp_path, text, words):
         Schedule.read(path)
     with pytest.raises(UsageError, match="cannot be read"):
         Schedule.read(tmp_path / "nothing.json")
+
+
+def test_a_phase_lasts_until_all_that_strikes_in_it_has_struck(drawn):
+    """What ends before it is struck says nothing."""
+    struck = [each for each in drawn if any(f.phase == "publish" for f in each.scenario.faults)]
+    assert len(struck) > 20
+    for schedule in struck:
+        scenario = schedule.scenario
+        often = sum(fault.phase == "publish" for fault in scenario.faults)
+        assert scenario.messages / scenario.publish_rate >= 2.9 * often
+    slowed = 0
+    for schedule in drawn:
+        for queue in schedule.scenario.queues:
+            often = sum(
+                fault.queue == queue.name and fault.phase == "drain" and fault.after_messages > 0
+                for fault in schedule.scenario.faults
+            )
+            if "late" in queue.settle:
+                assert queue.consume_rate is None
+            elif often:
+                assert schedule.scenario.messages / queue.consume_rate >= 2.9 * often
+                slowed += 1
+    assert slowed > 10
+
+
+def test_the_chaos_of_quorum_queues_is_for_schedules_that_have_one(drawn):
+    chaotic = [s for s in drawn if any(f.name == "quorum-chaos" for f in s.scenario.faults)]
+    assert chaotic
+    for schedule in chaotic:
+        assert any(queue.kind == "quorum" for queue in schedule.scenario.queues)
