@@ -36,7 +36,7 @@ import struct
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -140,7 +140,8 @@ class Recipe:
     ``size_bytes`` is the size of the whole body, head included, or several as
     :mod:`rmqbench.sizes` reads them; None means as long as the text. ``payload`` is what fills it
     behind the text (:mod:`rmqbench.payload`), ``payload_digest`` the SHA-256 of that which is a
-    file.
+    file. ``priorities`` are those of the producers in turn: all messages of one have the same
+    (none: they have none).
     """
 
     run: uuid.UUID
@@ -151,11 +152,17 @@ class Recipe:
     persistent: bool = True
     payload: str = DEFAULT
     payload_digest: str = ""
+    priorities: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what UTF-8 cannot say, and a size that the head and the text do not fit into."""
+        object.__setattr__(self, "priorities", tuple(self.priorities))
         for name in ("text", "producer_id", "host"):
             require_utf8(name, getattr(self, name))
+        if any(not isinstance(each, int) or not 0 <= each <= 255 for each in self.priorities):
+            raise UsageError(
+                f"priorities has {list(self.priorities)}.", "Give whole numbers from 0 to 255."
+            )
         require_payload(self.payload)
         if self.payload != DEFAULT and self.size_bytes is None:
             raise UsageError(
@@ -169,6 +176,20 @@ class Recipe:
                 f"bytes and the text need {least}.",
                 "Ask for a larger size or a shorter text.",
             )
+
+    def of_producer(self, producer: int) -> Recipe:
+        """Return the recipe of one producer's messages, all of which are of the same form."""
+        priority = self.priority_of(producer)
+        return self if priority is None else replace(self, priorities=(priority,))
+
+    def priority_of(self, producer: int) -> int | None:
+        """Return the priority of a producer's messages; None: they have none."""
+        return self.priorities[producer % len(self.priorities)] if self.priorities else None
+
+    @property
+    def is_of_one_form(self) -> bool:
+        """Whether the properties of all messages are alike, but for their numbers."""
+        return len(set(self.priorities)) < 2
 
     def as_dict(self) -> dict[str, Any]:
         """Return all but the run as plain values."""
@@ -286,6 +307,7 @@ class Recipe:
             content_type=CONTENT_TYPE,
             headers={"producer_id": self.producer_id, "host": self.host},
             delivery_mode=2 if self.persistent else 1,
+            priority=self.priority_of(producer),
             message_id=self.message_id(producer, sequence),
             timestamp=sent_ns // 1_000_000_000,
         )
@@ -404,8 +426,9 @@ def recipe_of(properties: pika.BasicProperties, body: bytes) -> Recipe | None:
             host=host,
             persistent=properties.delivery_mode == 2,
             payload=content.payload,
+            priorities=() if properties.priority is None else (properties.priority,),
         )
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, UsageError):
         return None
     identity = Identity(content.head.producer, content.head.sequence)
     if recipe.difference(properties, body, identity) is not None:

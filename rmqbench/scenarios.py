@@ -78,7 +78,8 @@ class Scenario:
     is the most. ``size_bytes`` is the size of each body (None: as long as head and text), or as a
     text those from which each has one of its own: ``"100:16384"``, ``"100:1000*9,1048576"``.
     ``payload`` is what fills them behind the text (:mod:`rmqbench.payload`): ``"ints"``.
-    ``window`` is the number of publishes without a confirm, of each producer.
+    ``window`` is the number of publishes without a confirm, of each producer. ``priorities`` are
+    those of the producers' messages, in turn: ``(0, 9)`` (none: messages have none).
 
     ``publish_rate`` says when messages are due, those of all producers together: so many a second,
     or as a text steps (``"1000,5000,10000"``) and ramps (``"1000:10000@60s"``), see
@@ -128,6 +129,7 @@ class Scenario:
     limits: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
     persistent: bool = True
+    priorities: tuple[int, ...] = ()
     confirms: bool = True
     publish_again: bool = False
     publish_rate: float | str | None = None
@@ -345,6 +347,7 @@ class Scenario:
             producer_id=login_name(),
             host=socket.gethostname(),
             persistent=self.persistent,
+            priorities=self.priorities,
             payload=self.payload,
             payload_digest=file_digest(self.payload),
         )

@@ -184,7 +184,7 @@ class Shape(ABC):
         mandatory: bool,
         frame_max: int,
     ) -> Shape:
-        """Marshal one publish with pika: the template of all others."""
+        """Marshal one publish with pika: the template of all others, which are of one form."""
         method = pika.spec.Basic.Publish(
             exchange=exchange, routing_key=routing_key, mandatory=mandatory
         )
@@ -196,8 +196,11 @@ class Shape(ABC):
         """Learn the shape of one delivery that was received and found to be as sent.
 
         ``frame_max`` is the size of the largest frame (0: any), by which bodies of other sizes are
-        cut. None if its frames are not the usual ones (``message_id`` next to the timestamp).
+        cut. None if its frames are not the usual ones (``message_id`` next to the timestamp), or
+        if others have other properties.
         """
+        if not recipe.is_of_one_form:
+            return None
         try:
             shape = _shape(_Layout(frames, recipe, delivery_tag_at(frames)), frame_max)
         except (ValueError, IndexError):

@@ -298,7 +298,7 @@ class Producer:
     ) -> None:
         plan = self.plan
         shape = Shape.of_publish(
-            plan.recipe,
+            plan.recipe.of_producer(plan.number),
             channel=channel.channel_number,
             exchange=plan.exchange,
             routing_key=plan.routing_key,

@@ -121,6 +121,29 @@ def test_what_utf8_cannot_say_is_refused(name):
         Recipe(uuid.UUID(int=1), **{name: "\udcff"})
 
 
+def test_each_producer_has_its_priority():
+    recipe = Recipe(RUN, priorities=(0, 9))
+    assert [recipe.properties(number, 5, NOW).priority for number in range(3)] == [0, 9, 0]
+    assert Recipe(RUN).properties(*MESSAGE).priority is None
+    assert Recipe(RUN, **json.loads(json.dumps(recipe.as_dict()))) == recipe
+    assert not recipe.is_of_one_form
+    own = recipe.of_producer(1)
+    assert own.is_of_one_form
+    assert own.properties(1, 5, NOW) == recipe.properties(1, 5, NOW)
+    assert recipe_of(own.properties(1, 5, NOW), own.body(1, 5, NOW)) == own
+    other = recipe.properties(0, 5, NOW)
+    assert recipe.difference(other, recipe.body(1, 5, NOW), Identity(1, 5)) is not None
+    other = replace(recipe, priorities=()).properties(1, 5, NOW)
+    difference = recipe.difference(other, recipe.body(1, 5, NOW), Identity(1, 5))
+    assert difference == "the property priority: None instead of 9"
+
+
+@pytest.mark.parametrize("priority", [-1, 256, 1.5, "high"])
+def test_a_priority_that_amqp_has_not_is_refused(priority):
+    with pytest.raises(UsageError, match="priorities"):
+        Recipe(RUN, priorities=(1, priority))
+
+
 def test_a_size_too_small_for_the_text_is_refused():
     with pytest.raises(UsageError, match="need 55"):
         Recipe(RUN, text="Hello World", size_bytes=54)

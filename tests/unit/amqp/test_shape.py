@@ -162,6 +162,17 @@ def test_a_shape_is_not_learned_from_a_message_whose_head_is_damaged():
     assert Shape.of_delivery(bytes(frames), recipe, 131072) is None
 
 
+def test_a_shape_is_learned_only_where_all_messages_have_the_same_properties():
+    """Else one that came with another's priority would pass for what was sent."""
+    recipe = Recipe(RUN, priorities=(0, 9))
+    frames = delivery(recipe, 1, False, (0, 0, NOW))
+    assert Shape.of_delivery(frames, recipe, 131072) is None
+    frames = delivery(recipe, 1, False, (1, 0, NOW))
+    assert Shape.of_delivery(frames, recipe, 131072) is None
+    alike = replace(recipe, priorities=(9, 9))
+    assert match(Shape.of_delivery(frames, alike, 131072), frames)
+
+
 # --- each check by itself, without chance --------------------------------------------------------
 
 
