@@ -247,7 +247,7 @@ FAULTS: Mapping[str, Kind] = {
         expected=_REMOVED | {"indeterminate"},
     ),
     "limit-queue": Kind(
-        "a queue is limited to 100 messages, the oldest dropped",
+        "a queue is limited by a policy to 100 messages, the oldest dropped",
         effects.limit_queue,
         expected=_REMOVED,
     ),

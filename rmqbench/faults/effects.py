@@ -162,6 +162,12 @@ def limit_queue(target: Target) -> None:
             vhost=target.endpoint.virtual_host,
         )
     _note_removal(target, removal, act)
+    if target.lasting_s:
+        target.last()
+        with target.broker.management as management:
+            policy = limit_policy(target.queue)
+            management.delete_policy(policy, vhost=target.endpoint.virtual_host)
+        target.note(f"{target.queue}: the limit is taken off again")
 
 
 def _note_removal(target: Target, removal: Removal, act: str) -> None:

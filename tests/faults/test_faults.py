@@ -6,6 +6,7 @@ The queue's kind is varied where it can make a difference: how messages are kept
 import json
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from support.tools import start_rmqbench, wait_until
@@ -13,7 +14,9 @@ from support.tools import start_rmqbench, wait_until
 from rmqbench import Fault, faults, faulty, reliability, run
 from rmqbench.amqp import topology
 from rmqbench.errors import ConnectionLost, FaultUnavailable
+from rmqbench.queues import ConsumedQueue
 from rmqbench.run_directory.ledger import PublishLedger
+from rmqbench.scenarios import Scenario
 from rmqbench.verdict.evidence import CONFIRMED
 from rmqbench.version import version_number
 
@@ -202,6 +205,42 @@ def test_what_is_taken_out_of_the_queue_is_removed_and_nothing_else(
         assert removed == result.messages - 100
     if not unknown:
         assert result.queues[AUDIT].delivered == result.messages
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("queue_kind", KINDS)
+def test_a_limit_that_is_taken_off_again_takes_nothing_more(own_broker, rmqbench_run, queue_kind):
+    struck = Fault("limit-queue", "publish", after_messages=1000, lasting_s=1.0)
+    scenario = faulty("limit-queue", "publish", messages=6000, queue_kind=queue_kind)
+    result = rmqbench_run(replace(scenario, faults=(struck,), publish_rate=2000))
+    result.verdict.require_pass()
+    assert 1000 < result.verdict.count("removed", WORK) < 6000 - 500, "what came later is there"
+    assert any("the limit is taken off again" in each.event for each in result.events)
+    assert result.queues[AUDIT].delivered == result.messages
+
+
+@pytest.mark.parametrize("queue_kind", KINDS)
+def test_what_a_policy_takes_out_of_a_queue_with_dead_letters_is_in_the_sum(
+    own_broker, rmqbench_run, queue_kind
+):
+    to_parked = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "parked"}
+    scenario = Scenario(
+        "limited",
+        (
+            ConsumedQueue("parked", queue_kind, bindings=()),
+            ConsumedQueue(WORK, queue_kind, arguments=to_parked),
+        ),
+        messages=3000,
+        publish_rate=2000,
+        allowed=("removed",),
+        faults=(Fault("limit-queue", after_messages=1000, queue=WORK, lasting_s=0.5),),
+    )
+    result = rmqbench_run(scenario)
+    result.verdict.require_pass()
+    it = result.queues[WORK].sum
+    assert it.confirmed == it.delivered + it.dead_lettered + it.removed == 3000
+    assert it.dead_lettered > 900, "by a classic queue some may be lost on their way"
+    assert result.queues["parked"].delivered == it.dead_lettered
 
 
 def test_a_purge_whose_answer_does_not_come_has_removed_and_its_bound_is_not_known(
