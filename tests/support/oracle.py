@@ -41,6 +41,8 @@ _FORGETTING = {
     Misdeed.REDELIVER_ACKED,
     Misdeed.REDELIVER_ACKED_UNFLAGGED,
 }
+_GET_OK = pika.spec.Basic.GetOk.INDEX
+_CONSUMER = "rmqbench consumer"  # begins the names of their connections
 _LATELY_S = 15.0  # so long an answer, then the belief in it, may take behind an absence
 _TAKING = {"x-max-length", "x-max-length-bytes", "x-message-ttl", "x-expires", "x-delivery-limit"}
 
@@ -120,7 +122,7 @@ def _read(wire: Wire, name: str) -> Client:
             if content is None:
                 if frame.kind == METHOD:
                     _hear(client, at, pika.frame.decode_frame(frame.data)[1])
-            elif content.is_whole and content.method == DELIVER:
+            elif content.is_whole and content.method in (DELIVER, _GET_OK):
                 method = pika.frame.decode_frame(content.frames[0])[1].method
                 body = content_of(content.frames).body
                 client.deliveries.append((at, method.delivery_tag, body))
@@ -141,6 +143,8 @@ def _say(client: Client, at: float, method: pika.spec.Method) -> None:
     """Take in what a consumer has written."""
     if isinstance(method, pika.spec.Basic.Cancel):
         client.left_at = at
+    elif isinstance(method, pika.spec.Basic.Get) and not client.left_at:
+        client.left_at = at  # whatever it holds, no consumer is counted
     elif isinstance(method, pika.spec.Basic.Ack):
         first = 1 if method.multiple else method.delivery_tag
         client.settled.update(range(first, method.delivery_tag + 1))
@@ -229,10 +233,11 @@ def _forgot_the_last(played: Played, queue: str) -> bool:
     A drain gives up after a round that brings nothing new and leaves no less than the one before.
     """
     truth = played.broker.truth
+    names = {event.session: event.name for event in truth.of(Connected)}
     last = {
         event.message: (event.session, event.channel, event.tag)
         for event in truth.of(Delivered)
-        if event.queue == queue and event.consumer_tag is not None
+        if event.queue == queue and _is_taken(event, names.get(event.session, ""))
     }
     return any(
         event.queue == queue
@@ -347,9 +352,9 @@ def _receipts(played: Played, clients: dict[int, Client]) -> list[Receipt]:
     taken: Counter[int] = Counter()
     receipts = []
     for event in played.broker.truth.of(Delivered):
-        if event.consumer_tag is None:
-            continue
         client = clients[event.session]
+        if not _is_taken(event, client.name):
+            continue
         at = taken[event.session]
         taken[event.session] += 1
         if at >= len(client.deliveries):
@@ -371,6 +376,14 @@ def _receipts(played: Played, clients: dict[int, Client]) -> list[Receipt]:
             )
         )
     return receipts
+
+
+def _is_taken(event: Delivered, name: str) -> bool:
+    """Whether a message is for a consumer, not for who asks whether the queue is empty.
+
+    ``name`` is that of the connection.
+    """
+    return event.consumer_tag is not None or name.startswith(_CONSUMER)
 
 
 def _as_known(receipts: list[Receipt]) -> list[Receipt]:
