@@ -11,7 +11,7 @@ pytest.importorskip("hypothesis", reason="the dev extra brings hypothesis")
 pytestmark = pytest.mark.mutation
 
 HISTORIES = 3_000
-LIMIT_S = 300
+LIMIT_S = 570
 
 # Plays histories from the first seed on until the verdict on one is not the truth.
 PLAY = """
