@@ -208,6 +208,9 @@ class _OutcomeJudge:
         yield Finding(name, len(told), OUTCOMES[name], messages=messages)
 
 
+_COMES_AGAIN = (FindingName.DUPLICATE, FindingName.REPEATED, FindingName.REDELIVERED_AFTER_ACK)
+
+
 @dataclass(frozen=True, eq=False)
 class _Received:
     """What the consumers of a queue have received of a part, and those of its dead letters."""
@@ -326,8 +329,9 @@ class _QueueJudge:
         for judge in self._dead_letters:
             for found in judge._about_deliveries():
                 # Published until it is confirmed, or before the source's end of it was on its disk.
+                # The further copy may be flagged: RabbitMQ 4.3 flags some dead letters at once.
                 may_repeat = queue.keeps_dead_letters or bool(self._evidence.restarts)
-                is_allowed = may_repeat and found.name is FindingName.DUPLICATE
+                is_allowed = may_repeat and found.name in _COMES_AGAIN
                 effect = Effect.ALLOWED if is_allowed else found.effect
                 detail = "; ".join(filter(None, (f"dead letters of {queue.name}", found.detail)))
                 yield replace(found, effect=effect, detail=detail)
