@@ -95,6 +95,11 @@ class ProducerPlan:
         """Its name for a person."""
         return f"producer {self.number}"
 
+    @property
+    def ledgers(self) -> int:
+        """How many ledgers it keeps."""
+        return 1
+
     def run(self, finish: threading.Event | None = None) -> ProducerReport:
         """Publish everything, wait for all confirms, and return how it went.
 

@@ -90,6 +90,11 @@ class ConsumerPlan:
         """Its name for a person."""
         return f"consumer {self.number} of {self.queue}"
 
+    @property
+    def ledgers(self) -> int:
+        """How many ledgers it keeps: its own, and one for each origin of dead letters."""
+        return 1 + len(self.origins)
+
     def numbered(
         self,
         number: int,
@@ -218,6 +223,7 @@ class RecordingConsumer:
                     cpu_s=report.cpu_s,
                     messages=report.deliveries,
                     repeats=self._recorder.repeats,
+                    dead_letters_again=[each.repeats for each in self._recorders[1:]],
                     incidents=self._recorder.incidents,
                     peak_rss_bytes=peak_rss_bytes(),
                     error=report.error,

@@ -18,7 +18,7 @@ from rmqbench.faults.injection import Injection, adopting, require_able
 from rmqbench.pieces import count_where
 from rmqbench.proxy import Proxy
 from rmqbench.run_directory.journal import Entry, MessagesRemoved
-from rmqbench.run_directory.ledger import DeliveryLedger
+from rmqbench.run_directory.ledger import DeliveryLedger, dead_letters_of
 from rmqbench.text import counted
 from rmqbench.verdict.evidence import ACKED, REJECTED
 from rmqbench.waiting import wait_until
@@ -273,8 +273,12 @@ class Disturber:
 
 
 def _at_stake(consumer: ConsumerAtWork) -> int:
-    ledger = DeliveryLedger.read(consumer.directory)
+    """Count what a consumer holds, dead letters included."""
     ended = ACKED | REJECTED
-    return count_where(
-        ledger.state, lambda state: (state > 0) & (consumer.auto_ack | (state & ended == 0))
+    return sum(
+        count_where(
+            DeliveryLedger.read(place).state,
+            lambda state: (state > 0) & (consumer.auto_ack | (state & ended == 0)),
+        )
+        for place in (consumer.directory, *dead_letters_of(consumer.directory))
     )

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType, UnionType
@@ -136,7 +136,8 @@ class WorkEnded(Entry):
 
     ``until_ns`` is when its last message was settled or delivered, ``messages`` how many it was to
     publish or has received, repetitions included. ``repeats`` is how many rows stand in its file of
-    what was sent or delivered again, ``incidents`` how many it has reported. ``error`` is a
+    what was sent or delivered again, ``dead_letters_again`` how many in those of each origin's dead
+    letters, ``incidents`` how many it has reported. ``error`` is a
     sentence where it gave up; ``refused`` where the broker refused access to a producer before it
     had confirmed anything, ``too_large`` where a message of it was too large for the broker.
     """
@@ -146,6 +147,7 @@ class WorkEnded(Entry):
     cpu_s: float
     messages: int
     repeats: int = 0
+    dead_letters_again: list[int] = field(default_factory=list)
     incidents: int = 0
     peak_rss_bytes: int = 0
     error: str | None = None

@@ -45,7 +45,6 @@ from rmqbench.run_directory.records import (
     ProducerRecord,
     QueueRecord,
     RunRecord,
-    WorkerRecord,
 )
 from rmqbench.run_directory.transfer import is_away
 from rmqbench.schedule import Schedule
@@ -177,7 +176,8 @@ class _Reader:
         copies = self._rows(PublishLedger.copies, ledger, COPY, f"the copies of {name}")
         schedule = self._schedule and self._schedule.share(number, len(self._counts))
         record = ProducerRecord(name, journal, ledger, copies, readable, schedule)
-        self._require_all(record, ("copy", "copies"), len(copies))
+        if record.end is not None:
+            self._require_all(record.name, ("copy", "copies"), record.end.repeats, len(copies))
         return record
 
     def _queues(self, entries: Sequence[Entry]) -> list[QueueRecord]:
@@ -210,7 +210,13 @@ class _Reader:
             for index in range(origins)
         ]
         record = ConsumerRecord(name, journal, ledger, again, readable, dead_letters)
-        self._require_all(record, ("repeated delivery", "repeated deliveries"), len(again))
+        if record.end is not None:
+            what = "repeated delivery", "repeated deliveries"
+            self._require_all(name, what, record.end.repeats, len(again))
+            what = "repeated delivery of a dead letter", "repeated deliveries of dead letters"
+            recorded = record.end.dead_letters_again
+            for count, received in zip(recorded, dead_letters, strict=False):
+                self._require_all(name, what, count, len(received.again))
         return record
 
     def _dead_letters(self, place: Path, name: str, journal: list[Entry]) -> ConsumerRecord:
@@ -299,11 +305,11 @@ class _Reader:
             )
         return incidents
 
-    def _require_all(self, worker: WorkerRecord, what: tuple[str, str], there: int) -> None:
+    def _require_all(self, whose: str, what: tuple[str, str], recorded: int, there: int) -> None:
         """Report where rows are gone of what was sent or delivered again."""
-        if worker.end is not None and there < worker.end.repeats:
+        if there < recorded:
             self._missing.append(
-                f"{worker.name} recorded {counted(worker.end.repeats, *what)}, and "
+                f"{whose} recorded {counted(recorded, *what)}, and "
                 f"{counted(there, 'of them is', 'of them are')} there"
             )
 

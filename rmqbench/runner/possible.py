@@ -37,4 +37,6 @@ def require_possible(scenario: Scenario, *, in_place: bool, elsewhere: bool = Fa
             "Leave out the executor, or the dead-letter exchange.",
         )
     if not elsewhere:
-        require_open_files(open_files_for(most_in_a_worker(scenario)))
+        most = most_in_a_worker(scenario)
+        ledgers = most * (1 + max(map(len, scenario.origins)))
+        require_open_files(open_files_for(most, ledgers))

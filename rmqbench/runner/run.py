@@ -167,11 +167,14 @@ class Run:
 
     def _enter(self) -> None:
         most = self.scenario.most_messages
-        consumers = self.scenario.clients - self.scenario.producers
+        ledgers = sum(
+            queue.consumers * (1 + len(origins))
+            for queue, origins in zip(self.scenario.queues, self.scenario.origins, strict=True)
+        )
         if self.scenario.lets_go:
             most = min(most, _LETS_GO_ROOM)
         timed = self.scenario.schedule is not None
-        self._directory.require_room(most, most * consumers, timed=timed)
+        self._directory.require_room(most, most * ledgers, timed=timed)
         description = describe(
             self._id, self.scenario, self._recipe, self.broker, in_place=self._in_place
         )

@@ -51,6 +51,7 @@ _POLL_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 _PAUSES = 4  # a pause is so many times as long as the look before it: watching costs little
 _OPEN_FILES, _OPEN_FILES_EACH = 100, 12  # columns, journal, rows, socket, what wakes its loop
+_OPEN_FILES_OF_A_LEDGER = 6  # columns and rows, of each but the first
 # A worker needs no threads for linear algebra, one for each core: numpy's import would start them.
 # Its own threads share one arena of the GNU C library: each keeps a lot that nobody uses.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
@@ -67,6 +68,10 @@ class WorkerPlan(Protocol):
     @property
     def directory(self) -> Path:
         """Where it keeps its evidence, and what it prints."""
+
+    @property
+    def ledgers(self) -> int:
+        """How many ledgers it keeps."""
 
     def run(self, finish: threading.Event | None = None) -> object:
         """Do it; ``finish`` is set when one that would wait for more is to come to its end.
@@ -269,9 +274,13 @@ def spread(plans: Sequence[_Plan], processes: int | None = None) -> list[Sequenc
     return [plans[first::processes] for first in range(min(processes, len(plans)))]
 
 
-def open_files_for(plans: int) -> int:
-    """Return how many files and sockets a worker with so many plans has open, at the most."""
-    return _OPEN_FILES + plans * _OPEN_FILES_EACH
+def open_files_for(plans: int, ledgers: int) -> int:
+    """Return how many files and sockets a worker has open, at the most.
+
+    It has so many plans, which keep so many ledgers, one each or more.
+    """
+    more = max(0, ledgers - plans) * _OPEN_FILES_OF_A_LEDGER
+    return _OPEN_FILES + plans * _OPEN_FILES_EACH + more
 
 
 def names_of(plans: Iterable[WorkerPlan]) -> str:
@@ -369,7 +378,7 @@ def main() -> None:
     plans: Sequence[WorkerPlan] = pickle.loads(_read(int.from_bytes(_read(8), "big")))
     gc.freeze()
     gc.enable()
-    allow_open_files(open_files_for(len(plans)))
+    allow_open_files(open_files_for(len(plans), sum(plan.ledgers for plan in plans)))
     finish = threading.Event()
     threading.Thread(target=_listen, args=(finish,), daemon=True).start()
     threads = [threading.Thread(target=_work, args=(plan, finish)) for plan in plans]

@@ -9,11 +9,13 @@ from rmqbench.amqp import topology as topologies
 from rmqbench.amqp.topology import Binding, Exchange, ready_count
 from rmqbench.explaining.facts import Facts
 from rmqbench.explaining.lives import life_of
+from rmqbench.faults import Fault
 from rmqbench.message import Identity
 from rmqbench.queues import ConsumedQueue, DelayQueue
 from rmqbench.run_directory.reading import read_run
 from rmqbench.runner.run import Run
 from rmqbench.scenarios import Scenario
+from rmqbench.verdict.evidence import AGAIN
 from rmqbench.waiting import wait_until
 
 COUNT = 600
@@ -185,3 +187,31 @@ def test_messages_go_through_exchanges_of_all_types_to_where_they_are_to_go(run)
     delivered = {name: each.delivered for name, each in result.queues.items()}
     all_of_them = dict.fromkeys(("topic", "headers", "unrouted"), COUNT)
     assert delivered == {**all_of_them, "other headers": 0, "nothing": 0}
+
+
+def test_dead_letters_that_came_again_and_are_not_there_any_more_are_missing_evidence(run):
+    result = run(
+        ConsumedQueue("work", arguments=TO_PARKED, settle="reject"),
+        ConsumedQueue("parked", bindings=(), consume_rate=300, prefetch=200),
+        faults=(Fault("reset-connection", "drain", after_messages=COUNT // 2, queue="work"),),
+        allowed=("indeterminate", "removed"),
+    )
+    assert result.verdict.outcome == "PASS", str(result.verdict)
+    count = result.verdict.count("redelivered", "parked")
+    assert count > 0
+    again = result.directory / "queue-1" / "consumer-0" / "dead-letters-0" / "again.bin"
+    again.write_bytes(again.read_bytes()[: -AGAIN.itemsize])
+    verdict = rmqbench.judge(result.directory).verdict
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert f"repeated deliveries of dead letters, and {count - 1} of them are there" in str(verdict)
+
+
+def test_a_consumer_that_gets_only_dead_letters_can_be_killed(run):
+    result = run(
+        ConsumedQueue("parked", bindings=(), consume_rate=300, prefetch=200),
+        ConsumedQueue("work", arguments=TO_PARKED, settle="reject"),
+        faults=(Fault("kill-consumer", "drain", after_messages=COUNT // 3, queue="parked"),),
+    )
+    assert result.verdict.outcome == "PASS", str(result.verdict)
+    assert any("is dead, with" in each.event for each in result.events)
+    assert result.verdict.count("redelivered", "parked") > 0

@@ -40,6 +40,7 @@ class Deed:
     what: str
     directory: Path
     secret: str = "a password"
+    ledgers: int = 1
 
     @property
     def name(self):
