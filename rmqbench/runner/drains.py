@@ -14,11 +14,12 @@ from rmqbench.amqp.dead_letters import delays_of
 from rmqbench.amqp.topology import ready_counts
 from rmqbench.errors import RmqbenchError
 from rmqbench.faults.disturbance import Disturbance, Disturber
+from rmqbench.pieces import pieces
 from rmqbench.run_directory import RunDirectory
 from rmqbench.run_directory.journal import DrainTried, Entry, Interrupted, StageBegan, TroubleSeen
 from rmqbench.run_directory.journal_facts import hidden_s
 from rmqbench.run_directory.reading import read_run
-from rmqbench.run_directory.records import RunRecord
+from rmqbench.run_directory.records import QueueRecord, RunRecord
 from rmqbench.runner.drain import QueueDrain
 from rmqbench.runner.inspection import Inspection
 from rmqbench.runner.plans import Planner
@@ -124,7 +125,8 @@ class Drains:
 
         # Before a proof: they are on their way.
         waiting = self._await_delays(disturbance)
-        kept = _at_once(partial(self._kept_dead_letters, disturbed=disturbance.shaken), drains)
+        ask = partial(self._kept_dead_letters, record=record, disturbed=disturbance.shaken)
+        kept = _at_once(ask, drains)
 
         def end_round(drain: QueueDrain) -> Drain | Exception:
             hidden = hidden_s(queues[drain.plan.queue], record.entries)
@@ -186,7 +188,9 @@ class Drains:
         queue = topology.queues[topology.queue_names.index(drain.plan.queue)]
         return sum(waiting.get(each.name, 0) for each in delays_of(topology, queue))
 
-    def _kept_dead_letters(self, drain: QueueDrain, *, disturbed: bool) -> int | None:
+    def _kept_dead_letters(
+        self, drain: QueueDrain, *, record: RunRecord, disturbed: bool
+    ) -> int | None:
         """Return how many dead letters a queue keeps that publishes them until they are confirmed.
 
         None: that is not known. Those that are on their way are waited for; where one may have been
@@ -207,7 +211,8 @@ class Drains:
         patience_s = (
             self.scenario.stall_s if calm else max(self.scenario.stall_s, _PUBLISHED_AGAIN_S)
         )
-        return self.inspection.kept_dead_letters(drain.plan.queue, patience_s)
+        none_s = self.scenario.stall_s if _misses_any(record, record.queues[index]) else 0.0
+        return self.inspection.kept_dead_letters(drain.plan.queue, patience_s, none_s)
 
     def _write_proof(self, drain: QueueDrain, proof: Drain) -> None:
         if proof.proven and proof.there and self.may_be_shared:
@@ -223,6 +228,19 @@ class Drains:
 
     def _announce(self, drain: QueueDrain) -> None:
         self.came(drain.plan.queue, drain.distinct)
+
+
+def _misses_any(record: RunRecord, queue: QueueRecord) -> bool:
+    """Whether any message was confirmed with which nobody is through, also as a dead letter."""
+    start = 0
+    for producer in record.producers:
+        ledger = producer.ledger
+        for these in pieces(len(ledger.state)):
+            there = queue.settled(slice(start + these.start, start + these.stop))
+            if (ledger.are_confirmed(these) & ~there).any():
+                return True
+        start += len(ledger.state)
+    return False
 
 
 def _with_kept(proof: Drain, kept: int | None) -> Drain:

@@ -138,10 +138,11 @@ class Inspection:
             )
         return replace(proof, proven=False, detail=why)
 
-    def kept_dead_letters(self, queue: str, patience_s: float) -> int | None:
+    def kept_dead_letters(self, queue: str, patience_s: float, none_s: float = 0.0) -> int | None:
         """Return how many dead letters a queue keeps, when their number has long been the same.
 
-        None where the API does not tell it.
+        That it keeps none is believed when it was said for ``none_s``: the figures of a busy broker
+        may be of a time at which it had none yet. None where the API does not tell it.
         """
         time.sleep(_FIGURES_S)
         patience_s = max(patience_s, _FIGURES_S)
@@ -149,13 +150,13 @@ class Inspection:
         while True:
             told = self._ask_for_dead_letters(queue)
             unanswered = unanswered + 1 if told is None else 0
-            if told == 0 or unanswered > _LATE_FIGURES:
-                return told
+            if unanswered > _LATE_FIGURES:
+                return None
             if told is not None:
                 now = time.monotonic()
-                if told < kept:
+                if told < kept or (kept == 0 and told):
                     since = now
-                elif now - since >= patience_s:
+                if now - since >= (patience_s if told else none_s):
                     return told
                 kept = told
             time.sleep(1.0)

@@ -271,6 +271,24 @@ def test_dead_letters_that_are_on_their_way_are_waited_for(
 
 
 @pytest.mark.parametrize(
+    ("told", "kept", "least_s"),
+    [([0], 0, 27), ([0, 0, 68], 68, 17), ([0, 0, 68, 0], 0, 27)],
+    ids=["none", "late figures", "on their way"],
+)
+def test_that_none_are_kept_is_not_believed_at_once_where_some_are_missing(
+    inspect, api, monkeypatch, told, kept, least_s
+):
+    """The figures of a busy broker are of a time at which there were none yet."""
+    monkeypatch.setattr(inspection.time, "monotonic", lambda: sum(inspect.slept))
+    left = iter(told)
+    monkeypatch.setattr(
+        api, "queue", lambda name, vhost: {"name": name, "messages_dlx": next(left, told[-1])}
+    )
+    assert inspect.kept_dead_letters(AUDIT, 10.0, 20.0) == kept
+    assert least_s <= sum(inspect.slept) < least_s + 10
+
+
+@pytest.mark.parametrize(
     ("said", "kept"), [(QueueNotFound("Gone."), 0), (AccessRefused("No."), None)]
 )
 def test_a_queue_that_is_gone_keeps_none_and_of_others_it_is_not_known(inspect, api, said, kept):
