@@ -95,6 +95,10 @@ class QueueNotFound(BrokerError):
     exit_code = 2
 
 
+class ConnectionNotFound(BrokerError):
+    """A broker has no connection of a name."""
+
+
 class ConnectionLost(BrokerError):
     """An open connection or channel ended, and not by us."""
 

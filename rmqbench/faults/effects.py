@@ -6,13 +6,14 @@ import re
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rmqbench.amqp import topology as topologies
 from rmqbench.amqp.admin import admin
 from rmqbench.broker import Broker, Disk
 from rmqbench.endpoint import Endpoint
-from rmqbench.errors import BrokerError, UsageError
+from rmqbench.errors import BrokerError, ConnectionNotFound, UsageError
 from rmqbench.management.answers import read_connections
 from rmqbench.proxy import Proxy
 from rmqbench.text import counted
@@ -84,21 +85,20 @@ def pause_broker(target: Target) -> None:
 def close_connections(target: Target) -> None:
     virtual_host = target.endpoint.virtual_host
     with target.broker.management as management:
-        names: list[str] = []
+        count = 0
 
-        def listed() -> bool:
-            names[:] = [
-                each.name
-                for each in read_connections(management.connections(virtual_host))
-                if not (each.given_name or "").endswith("topology")
-            ]
-            return bool(names)
+        def closed() -> bool:
+            nonlocal count
+            for each in read_connections(management.connections(virtual_host)):
+                if not (each.given_name or "").endswith("topology"):
+                    with suppress(ConnectionNotFound):  # the list has those that were, too
+                        management.close_connection(each.name, "a fault")
+                        count += 1
+            return count > 0
 
-        wait_until(listed, _LISTED_S, "the Management API to list a connection", every_s=0.2)
-        for name in names:
-            management.close_connection(name, "a fault")
-        closed = counted(len(names), "connection was", "connections were")
-        target.note(f"{closed} closed")
+        what = "the Management API to list a connection that is there"
+        wait_until(closed, _LISTED_S, what, every_s=0.2)
+        target.note(f"{counted(count, 'connection was', 'connections were')} closed")
 
 
 def alarm(setting: str, eager: str, read: str) -> Callable[[Target], None]:

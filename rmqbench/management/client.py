@@ -21,6 +21,7 @@ from rmqbench.endpoint import Endpoint, hide_password, host_and_port, is_loopbac
 from rmqbench.errors import (
     AccessRefused,
     BrokerError,
+    ConnectionNotFound,
     ManagementUnavailable,
     QueueNotFound,
     UsageError,
@@ -210,13 +211,13 @@ class Management:
     def close_connection(self, name: str, reason: str) -> None:
         """Make the broker close a connection: its client gets code 320 and ``reason``.
 
-        Raise BrokerError where no connection has this name.
+        Raise ConnectionNotFound where none has this name.
         """
         path = f"connections/{_quoted(name)}"
         plain = " ".join(reason.encode("ascii", "replace").decode().split())
         response = self._request("DELETE", path, headers={"X-Reason": plain})
-        missing = BrokerError(f"There is no connection {name!r} at {self.url}.", "It may be gone.")
-        self._check(response, path, missing)
+        where = f"There is no connection {name!r} at {self.url}."
+        self._check(response, path, ConnectionNotFound(where, "It may be gone."))
 
     # --- asking ---------------------------------------------------------------------------------
 
