@@ -16,6 +16,7 @@ __all__ = [
     "BrokerError",
     "BrokerUnavailable",
     "ConnectionLost",
+    "ConnectionNotFound",
     "DeadlineExceeded",
     "EvidenceNotWritten",
     "FaultUnavailable",

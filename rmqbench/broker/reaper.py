@@ -176,11 +176,17 @@ def unmount(place: str) -> None:
     """Unmount what is mounted at a place; it goes once nobody uses it, gives up after 10 s."""
     end = time.monotonic() + 10.0
     while os.path.ismount(place) and time.monotonic() < end:
-        command = ["umount", "--lazy", "--", place]
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10.0, check=False
-            )
+        # The second one is for those who may not mount: a file system in user space.
+        for command in (["umount", "--lazy", "--"], ["fusermount3", "-u", "-z", "--"]):
+            if os.path.ismount(place):
+                with contextlib.suppress(OSError, subprocess.SubprocessError):
+                    subprocess.run(
+                        [*command, place],
+                        stdin=subprocess.DEVNULL,
+                        capture_output=True,
+                        timeout=10.0,
+                        check=False,
+                    )
         time.sleep(0.02)
 
 

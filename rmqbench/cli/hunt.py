@@ -14,7 +14,6 @@ import typer
 from rmqbench.cli.commands import Command, new_app
 from rmqbench.cli.connecting import with_options
 from rmqbench.cli.evidence import DirectoryOption, Evidence
-from rmqbench.cli.hunt_view import HuntView, tally
 from rmqbench.cli.json_file import JsonOption, require_writable, write_text_and_json
 from rmqbench.cli.options import OwnBrokerOptions
 from rmqbench.cli.output import say
@@ -58,6 +57,7 @@ def hunt(
     """
     from rich.console import Console
 
+    from rmqbench.cli.hunt_view import HuntView
     from rmqbench.hunt import Hunt, draw, runs_on
 
     require_writable(json_file)
@@ -136,6 +136,8 @@ def _show(hunting: Hunt, own: OwnBrokerOptions, json_file: Path | None) -> bool:
 
 
 def _said(hunting: Hunt, own: OwnBrokerOptions) -> Iterator[str]:
+    from rmqbench.cli.hunt_view import tally
+
     for find in hunting.finds:
         often = f", reproduced {find.confirmed.of(find.signature)}" if find.confirmed else ""
         known = f"; looks like #{', #'.join(find.known)}, which is known" if find.known else ""

@@ -201,7 +201,9 @@ class QueueDrain:
         whether this was the last round.
         """
         ended_at = self._monotonic()
-        if self._lingers:  # its consumers may have ended long ago: its time begins now
+        served = any(map(_ended_in_order, self._round))
+        # They may have ended long ago: its time begins now. A queue that serves nobody has it once.
+        if self._lingers and (served or self._rounds == 1):
             self._came_on_at = ended_at
         self._note_ends()
         if not (self._broke_off or self._looked):
@@ -209,7 +211,6 @@ class QueueDrain:
         drain = self._prover.prove(self._patience(disturbance, ended_at, hidden_s))
         self._looked |= drain.looks > 0
 
-        served = any(map(_ended_in_order, self._round))
         says_empty = drain.proven and drain.there
         hides = says_empty and served and hidden_s > _MOST_HIDDEN_S
         if hides:

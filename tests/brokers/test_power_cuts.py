@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from rmqbench.broker import Broker, open_broker, own_disk
+from rmqbench.broker.media import MEDIA, FileSystemInAFile, FileSystemInUserSpace, Medium
 from rmqbench.broker.places import data_root
 from rmqbench.errors import BrokerUnavailable, FaultUnavailable
 from rmqbench.waiting import wait_until
@@ -31,6 +32,16 @@ pytestmark = [
 QUEUE = "kept.queue"
 
 
+@pytest.fixture(params=MEDIA, ids=lambda medium: medium.__name__)
+def medium(request: pytest.FixtureRequest) -> type[Medium]:
+    """What the disk is made of."""
+    kind: type[Medium] = request.param
+    if reason := kind.missing():
+        require = pytest.fail if os.environ.get("RMQBENCH_REQUIRE_BROKER") else pytest.skip
+        require(reason)
+    return kind
+
+
 def disks() -> set[str]:
     """What there is of disks: mounted places, loop devices, directories."""
     listed = subprocess.run(["losetup", "-nO", "BACK-FILE"], capture_output=True, check=True)
@@ -38,7 +49,7 @@ def disks() -> set[str]:
     mounted = {
         each.mountpoint
         for each in psutil.disk_partitions(all=True)
-        if each.device.startswith("/dev/loop")
+        if each.device.startswith("/dev/loop") or each.device == "rmqbench"
     }
     return files | mounted | {str(each) for each in data_root().glob("rmqbench-disk-*")}
 
@@ -66,12 +77,15 @@ def taken(channel_of: OpenChannel, broker: Broker) -> list[str]:
 
 
 def test_what_was_forced_to_the_disk_outlives_a_cut_and_nothing_else(
-    broker: Broker, channel_of: OpenChannel
+    broker: Broker, channel_of: OpenChannel, medium: type[Medium]
 ) -> None:
     before = disks()
+    with channel_of(broker) as channel:
+        channel.queue_delete(QUEUE)
     put(channel_of, broker, "before the disk")
-    with own_disk(broker) as disk:
-        assert len(disks() - before) == 3, "its file, where it is mounted, a directory"
+    with own_disk(broker, [medium]) as disk:
+        in_a_file = medium is FileSystemInAFile
+        assert len(disks() - before) == 2 + in_a_file, "where it is mounted, a directory, its file"
         assert taken(channel_of, broker) == ["before the disk"]
         put(channel_of, broker, "before the cut")
         kept, lost = broker.data_directory / "kept", broker.data_directory / "lost"
@@ -110,17 +124,20 @@ def test_a_node_that_cannot_be_started_after_a_cut_goes_on_with_what_it_had_befo
 
 PROGRAM = """
 import os, sys
-from rmqbench.broker import open_broker, own_disk
-with open_broker(sys.argv[1], image=sys.argv[2] or None) as broker, own_disk(broker):
+from rmqbench.broker import media, open_broker, own_disk
+medium = getattr(media, sys.argv[3])
+with open_broker(sys.argv[1], image=sys.argv[2] or None) as broker, own_disk(broker, [medium]):
     print(broker.data_directory, flush=True)
     sys.stdin.readline()
     os._exit(4)
 """
 
 
-def test_nothing_is_left_of_the_disk_of_a_process_that_vanishes(kind: Kind) -> None:
+def test_nothing_is_left_of_the_disk_of_a_process_that_vanishes(
+    kind: Kind, medium: type[Medium]
+) -> None:
     before = disks()
-    command = [sys.executable, "-c", PROGRAM, kind.spec, kind.image]
+    command = [sys.executable, "-c", PROGRAM, kind.spec, kind.image, medium.__name__]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -143,3 +160,34 @@ def test_a_disk_that_the_node_does_not_see_is_told(
         pass
     assert own_node.is_running()
     assert disks() == before
+
+
+CUT = """
+from rmqbench.broker import open_broker, own_disk
+with open_broker("local") as broker, own_disk(broker) as disk:
+    kept = broker.data_directory / "kept"
+    kept.write_text("kept")
+    disk._medium.sync(broker.data_directory)
+    lost = broker.data_directory / "lost"
+    lost.write_text("lost")
+    disk.cut_power()
+    print(type(disk._medium).__name__, kept.read_text(), lost.exists(), flush=True)
+    broker.start()
+"""
+
+
+def test_who_may_mount_nothing_has_a_file_system_in_user_space() -> None:
+    """As root of a namespace of its own, which may use no loop device."""
+    if reason := FileSystemInUserSpace.missing():
+        require = pytest.fail if os.environ.get("RMQBENCH_REQUIRE_BROKER") else pytest.skip
+        require(reason)
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "--"]
+    ended = subprocess.run(
+        [*alone, sys.executable, "-c", CUT],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == ["FileSystemInUserSpace", "kept", "False"]

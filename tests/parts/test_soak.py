@@ -61,8 +61,8 @@ def test_a_soak_lets_go_what_is_clean_and_keeps_what_a_kill_has_touched(
 
 def test_a_loss_in_a_soak_is_found(rmqbench_broker, tmp_path):
     """In the middle of it, after some of it was let go."""
-    scenario = rmqbench.soak(duration_s=40, publish_rate=5000, consume_rate=1500, size_bytes=100)
-    with faults.purge_queue(rmqbench_broker, "work.queue", after_messages=130_000):
+    scenario = rmqbench.soak(duration_s=40, publish_rate=5000, consume_rate=2400, size_bytes=100)
+    with faults.purge_queue(rmqbench_broker, "work.queue", after_messages=150_000):
         result = run(scenario, rmqbench_broker, directory=tmp_path / "run", in_place=True)
     assert result.verdict.count("removed", "work.queue") > 0
     assert not result.verdict.passed

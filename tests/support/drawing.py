@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 from rmqbench.simulation import Misdeed
@@ -90,7 +91,7 @@ def histories() -> Any:
 def _history(seed: int, source: _Source) -> History:
     choose, number, chance = source.choose, source.number, source.chance
     messages = choose((1, 2, 5, 12, 20, 20, 30))
-    return History(
+    history = History(
         seed=seed,
         messages=messages,
         producers=min(messages, choose((1, 1, 1, 2, 3))),
@@ -119,18 +120,20 @@ def _history(seed: int, source: _Source) -> History:
         ),
         cancels_every=choose((*(None,) * 9, 1, 2, 7)),
     )
+    polls_every_s = choose((*(None,) * 9, 0.01, 0.5))
+    first, *others = history.queues
+    if first.arguments == _SINGLE_ACTIVE:
+        return history
+    return replace(history, queues=(replace(first, polls_every_s=polls_every_s), *others))
 
 
 def _queue(name: str, source: _Source) -> QueuePlan:
     kind, auto_ack = source.choose(_KINDS), source.chance(20)
     limits = _LIMITS + (_LIMITS_OF_QUORUM if kind == "quorum" else ())
-    arguments = source.choose(limits) if source.chance(12) else ()
-    polls = source.chance(10) and arguments != _SINGLE_ACTIVE
     return QueuePlan(
         name,
         kind=kind,
-        arguments=arguments,
-        polls_every_s=source.choose((0.01, 0.5)) if polls else None,
+        arguments=source.choose(limits) if source.chance(12) else (),
         consumers=source.choose((1, 1, 1, 2, 3)),
         prefetch=source.choose((100, 10, 3, 1)),
         auto_ack=auto_ack,

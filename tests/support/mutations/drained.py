@@ -96,7 +96,7 @@ DRAINED = [
     ),
     drain(
         "what ended before all was published is followed by another round",
-        "        if self._lingers:",
+        "        if self._lingers and (served or self._rounds == 1):",
         "        if False:",
         "test_what_ended_before_all_was_published_is_followed_by_another_round",
     ),

@@ -31,7 +31,7 @@ READ = [
     ),
     reading(
         "rows that are not there any more",
-        "there < worker.end.repeats",
+        "there < recorded",
         "False",
         "test_what_came_again_and_is_not_there_any_more_is_missing_evidence"
         "[queue-0/consumer-0/again.bin-row1-consumer 0 of work.queue recorded "

@@ -27,15 +27,16 @@ def broker_with(data: Path) -> Broker:
     ("missing", "reason"),
     [
         ("Linux", "it needs Linux"),
-        ("root", "it needs root, to mount a file system"),
-        ("mkfs.ext4", "mkfs.ext4 cannot be found"),
+        ("root", "an ext4 file system in a file needs root, .*; .* user space needs /dev/fuse"),
+        ("mkfs.ext4", "mkfs.ext4 cannot be found; a file system in user space needs /dev/fuse"),
         ("data", "the data of the node, .*, is not on this machine"),
     ],
 )
 def test_the_reason_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str, reason: str
 ) -> None:
-    find = shutil.which
+    find, may = shutil.which, os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != "/dev/fuse" and may(path, mode))
     monkeypatch.setattr(sys, "platform", "darwin" if missing == "Linux" else "linux")
     monkeypatch.setattr(os, "geteuid", lambda: 1000 if missing == "root" else 0, raising=False)
     monkeypatch.setattr(

@@ -89,13 +89,21 @@ class Drained:
 def drain(tmp_path, clock, answers):
     """Drain a queue of ten messages, in rounds of consumers that do as they are told."""
 
-    def drain(*rounds, says=((0, 0),), consumers=1, disturbance=CALM, first=None, hidden_s=0.0):
+    def drain(
+        *rounds,
+        says=((0, 0),),
+        consumers=1,
+        disturbance=CALM,
+        first=None,
+        lingers=False,
+        hidden_s=0.0,
+    ):
         answers.say(*says)
         plan = consumer_plan(Recipe(uuid.UUID(int=1)), (COUNT,), tmp_path, stall_s=3.0)
         queue = QueueDrain(plan, consumers, Network(clock.clock))
         plans, proofs, interrupted, rounds = [], [], [], list(rounds)
         while not queue.done:
-            these = queue.next_round(**({} if proofs else first or {}))
+            these = queue.next_round(lingers=lingers or (bool(first) and not proofs))
             for each, deed in zip(these, rounds.pop(0), strict=True):
                 deed(each)
             plans += these
@@ -271,6 +279,17 @@ def test_what_ended_before_all_was_published_is_followed_by_another_round(drain,
     drained = drain(*rounds, says=says, disturbance=SHAKEN, first={"lingers": True})
     assert drained.proof.proven
     assert drained.distinct == COUNT
+
+
+def test_a_queue_that_serves_nobody_is_given_up_also_while_faults_are_to_strike(drain, clock):
+    """Its consumers linger, and end because it does not answer."""
+
+    def refused(plan):
+        clock.now += 60
+        deliver((), closed=(), left=(), error="The queue does not answer.")(plan)
+
+    drained = drain([refused], [refused], says=[AWAY], disturbance=SHAKEN, lingers=True)
+    assert not drained.proof.proven
 
 
 def test_a_look_counts_although_no_consumer_could_consume(drain):
