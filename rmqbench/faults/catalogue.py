@@ -88,7 +88,7 @@ class Kind:
     younger one may lose everything; a classic queue is left alone for a quarter of it, because
     before RabbitMQ 4.2 one younger than about 2 s may itself be gone (see the page on faults).
     ``needs_proxy``: the workers connect through a proxy, on which the fault acts.
-    ``needs_disk``: the node runs on a disk of its own, on which the fault acts (Linux, as root).
+    ``needs_disk``: the node runs on a disk of its own, on which the fault acts (Linux).
     ``first_message``: it strikes at the first message of the phase, not after a third of them.
     ``within_s``: it shows something only this soon after the queues' declaration, which therefore
     waits until the producers are ready.
