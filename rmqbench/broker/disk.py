@@ -24,7 +24,7 @@ from typing import final
 from rmqbench.broker.handle import Broker
 from rmqbench.broker.media import MEDIA, Medium
 from rmqbench.broker.places import data_root, require_space
-from rmqbench.broker.reaper import Reaper
+from rmqbench.broker.reaper import Reaper, is_mounted
 from rmqbench.errors import FaultUnavailable
 
 __all__ = ["Disk", "own_disk"]
@@ -135,7 +135,7 @@ class Disk:
 
     def remove(self) -> None:
         """Move the data back, and start the node there."""
-        if os.path.ismount(self._data):
+        if is_mounted(str(self._data)):
             # A node that starts on what a cut has left may hang, and never be ready.
             is_whole = self._broker.is_running() and self._broker.ready_at > self._broker.starts[-1]
             if is_whole:
@@ -157,7 +157,7 @@ class Disk:
             self._medium.mount(self._aside)
             yield
         finally:
-            if os.path.ismount(self._aside):
+            if is_mounted(str(self._aside)):
                 self._medium.unmount(self._aside)
             self._reaper.release(mount=str(self._aside))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import struct
 import subprocess
@@ -12,8 +13,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Final, final
 
-from rmqbench.broker.reaper import unmount
-from rmqbench.errors import FaultUnavailable
+from rmqbench.broker.reaper import is_mounted, unmount
+from rmqbench.errors import DeadlineExceeded, FaultUnavailable
 from rmqbench.waiting import wait_until
 
 __all__ = ["MEDIA", "FileSystemInAFile", "FileSystemInUserSpace", "Medium"]
@@ -21,6 +22,7 @@ __all__ = ["MEDIA", "FileSystemInAFile", "FileSystemInUserSpace", "Medium"]
 _MB = 2**20
 _LARGEST_MB = 16_000
 _COMMAND_S = 60.0
+_RELEASED_S = 5.0
 # include/uapi/linux/ext4.h: _IOR('X', 125, __u32) and EXT4_GOING_FLAGS_NOLOGFLUSH.
 _SHUTDOWN = 0x8004587D
 _WITHOUT_FLUSH = struct.pack("I", 2)
@@ -64,6 +66,7 @@ class FileSystemInAFile(Medium):
 
     def __init__(self, home: Path) -> None:
         """Make it; raise FaultUnavailable where that cannot be."""
+        self._home = home
         self._image = home / "disk.img"
         free_mb = shutil.disk_usage(home).free // _MB
         with self._image.open("wb") as image:
@@ -84,13 +87,24 @@ class FileSystemInAFile(Medium):
             (place / "lost+found").rmdir()  # it would come back with the data
 
     def unmount(self, place: Path) -> None:
-        """Unmount it; a mount would find the same file system again while anything holds it."""
+        """Unmount it; a mount would find the same file system again while anything holds it.
+
+        Another namespace of mounts may, for as long as it lives (a service that began meanwhile, a
+        container): then a copy takes its place.
+        """
+        with contextlib.suppress(FaultUnavailable):  # of one that was shut down
+            _run("sync", "--file-system", str(place))
         unmount(str(place))
-        wait_until(
-            lambda: not _run("losetup", "--associated", str(self._image)).strip(),
-            _COMMAND_S,
-            f"the disk of {place} to be released",
-        )
+        try:
+            wait_until(
+                lambda: not _run("losetup", "--associated", str(self._image)).strip(),
+                _RELEASED_S,
+                f"the disk of {place} to be released",
+            )
+        except DeadlineExceeded:
+            held, self._image = self._image, self._home / f"disk-{secrets.token_hex(4)}.img"
+            _run("cp", "--sparse=always", "--", str(held), str(self._image))
+            held.unlink()
 
     def sync(self, place: Path) -> None:
         """Do nothing: the kernel writes back what is needed to start in time, or does not."""
@@ -149,7 +163,7 @@ class FileSystemInUserSpace(Medium):
                 start_new_session=True,  # Ctrl-C is not for it
             )
         wait_until(
-            lambda: os.path.ismount(place) or process.poll() is not None,
+            lambda: is_mounted(str(place)) or process.poll() is not None,
             _COMMAND_S,
             f"{place} to be mounted",
         )

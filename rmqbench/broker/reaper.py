@@ -16,6 +16,7 @@ known), or if its process id and creation time are the ones that the parent name
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -34,6 +35,7 @@ __all__ = [
     "MARK",
     "Reaper",
     "end_processes",
+    "is_mounted",
     "marked_processes",
     "unmount",
     "wait_for_ends",
@@ -172,13 +174,22 @@ def wait_for_ends(processes: Collection[psutil.Process], timeout_s: float) -> se
     return alive
 
 
+def is_mounted(place: str) -> bool:
+    """Whether anything is mounted at a place, also where the process behind it is gone."""
+    try:
+        os.lstat(place)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return os.path.ismount(place)
+
+
 def unmount(place: str) -> None:
     """Unmount what is mounted at a place; it goes once nobody uses it, gives up after 10 s."""
     end = time.monotonic() + 10.0
-    while os.path.ismount(place) and time.monotonic() < end:
+    while is_mounted(place) and time.monotonic() < end:
         # The second one is for those who may not mount: a file system in user space.
         for command in (["umount", "--lazy", "--"], ["fusermount3", "-u", "-z", "--"]):
-            if os.path.ismount(place):
+            if is_mounted(place):
                 with contextlib.suppress(OSError, subprocess.SubprocessError):
                     subprocess.run(
                         [*command, place],

@@ -105,10 +105,34 @@ def test_what_was_forced_to_the_disk_outlives_a_cut_and_nothing_else(
     assert disks() == before
 
 
+def test_a_disk_that_another_namespace_of_mounts_holds_is_cut_all_the_same(
+    own_node: Broker, channel_of: OpenChannel
+) -> None:
+    """It has the mounts of the time at which it began, for as long as it lives."""
+    before = disks()
+    put(channel_of, own_node, "before the disk")
+    with own_disk(own_node, [FileSystemInAFile]) as disk:
+        alone = ["unshare", "--mount", "--propagation", "private", "--", "sleep", "600"]
+        with subprocess.Popen(alone) as holder:
+            try:
+                put(channel_of, own_node, "before the cut")
+                (own_node.data_directory / "lost").write_text("lost")
+                disk.cut_power()
+                assert not (own_node.data_directory / "lost").exists()
+                own_node.start()
+                assert taken(channel_of, own_node) == ["before the disk", "before the cut"]
+            finally:
+                holder.kill()
+    assert taken(channel_of, own_node) == ["before the disk", "before the cut"]
+    assert disks() == before
+
+
 def test_a_node_that_cannot_be_started_after_a_cut_goes_on_with_what_it_had_before(
     own_node: Broker, channel_of: OpenChannel
 ) -> None:
     before = disks()
+    with channel_of(own_node) as channel:
+        channel.queue_delete(QUEUE)
     put(channel_of, own_node, "before the disk")
     with own_disk(own_node) as disk:
         put(channel_of, own_node, "gone")

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from rmqbench.broker.media import FileSystemInUserSpace
+from rmqbench.broker.reaper import is_mounted
 from rmqbench.errors import FaultUnavailable
+from rmqbench.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or bool(FileSystemInUserSpace.missing()),
@@ -135,6 +137,18 @@ def test_it_keeps_modes_and_times(medium: FileSystemInUserSpace, place: Path) ->
     assert os.statvfs(place).f_bavail > 0
     cut(medium, place)
     assert (place / "file").stat().st_mtime_ns == 7_000_000_003
+
+
+def test_what_is_left_of_a_mount_whose_process_is_gone_is_unmounted(
+    medium: FileSystemInUserSpace, place: Path
+) -> None:
+    assert medium._process is not None
+    medium._process.kill()
+    medium._process.wait(10)
+    wait_until(lambda: not os.path.ismount(place), 10.0, "the mount to break")
+    assert is_mounted(str(place))
+    medium.unmount(place)
+    assert list(place.iterdir()) == []
 
 
 def test_where_it_cannot_be_mounted_its_own_words_say_why(
