@@ -236,7 +236,8 @@ class Consumer:
             self._begin()
             connection.expect_deliveries(channel, self._on_deliveries)
             self._subscribe(connection, channel)
-            look = Look(connection, channel, connection.channel(), asked.queue)
+            polls = asked.polls_every_s is not None
+            look = Look(connection, channel, connection.channel(), asked.queue, polls=polls)
             began = self._monotonic()
             self._lifetime.begin()
             while (goes_on := go_on(look)) and (self.holds_back or not self._lifetime.is_over):
@@ -515,18 +516,21 @@ class Look:
         channel: pika.channel.Channel,
         control: pika.channel.Channel,
         queue: str,
+        *,
+        polls: bool = False,
     ) -> None:
         self._connection = connection
         self._channel = channel
         self._control = control
         self._queue = queue
+        self._polls = polls
 
     def ready(self) -> int | None:
         """Return how many messages are ready, as the queue itself says.
 
         None where it says that there are none, and no consumer either, not even the one that is
         asking: nobody stands behind that (a quorum queue whose leader is silent answers with
-        zeros).
+        zeros). Who polls is no consumer, and was told by the queue itself that there is none.
         """
         answers: list[Any] = []
         self._control.queue_declare(self._queue, passive=True, callback=answers.append)
@@ -535,7 +539,7 @@ class Look:
         )
         method = answers[0].method
         ready = int(method.message_count)
-        return ready if ready or method.consumer_count else None
+        return ready if ready or method.consumer_count or self._polls else None
 
     def acknowledge(self, tag: int) -> None:
         """Acknowledge what was held, up to a delivery tag, for a handler that does so itself."""
