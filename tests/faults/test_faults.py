@@ -112,7 +112,8 @@ def test_what_is_published_again_is_all_confirmed_and_no_duplicate(under):
 @pytest.mark.parametrize("queue_kind", KINDS)
 @pytest.mark.parametrize("during", ["publish", "drain"])
 def test_a_paused_broker_is_given_up_and_found_again(under, during, queue_kind):
-    result = under("pause-broker", during, queue_kind=queue_kind)
+    # Enough that a busy machine strikes before all is through.
+    result = under("pause-broker", during, queue_kind=queue_kind, messages=3 * MESSAGES)
     require_as_promised(result, *expected_while(during))
     assert interruptions(result, "producer" if during == "publish" else "consumer")
 
