@@ -95,7 +95,7 @@ class _Undoing(mfusepy.Operations):  # type: ignore[misc]
     # --- what can be undone ----------------------------------------------------------------------
 
     def _commit(self, inode: int | None = None) -> None:
-        """Have all names, and a file, forced out."""
+        """Force out all names, and a file."""
         for each in self._names:
             each.settle()
         self._names.clear()

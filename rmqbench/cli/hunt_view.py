@@ -36,22 +36,18 @@ class HuntView:
 
     @contextmanager
     def shown(self, hunt: Hunt) -> Iterator[None]:
-        """Show a hunt until the end of it."""
+        """Show a hunt until the end of it; where there is no terminal, rich shows nothing."""
         self._hunt = hunt
-        if not self._console.is_terminal:
-            yield
-            return
-        shown = Live(
+        with Live(
             console=self._console,
             get_renderable=self._lines,
             refresh_per_second=_PER_SECOND,
             transient=True,
-        )
-        with shown:
+        ):
             yield
 
     def say(self, line: str) -> None:
-        """Say a line, above those that stay; it is about the next run."""
+        """Print a line, above those that stay; it is about the next run."""
         self._progress = None
         say(visible_line(line))
 

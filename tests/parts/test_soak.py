@@ -43,7 +43,7 @@ def test_a_soak_lets_go_what_is_clean_and_keeps_what_a_kill_has_touched(
     (producer,) = record.producers
     gone = let_go(producer)
     assert gone >= 1
-    (consumer,) = record.queues[0].consumers
+    consumer, *_ = record.queues[0].consumers  # after a kill there may be a further round
     # Freed by whoever wrote it: those that were let go long enough ago hold nothing.
     freed = [
         not consumer.ledger.state[start : start + PIECE].any()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,47 +160,57 @@ def test_where_it_cannot_be_mounted_its_own_words_say_why(
         medium.mount(tmp_path / "absent")
 
 
-def test_what_the_kernel_has_written_back_meanwhile_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Names after five seconds, what was written after thirty: it need not be forced out."""
+@dataclass
+class Aged:
+    """The file system without a mount, and a clock that is set."""
+
+    files: Any
+    now: float = 1000.0
+
+
+@pytest.fixture
+def aged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aged:
     from rmqbench.broker import undoing  # noqa: PLC0415  it needs libfuse
 
-    now = [1000.0]
-    monkeypatch.setattr(undoing.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(undoing.mfusepy, "fuse_get_context", lambda: (os.getuid(), os.getgid(), 0))
-    files = undoing._Undoing(str(tmp_path), "cut", "sync")
-    number = files.create("/log", 0o600)
-    files.write("/log", b"early ", 0, number)
-    (tmp_path / "old").touch()
-    files.unlink("/old")
-    now[0] += 29
-    files.write("/log", b"later", 6, number)
-    files.create("/young", 0o600)
-    now[0] += 2
-    files._cut()
+    me = os.getuid(), os.getgid(), os.getpid()
+    monkeypatch.setattr(undoing.mfusepy, "fuse_get_context", lambda: me)
+    aged = Aged(undoing._Undoing(str(tmp_path), "cut", "sync"))
+    monkeypatch.setattr(undoing.time, "monotonic", lambda: aged.now)
+    return aged
+
+
+def test_what_the_kernel_has_written_back_meanwhile_is_there(aged: Aged, tmp_path: Path) -> None:
+    """What was written after thirty seconds: it need not be forced out."""
+    number = aged.files.create("/log", 0o600)
+    aged.files.write("/log", b"early ", 0, number)
+    aged.now += 29
+    aged.files.write("/log", b"later", 6, number)
+    aged.now += 2
+    aged.files._cut()
     assert (tmp_path / "log").read_bytes() == b"early "
-    assert not (tmp_path / "young").exists()
-    assert not (tmp_path / "old").exists()
+
+
+def test_names_are_there_after_five_seconds(aged: Aged, tmp_path: Path) -> None:
+    (tmp_path / "old").touch()
+    (tmp_path / "kept").touch()
+    aged.files.unlink("/old")
+    aged.now += 4
+    aged.files.unlink("/kept")
+    aged.files.create("/young", 0o600)
+    aged.now += 2
+    aged.files._cut()
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".rmqbench-removed", "kept"]
     assert list((tmp_path / ".rmqbench-removed").iterdir()) == []
 
 
-def test_it_forgets_what_it_cannot_have_to_undo_any_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rmqbench.broker import undoing  # noqa: PLC0415  it needs libfuse
-
-    now = [1000.0]
-    monkeypatch.setattr(undoing.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(undoing.mfusepy, "fuse_get_context", lambda: (os.getuid(), os.getgid(), 0))
-    files = undoing._Undoing(str(tmp_path), "cut", "sync")
-    number = files.create("/log", 0o600)
+def test_it_forgets_what_it_cannot_have_to_undo_any_more(aged: Aged, tmp_path: Path) -> None:
+    number = aged.files.create("/log", 0o600)
     for at in range(200):
-        files.write("/log", b"x", at, number)
-        now[0] += 1
+        aged.files.write("/log", b"x", at, number)
+        aged.now += 1
         (tmp_path / str(at)).touch()
-        files.unlink(f"/{at}")
-    (file,) = files._files.values()
+        aged.files.unlink(f"/{at}")
+    (file,) = aged.files._files.values()
     assert len(file.writes) <= 62
-    assert len(files._names) <= 7
+    assert len(aged.files._names) <= 7
     assert len(list((tmp_path / ".rmqbench-removed").iterdir())) <= 7
